@@ -1,0 +1,3 @@
+//! outrigger-agent.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The wire documents, digests, judge and signatures.

@@ -1,0 +1,1 @@
+//! Pods wanted against deployments held.

@@ -1,0 +1,3 @@
+//! outrigger-kubelet.
+
+fn main() {}

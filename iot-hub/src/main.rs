@@ -1,0 +1,3 @@
+//! outrigger-hub.
+
+fn main() {}

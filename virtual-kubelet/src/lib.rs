@@ -1,0 +1,1 @@
+//! Watches, patches, leases and events.
