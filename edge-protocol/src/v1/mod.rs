@@ -1,0 +1,32 @@
+//! The documents of version 1, on the wire and on disk. Append-only: fields are added with a default, never renamed, re-typed or reused.
+//!
+//! * [`manifest`]: what to run, the same bytes for every device; [`Tombstone`]: what to stop.
+//! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
+//! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
+//! * [`facts`]: what a device claims to be.
+//! * [`up`] and [`down`]: the frames between a device and the hub.
+
+pub mod deployment;
+pub mod down;
+pub mod facts;
+pub mod manifest;
+pub mod status;
+pub mod up;
+
+pub use deployment::{
+    ContainerRollup, DeploymentSpec, DeploymentState, DeploymentStatus, FailingDevice, LadderCounts, Owner,
+    ReadyPolicy, Source, TargetSpec,
+};
+pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
+pub use facts::{Facts, LinkClass};
+pub use manifest::{
+    ContainerSpec, EnvVar, Manifest, ObjectRef, PortProtocol, PortSpec, PullPolicy, QosClass, Resources,
+    RestartPolicy, Tombstone, TombstoneReason, WorkloadSpec,
+};
+pub use status::{
+    ContainerState, ContainerStatus, DeviceEvent, EventLevel, Phase, Reason, Rung, WorkloadStatus,
+};
+pub use up::{AckStage, EventReport, Hello, SetAck, StatusReport, Up, UpFrame};
+
+/// The version that every document of this module states in its `v`.
+pub const VERSION: u16 = 1;

@@ -1,0 +1,219 @@
+//! What a device observed of its workloads. Everything here is the device's own word.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::DeviceTime;
+use crate::{DeploymentRevision, Digest, PodUid};
+
+/// How far one assignment has climbed. Ready comes only from the last rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Rung {
+    /// The hub chose the device.
+    Targeted,
+    /// The device has the whole set that contains it.
+    Received,
+    /// That set is on the device's disk.
+    Persisted,
+    /// Every container of this very manifest was created.
+    Applied,
+    /// All of them are ready, or the workload ran to its end successfully.
+    Healthy,
+}
+
+/// The phases of a pod, plus the two an assignment can end in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    /// The agent will not run it, and says why in `reason` and `message`. Nothing of it was started.
+    Refused,
+    /// It was stopped by a tombstone and nothing of it is left.
+    Gone,
+}
+
+/// One workload on one device, whole: a later status replaces an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkloadStatus {
+    pub uid: PodUid,
+    /// The deployment revision and the manifest that this status speaks of.
+    pub revision: DeploymentRevision,
+    pub manifest: Digest,
+    pub rung: Rung,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default)]
+    pub containers: Vec<ContainerStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+    /// When the first sandbox was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<DeviceTime>,
+    /// When what this status says became true.
+    pub since: DeviceTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ContainerStatus {
+    pub name: String,
+    pub image: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image_id: String,
+    /// The runtime's id with its scheme, `containerd://…`; empty before the first start.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub container_id: String,
+    pub state: ContainerState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<ContainerState>,
+    pub restart_count: u32,
+    pub ready: bool,
+}
+
+/// Times are milliseconds since the Unix epoch by the device's wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ContainerState {
+    Waiting {
+        reason: Reason,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+    },
+    Running {
+        started_at_ms: i64,
+    },
+    Terminated {
+        exit_code: i32,
+        reason: Reason,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+        started_at_ms: i64,
+        finished_at_ms: i64,
+    },
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Reasons a device may give, spelt as Kubernetes spells them. A reason this build does not know reads as `Unknown`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub enum Reason {
+            $($(#[$doc])* $name,)+
+            /// A reason from a newer agent.
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl Reason {
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                    Self::Unknown => "Unknown",
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Waiting: k8s.io/kubernetes pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go.
+    ContainerCreating,
+    CrashLoopBackOff,
+    ErrImagePull,
+    ImagePullBackOff,
+    ErrImageNeverPull,
+    InvalidImageName,
+    CreateContainerConfigError,
+    CreateContainerError,
+    RunContainerError,
+    // Terminated.
+    Completed,
+    Error,
+    OOMKilled,
+    ContainerStatusUnknown,
+    // Admission on the device, as the kubelet's predicates name them.
+    OutOfcpu,
+    OutOfmemory,
+    OutOfpods,
+    NodePorts,
+    /// The manifest requires an ability that this agent lacks.
+    RequirementNotMet,
+    /// The device's own policy forbids it.
+    DevicePolicy,
+    /// A successor of the same owner runs in its place.
+    SupersededOnDevice,
+    /// Offered by a restored hub in a way that contradicts what the device holds.
+    Quarantined,
+    /// A blob that the manifest names has not arrived.
+    WaitingForBlob,
+    SandboxFailed,
+    // Event reasons: k8s.io/kubernetes pkg/kubelet/events/event.go.
+    Pulling,
+    Pulled,
+    Created,
+    Started,
+    Killing,
+    Failed,
+    BackOff,
+    FailedCreatePodSandBox,
+    FailedKillPod,
+    SandboxChanged,
+    Adopted,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum EventLevel {
+    Normal,
+    Warning,
+}
+
+/// Something that happened on a device. `seq` rises by one per device and survives restarts, so that a repeat is recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceEvent {
+    pub seq: u64,
+    pub at: DeviceTime,
+    pub uid: PodUid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    pub level: EventLevel,
+    pub reason: Reason,
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_a_newer_agent_is_kept_apart_not_refused() {
+        assert_eq!(
+            serde_json::from_str::<Reason>("\"CrashLoopBackOff\"").unwrap(),
+            Reason::CrashLoopBackOff
+        );
+        assert_eq!(
+            serde_json::from_str::<Reason>("\"SolarFlare\"").unwrap(),
+            Reason::Unknown
+        );
+        assert_eq!(Reason::OOMKilled.to_string(), "OOMKilled");
+    }
+}

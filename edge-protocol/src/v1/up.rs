@@ -1,0 +1,98 @@
+//! Frames from a device to the hub.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::Facts;
+use super::status::{DeviceEvent, WorkloadStatus};
+use crate::time::DeviceTime;
+use crate::{Digest, Incarnation, Nonce, SessionEpoch, SetGeneration};
+
+/// One message on a device's status or bulk lane. The certificate says which device; the frame does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpFrame {
+    pub v: u16,
+    /// The session this belongs to; absent only in the hello that asks for one. Another session's frame is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionEpoch>,
+    /// The incarnation the device trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+    /// Rises by one per frame within a session; 0 is the hello.
+    pub seq: u64,
+    pub time: DeviceTime,
+    pub body: Up,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Up {
+    Hello(Box<Hello>),
+    Ack(SetAck),
+    Status(StatusReport),
+    Events(EventReport),
+    /// Nothing to say but that the device lives.
+    Heartbeat,
+    /// A clean stop of the agent; workloads go on.
+    Bye,
+    /// A kind of a newer agent: counted and ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The beginning of a session. The hub answers with a signed statement bound to `nonce`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub nonce: Nonce,
+    pub agent_version: String,
+    /// Abilities of this agent; a manifest's `requires` is checked against them.
+    pub features: Vec<String>,
+    /// The trusted set on the device's disk. Absent asks for a whole snapshot, and until it is complete the device keeps all it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldSet>,
+    pub facts: Facts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSet {
+    pub generation: SetGeneration,
+    pub digest: Digest,
+}
+
+/// How far a set got on the device. `Persisted` is sent after the commit that it speaks of, never before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAck {
+    pub generation: SetGeneration,
+    pub digest: Digest,
+    pub stage: AckStage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AckStage {
+    Received,
+    Persisted,
+    /// `Stale` by `judge`: not acted on.
+    Stale,
+    /// `Conflict` by `judge`, or an item of a restored hub that contradicts what is held: not acted on.
+    Quarantined,
+    /// A delta whose base is not what the device holds: it wants a snapshot.
+    BaseMissing,
+    #[serde(other)]
+    Unknown,
+}
+
+/// The workloads whose status changed since the last acknowledged report. `upto` is the newest change in it:
+/// the hub's acknowledgement of `upto` lets the device forget that these were unreported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    pub upto: u64,
+    /// Whether these are all workloads the device has, so that what is not listed does not exist there.
+    pub complete: bool,
+    pub workloads: Vec<WorkloadStatus>,
+}
+
+/// History, oldest first, with consecutive `seq`. Acknowledged by the newest `seq`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReport {
+    pub events: Vec<DeviceEvent>,
+}
