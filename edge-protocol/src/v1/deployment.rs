@@ -13,9 +13,13 @@ use crate::{DeploymentRevision, DeviceId, PodUid};
 pub struct DeploymentSpec {
     pub uid: PodUid,
     pub source: Source,
+    /// The UID of the Node object when the pod was bound: another UID later means that the Node was deleted in between, and then
+    /// the pod's absence is no one's intent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
     pub namespace: String,
     pub name: String,
-    /// The controller that owns the pod, followed from ReplicaSet to Deployment. Successors are recognised by it.
+    /// The controller that owns the pod, followed from `ReplicaSet` to `Deployment`. Successors are recognised by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     pub target: TargetSpec,
@@ -43,7 +47,7 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// Which devices. `scope` comes from the provider's configuration and is ANDed to `condition` for ever.
+/// Which devices. `scope` comes from the provider's configuration and is `AND`ed to `condition` for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TargetSpec {

@@ -1,0 +1,108 @@
+//! What goes into the [`Agent`](crate::Agent) machine and what comes out.
+
+use edge_protocol::v1::{DeviceEvent, Facts};
+use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneration, TxId};
+use serde::{Deserialize, Serialize};
+
+use crate::step::{Observed, Step, StepId, StepOutcome};
+
+/// One thing that happened. Lost, doubled or reordered inputs from the link change nothing in the end.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// MQTT is connected and subscribed: begin a session with a hello.
+    LinkUp {
+        /// 16 fresh random bytes from the pump, for the hello's nonce.
+        nonce: [u8; 16],
+    },
+    LinkDown,
+    /// Bytes from one of the down lanes.
+    Frame(Lane, Vec<u8>),
+    /// A blob asked for by [`Effect::Fetch`]; `None` when this try failed.
+    Blob { digest: Digest, body: Option<String> },
+    /// A complete look at the runtime, begun after all steps reported so far had ended.
+    Observed(Observed),
+    /// The runtime cannot be looked at now; what runs there goes on.
+    RuntimeDown { message: String },
+    StepEnded { step: StepId, outcome: StepOutcome },
+    Committed(TxId),
+    /// The facts of the device, at start and when they change.
+    Facts(Facts),
+    /// The moment asked for by the last [`Effect::WakeAt`] came.
+    Wake,
+    /// The process was asked to end: say goodbye, start nothing, leave workloads running.
+    Stop,
+}
+
+/// One thing the pump must do, in the order given. It decides nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write all of it in one durable transaction, then report [`Input::Committed`].
+    Commit(Tx),
+    Send(Lane, Vec<u8>),
+    /// Get a blob over HTTPS by digest; the answer is [`Input::Blob`].
+    Fetch(Digest),
+    Run(StepId, Step),
+    /// Wake the machine at this moment of the monotonic clock, in milliseconds; replaces an earlier wish.
+    WakeAt(u64),
+    /// Keep-alive for the next CONNECT, in seconds.
+    KeepAlive(u16),
+    /// Give up this connection and dial again with backoff: the session is not answered, or is refused.
+    Reconnect { why: String },
+    /// One line for the log and one count for the metrics.
+    Report(Note),
+}
+
+/// One transaction: all of it is on disk, or none of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tx {
+    pub id: TxId,
+    pub writes: Vec<Write>,
+}
+
+/// What the store must be able to do; see [`Restored`] for what it gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// The trusted set as a whole: generation, digest and items.
+    Set(TrustedSet),
+    PutBlob { digest: Digest, body: String },
+    DropBlob(Digest),
+    PutWorkload { uid: PodUid, record: String },
+    DropWorkload(PodUid),
+    PutEvent(DeviceEvent),
+    /// Forget the events up to this sequence number.
+    DropEventsUpTo(u64),
+    /// Small facts of the machine by name, such as counters.
+    PutMeta { key: String, value: String },
+}
+
+/// The set a device acts on, with where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedSet {
+    pub generation: SetGeneration,
+    pub digest: Digest,
+    pub items: DesiredSet,
+}
+
+/// What the store held when the process began. The default is a device that was never told anything.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    pub set: Option<TrustedSet>,
+    pub blobs: Vec<(Digest, String)>,
+    pub workloads: Vec<(PodUid, String)>,
+    /// In the order of their sequence numbers.
+    pub events: Vec<DeviceEvent>,
+    pub meta: Vec<(String, String)>,
+}
+
+/// Decisions worth a line and a count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    SessionBegan { session: SessionEpoch },
+    FrameRefused { why: String },
+    SetJudged { verdict: &'static str, generation: SetGeneration },
+    Adopted { uid: PodUid },
+    Started { uid: PodUid, container: String },
+    Stopped { uid: PodUid },
+    Retried { uid: PodUid, what: &'static str, in_ms: u64 },
+    Refused { uid: PodUid, why: String },
+}

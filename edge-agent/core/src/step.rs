@@ -1,0 +1,114 @@
+//! The seam to a container runtime: what the agent may ask of it, and what it sees there.
+//!
+//! Steps are idempotent: a step repeated after a crash finds its own work by the labels it left and does not double it.
+//! Nothing here names a runtime; `edge-agent` executes steps against CRI.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::v1::{ContainerSpec, PortSpec, PullPolicy, QosClass, Reason};
+use edge_protocol::{Digest, PodUid};
+
+/// One step in flight. Unique within one life of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub u64);
+
+/// One thing to do in the runtime. Steps of different workloads run at the same time; the machine never has two steps of one
+/// container in flight, but for a `StopContainer` that shortens the grace of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Have the image, by its policy. A pull never blocks a step of another image.
+    EnsureImage { image: String, policy: PullPolicy },
+    /// Create and start the sandbox of one workload, with its cgroup. Finds an existing ready one of the same attempt.
+    RunSandbox(Box<SandboxSpec>),
+    /// Create and start one container in its sandbox. Finds an existing one of the same attempt.
+    StartContainer(Box<StartContainer>),
+    /// SIGTERM, then SIGKILL after the grace. Zero grace kills at once. Done when it has exited; an unknown container is done.
+    StopContainer { container_id: String, grace_s: u32 },
+    /// Remove an exited container, its log kept until the workload goes. An unknown container is done.
+    RemoveContainer { container_id: String },
+    /// Stop the sandbox: its network goes, what still runs in it is killed.
+    StopSandbox { sandbox_id: String },
+    /// Remove the sandbox, its cgroup and its log directory.
+    RemoveSandbox { sandbox_id: String, uid: PodUid },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxSpec {
+    pub uid: PodUid,
+    pub namespace: String,
+    pub name: String,
+    /// Rises by one with every new sandbox of the workload, from 0.
+    pub attempt: u32,
+    pub hostname: String,
+    pub qos: QosClass,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// The ports of all containers; those with a host port are mapped.
+    pub ports: Vec<PortSpec>,
+    /// Sums over the containers, as the kubelet computes a pod's cgroup; `None` means unbounded.
+    pub cpu_request_milli: u64,
+    pub cpu_limit_milli: Option<u64>,
+    pub memory_limit_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartContainer {
+    pub sandbox_id: String,
+    /// The sandbox's own description: CRI wants it again with every container.
+    pub sandbox: SandboxSpec,
+    /// The restart count that the container will show.
+    pub attempt: u32,
+    pub container: ContainerSpec,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepOutcome {
+    Image { image_id: String },
+    Sandbox { sandbox_id: String, ip: Option<String> },
+    Started { container_id: String },
+    Done,
+    /// `reason` is the one Kubernetes would show while waiting for the next try.
+    Failed { reason: Reason, message: String },
+}
+
+/// Everything of ours that the runtime has, at one moment. Complete by construction: a listing that failed is not an observation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    pub sandboxes: Vec<ObservedSandbox>,
+    pub containers: Vec<ObservedContainer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedSandbox {
+    pub id: String,
+    pub uid: PodUid,
+    pub attempt: u32,
+    pub ready: bool,
+    pub ip: Option<String>,
+    pub created_at_ms: i64,
+}
+
+/// Times are milliseconds since the Unix epoch, as the runtime recorded them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedContainer {
+    /// The bare runtime id.
+    pub id: String,
+    pub sandbox_id: String,
+    pub uid: PodUid,
+    pub name: String,
+    pub attempt: u32,
+    pub image: String,
+    pub image_id: String,
+    pub restart_digest: Digest,
+    pub state: ObservedState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObservedState {
+    Created,
+    Running { started_at_ms: i64 },
+    Exited { exit_code: i32, reason: Reason, message: String, started_at_ms: i64, finished_at_ms: i64 },
+    /// The runtime lost track of it.
+    Unknown,
+}

@@ -1,0 +1,213 @@
+//! What goes into the [`Hub`](crate::Hub) machine and what comes out.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::v1::{
+    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, TombstoneReason, WorkloadStatus,
+};
+use edge_protocol::{
+    DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SessionEpoch,
+    SetGeneration, TxId,
+};
+use serde::{Deserialize, Serialize};
+
+/// One TCP connection of a device; never reused within a life of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// One caller of the API who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A device opened an MQTT session; the endpoint checked its certificate.
+    Connected { device: DeviceId, connection: ConnectionId, enrolment: EnrolmentSerial },
+    Disconnected { device: DeviceId, connection: ConnectionId },
+    /// Bytes from one of the up lanes.
+    Frame { device: DeviceId, connection: ConnectionId, lane: Lane, bytes: Vec<u8> },
+    /// A call of the REST API, authenticated and authorised by the shell.
+    Call { request: RequestId, call: Call },
+    Committed(TxId),
+    Wake,
+}
+
+/// Changes asked for by people and providers. Each is idempotent.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// Register a device, or a further enrolment of it (another serial).
+    EnrolDevice { device: DeviceId, enrolment: EnrolmentSerial, group: String, tags: BTreeMap<String, String> },
+    SetTags { device: DeviceId, tags: BTreeMap<String, String> },
+    SetLink { device: DeviceId, link: LinkClass },
+    SetDeviceState { device: DeviceId, state: DeviceState },
+    /// Create, replace or (same content) confirm a deployment.
+    PutDeployment(Box<DeploymentSpec>),
+    /// Tombstones on all devices that may hold it. A repeat with a shorter grace shortens it.
+    DeleteDeployment { uid: PodUid, source_node: Option<String>, grace_period_s: Option<u32>, reason: TombstoneReason },
+    /// Its pod is gone by no one's intent: keep the workloads as orphans.
+    ReleaseDeployment { uid: PodUid },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    Active,
+    /// May not connect; keeps what it runs.
+    Disabled,
+    /// Gone for good: its certificate is refused and its assignments end.
+    Decommissioned,
+}
+
+/// Why a call was refused; nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    #[error("there is no device {0}")]
+    NoSuchDevice(DeviceId),
+    #[error("there is no deployment {0}")]
+    NoSuchDeployment(PodUid),
+    #[error("{field}: {message} (at character {position})")]
+    BadCondition { field: &'static str, position: usize, message: String },
+    #[error("the manifest is not valid: {0}")]
+    BadManifest(String),
+    #[error("the deployment belongs to another provider")]
+    NotYours,
+    #[error("device id {0} is taken and its tombstones are not yet acknowledged")]
+    DeviceIdTaken(DeviceId),
+    #[error("the deployment is being deleted")]
+    BeingDeleted,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write all of it in one durable transaction, append one log entry per [`Change`], then report [`Input::Committed`].
+    Commit(Tx),
+    Send { device: DeviceId, connection: ConnectionId, lane: Lane, bytes: Vec<u8> },
+    /// Cut the connection.
+    Cut { device: DeviceId, connection: ConnectionId, why: &'static str },
+    Reply { request: RequestId, result: Result<(), CallError> },
+    /// Something a watcher would see changed in memory only (liveness); nothing is written.
+    Announce(Change),
+    WakeAt(u64),
+    Report(Note),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tx {
+    pub id: TxId,
+    pub writes: Vec<Write>,
+    /// What the revisioned log says of this transaction; SSE watchers and audit read it.
+    pub changes: Vec<Change>,
+}
+
+/// The subject of one log entry. Watchers fetch or are given the present state of the subject: the log is level-triggered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Change {
+    Device { device: DeviceId },
+    Deployment { uid: PodUid },
+    DeploymentEnded { uid: PodUid },
+    DeviceEvent { device: DeviceId, seq: u64 },
+}
+
+/// Row-like writes; the store maps each to a table and knows nothing of their meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    Incarnation(Incarnation),
+    PutDevice(Box<DeviceRecord>),
+    PutDeployment(Box<DeploymentRecord>),
+    DropDeployment(PodUid),
+    PutDeviceSet { device: DeviceId, set: Box<SetRecord> },
+    PutAssignment(Box<AssignmentRecord>),
+    DropAssignment { uid: PodUid, device: DeviceId },
+    /// Content-addressed; stored once, dropped by the hub when nothing names it.
+    PutBlob { digest: Digest, body: String },
+    DropBlob(Digest),
+    PutEvent { device: DeviceId, event: DeviceEvent },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    pub id: DeviceId,
+    pub enrolment: EnrolmentSerial,
+    pub group: String,
+    pub tags: BTreeMap<String, String>,
+    pub link: LinkClass,
+    pub state: DeviceState,
+    pub facts: Facts,
+    pub agent_version: String,
+    pub features: Vec<String>,
+    /// Milliseconds since the Unix epoch of the last word that was persisted; the memory may know a later one.
+    pub last_seen_ms: Option<i64>,
+    pub last_session: SessionEpoch,
+    /// Reports committed here; the device may forget them.
+    pub status_upto: u64,
+    pub event_seq: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentRecord {
+    pub spec: DeploymentSpec,
+    pub manifest: Digest,
+    pub revision: DeploymentRevision,
+    pub state: DeploymentState,
+    pub created_ms: i64,
+}
+
+/// One device's set as the hub wants it, and the last one the device said it has on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRecord {
+    pub generation: SetGeneration,
+    pub items: DesiredSet,
+    pub acknowledged: Option<(SetGeneration, DesiredSet)>,
+}
+
+/// One deployment on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentRecord {
+    pub uid: PodUid,
+    pub device: DeviceId,
+    pub since_ms: i64,
+    pub status: Option<WorkloadStatus>,
+    /// Set once it was healthy: a late joiner counts from then on.
+    pub counted: bool,
+}
+
+/// What the store held when the process began.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    pub incarnation: Option<Incarnation>,
+    pub devices: Vec<DeviceRecord>,
+    pub deployments: Vec<DeploymentRecord>,
+    pub sets: Vec<(DeviceId, SetRecord)>,
+    pub assignments: Vec<AssignmentRecord>,
+    /// Manifests and tombstones that sets name; all of them.
+    pub blobs: Vec<(Digest, String)>,
+}
+
+/// What the machine knows of a device beyond its record, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceView {
+    pub record: DeviceRecord,
+    pub connected: bool,
+    /// Whether the last word is inside the link class's deadline.
+    pub online: bool,
+    pub last_seen_ms: Option<i64>,
+    pub generation: SetGeneration,
+    pub acknowledged: Option<SetGeneration>,
+}
+
+/// A deployment with the roll-up of its assignments, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentView {
+    pub record: DeploymentRecord,
+    pub status: DeploymentStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    FrameRefused { device: DeviceId, why: String },
+    SessionBegan { device: DeviceId, session: SessionEpoch },
+    SetOffered { device: DeviceId, generation: SetGeneration, form: &'static str },
+    Quarantined { device: DeviceId, generation: SetGeneration },
+    NewIncarnation(Incarnation),
+}
