@@ -3,11 +3,12 @@
 //! * [`manifest`]: what to run, the same bytes for every device; [`Tombstone`]: what to stop.
 //! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
-//! * [`facts`]: what a device claims to be.
+//! * [`facts`]: what a device claims to be; [`enrol`]: how it came by its certificate.
 //! * [`up`] and [`down`]: the frames between a device and the hub.
 
 pub mod deployment;
 pub mod down;
+pub mod enrol;
 pub mod facts;
 pub mod manifest;
 pub mod status;
@@ -18,6 +19,7 @@ pub use deployment::{
     ReadyPolicy, Source, TargetSpec,
 };
 pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
+pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken};
 pub use facts::{Facts, LinkClass};
 pub use manifest::{
     ContainerSpec, EnvVar, Manifest, ObjectRef, PortProtocol, PortSpec, PullPolicy, QosClass, Resources,
