@@ -24,6 +24,7 @@ pub struct DeploymentSpec {
     pub owner: Option<Owner>,
     pub target: TargetSpec,
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub ready_policy: ReadyPolicy,
     /// The bytes of a [`Manifest`](super::Manifest), stored and forwarded as they are.
     pub manifest: String,
@@ -60,7 +61,6 @@ pub struct TargetSpec {
 /// How many of the counted devices must be healthy for the pod to be Ready. At least one always must.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
 pub enum ReadyPolicy {
     #[default]
     All,

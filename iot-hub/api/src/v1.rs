@@ -1,0 +1,247 @@
+//! The documents of `/api/v1`. Fields are added with a default, never renamed, re-typed or reused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use edge_protocol::v1::{
+    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Rung, WorkloadStatus,
+};
+use edge_protocol::{DeploymentRevision, DeviceId, Digest, EnrolmentSerial, PodUid, SetGeneration};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A position in the hub's revisioned log. Rises with every committed change, and never goes back within one store.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All objects of one kind that the caller may see, read to the end at one moment. Watching from `revision` misses nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    pub revision: Revision,
+    pub items: Vec<T>,
+}
+
+/// One enrolled device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    pub id: DeviceId,
+    pub enrolment: EnrolmentSerial,
+    /// The group that its enrolment token put it in.
+    pub group: String,
+    /// Authoritative: set by people, never by the device.
+    pub tags: BTreeMap<String, String>,
+    pub link: LinkClass,
+    pub state: DeviceState,
+    /// Claims of the device.
+    pub facts: Facts,
+    #[serde(default)]
+    pub agent_version: String,
+    #[serde(default)]
+    pub features: Vec<String>,
+    pub connected: bool,
+    /// Whether its last word is inside the deadline of its link class.
+    pub online: bool,
+    /// Milliseconds since the Unix epoch; absent before its first word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<i64>,
+    /// The desired set as the hub wants it, and the one that the device said it has on disk.
+    pub generation: SetGeneration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<SetGeneration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    Active,
+    /// May not connect; keeps what it runs.
+    Disabled,
+    /// Gone for good: its certificate is refused and its assignments end.
+    Decommissioned,
+}
+
+/// Replaces all tags of a device. A key has 1 to 63 characters of `A-Z a-z 0-9 . _ / -`, a value at most 255 bytes; at most 64 tags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TagsUpdate {
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Assigns the link class; used from the device's next CONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkUpdate {
+    pub link: LinkClass,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateUpdate {
+    pub state: DeviceState,
+}
+
+/// A deployment, and what the devices say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deployment {
+    pub spec: DeploymentSpec,
+    /// The digest of the manifest's bytes as devices see them.
+    pub manifest: Digest,
+    pub revision: DeploymentRevision,
+    pub state: DeploymentState,
+    pub created_ms: i64,
+    pub status: DeploymentStatus,
+}
+
+/// One deployment on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Assignment {
+    pub uid: PodUid,
+    pub device: DeviceId,
+    /// Whether the device's last word is inside its deadline; if not, `status` is of `last_seen_ms`.
+    pub online: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<i64>,
+    pub since_ms: i64,
+    /// How far the present revision has climbed on this device.
+    pub rung: Rung,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<WorkloadStatus>,
+    /// Whether the device is in the denominator of readiness when it is online.
+    pub counted: bool,
+}
+
+/// Asks for a token that lets devices enrol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEnrolmentToken {
+    #[serde(default)]
+    pub group: String,
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub link: LinkClass,
+    /// How many devices may enrol with it, 1 to 100 000.
+    #[serde(default = "one")]
+    pub uses: u32,
+    /// Seconds from now, 60 to 31 536 000 (a year).
+    #[serde(default = "a_day")]
+    pub ttl_s: u64,
+    /// Fixes the id of the one device that may use it; `uses` must be 1 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+}
+
+impl Default for CreateEnrolmentToken {
+    fn default() -> Self {
+        Self {
+            group: String::new(),
+            tags: BTreeMap::new(),
+            link: LinkClass::default(),
+            uses: one(),
+            ttl_s: a_day(),
+            device: None,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn a_day() -> u64 {
+    86_400
+}
+
+/// A token that was just made. The hub keeps a hash only: this is the one time the token is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnrolmentTokenCreated {
+    pub id: String,
+    /// `id.secret.anchor`, as devices take it.
+    pub token: String,
+    pub expires_ms: i64,
+}
+
+impl fmt::Debug for EnrolmentTokenCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolmentTokenCreated")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An enrolment token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnrolmentTokenInfo {
+    pub id: String,
+    pub group: String,
+    pub tags: BTreeMap<String, String>,
+    pub link: LinkClass,
+    pub uses: u32,
+    pub used: u32,
+    pub expires_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+}
+
+/// One event of a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WatchEvent {
+    /// Where the log stood. Resuming from here misses nothing and may repeat something.
+    pub revision: Revision,
+    pub change: Change,
+}
+
+/// The present state of what changed, read when the event was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Change {
+    Device {
+        device: Box<Device>,
+    },
+    Deployment {
+        deployment: Box<Deployment>,
+    },
+    /// The deployment is gone: every device that may have held it acknowledged its end.
+    DeploymentEnded {
+        uid: PodUid,
+    },
+    DeviceEvent {
+        record: DeviceEventRecord,
+    },
+    /// Nothing changed; the stream is alive and has delivered everything up to `revision`. The first one ends the replay.
+    Bookmark,
+    /// The revision asked for is compacted away or was never issued by this store. The stream ends here: list, then watch
+    /// from the list's revision. What is not in the list afterwards may be concluded only from the list.
+    Resync,
+    /// A kind of a newer hub.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Something that happened on a device, with whose word it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceEventRecord {
+    pub device: DeviceId,
+    pub event: DeviceEvent,
+}
+
+/// Who asked for which change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    pub id: u64,
+    /// Milliseconds since the Unix epoch by the hub's clock.
+    pub at_ms: i64,
+    pub principal: String,
+    /// Such as `put-deployment`.
+    pub action: String,
+    pub subject: String,
+}
