@@ -125,3 +125,12 @@ pub(crate) async fn within<T>(
         Err(_) => Err(CriError::timed_out(operation, id, limit)),
     }
 }
+
+/// The outcome of a stop or removal whose object may be gone already. CRI asks runtimes to call that success;
+/// containerd 1.6 answers `NotFound` to some of them.
+pub(crate) fn absent_is_done<T>(outcome: Result<T, CriError>) -> Result<(), CriError> {
+    match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}

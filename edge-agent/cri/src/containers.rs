@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::client::{CriClient, within};
+use crate::client::{CriClient, absent_is_done, within};
 use crate::error::{CriError, Operation};
 use crate::sandboxes::selector;
 use crate::v1::{
@@ -69,14 +69,15 @@ impl CriClient {
             timeout: whole_seconds(grace),
         };
         let limit = self.deadlines().change.saturating_add(grace);
-        within(
-            limit,
-            Operation::StopContainer,
-            id,
-            self.runtime().stop_container(request),
+        absent_is_done(
+            within(
+                limit,
+                Operation::StopContainer,
+                id,
+                self.runtime().stop_container(request),
+            )
+            .await,
         )
-        .await?;
-        Ok(())
     }
 
     /// Removes a container, killing it first if it runs. Idempotent: an absent one is success. Its log stays.
@@ -84,13 +85,14 @@ impl CriClient {
         let request = RemoveContainerRequest {
             container_id: id.to_owned(),
         };
-        self.change(
-            Operation::RemoveContainer,
-            id,
-            self.runtime().remove_container(request),
+        absent_is_done(
+            self.change(
+                Operation::RemoveContainer,
+                id,
+                self.runtime().remove_container(request),
+            )
+            .await,
         )
-        .await?;
-        Ok(())
     }
 
     /// All containers that carry every one of `labels`; all there are, if it is empty.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{CriClient, WHOLE_RUNTIME, within};
+use crate::client::{CriClient, WHOLE_RUNTIME, absent_is_done, within};
 use crate::error::{CriError, Operation};
 use crate::v1::{
     AuthConfig, FilesystemUsage, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListImagesRequest,
@@ -72,13 +72,14 @@ impl CriClient {
         let request = RemoveImageRequest {
             image: Some(spec(reference)),
         };
-        self.change(
-            Operation::RemoveImage,
-            reference,
-            self.images().remove_image(request),
+        absent_is_done(
+            self.change(
+                Operation::RemoveImage,
+                reference,
+                self.images().remove_image(request),
+            )
+            .await,
         )
-        .await?;
-        Ok(())
     }
 
     /// How full the file systems that hold images are.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{CriClient, within};
+use crate::client::{CriClient, absent_is_done, within};
 use crate::error::{CriError, Operation};
 use crate::v1::{
     ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus,
@@ -44,8 +44,7 @@ impl CriClient {
         };
         let mut runtime = self.runtime();
         let call = runtime.stop_pod_sandbox(request);
-        within(self.deadlines().sandbox, Operation::StopPodSandbox, id, call).await?;
-        Ok(())
+        absent_is_done(within(self.deadlines().sandbox, Operation::StopPodSandbox, id, call).await)
     }
 
     /// Removes the sandbox with all its containers. Idempotent: an absent sandbox is success. One that still has its
@@ -56,8 +55,7 @@ impl CriClient {
         };
         let mut runtime = self.runtime();
         let call = runtime.remove_pod_sandbox(request);
-        within(self.deadlines().sandbox, Operation::RemovePodSandbox, id, call).await?;
-        Ok(())
+        absent_is_done(within(self.deadlines().sandbox, Operation::RemovePodSandbox, id, call).await)
     }
 
     /// State and addresses of one sandbox.
