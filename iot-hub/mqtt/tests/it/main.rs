@@ -1,0 +1,1 @@
+//! The endpoint over real TLS: real `rumqttc` clients and clients that write raw bytes.
