@@ -18,12 +18,20 @@ pub enum Input {
     /// Bytes from one of the down lanes.
     Frame(Lane, Vec<u8>),
     /// A blob asked for by [`Effect::Fetch`]; `None` when this try failed.
-    Blob { digest: Digest, body: Option<String> },
+    Blob {
+        digest: Digest,
+        body: Option<String>,
+    },
     /// A complete look at the runtime, begun after all steps reported so far had ended.
     Observed(Observed),
     /// The runtime cannot be looked at now; what runs there goes on.
-    RuntimeDown { message: String },
-    StepEnded { step: StepId, outcome: StepOutcome },
+    RuntimeDown {
+        message: String,
+    },
+    StepEnded {
+        step: StepId,
+        outcome: StepOutcome,
+    },
     Committed(TxId),
     /// The facts of the device, at start and when they change.
     Facts(Facts),
@@ -47,7 +55,9 @@ pub enum Effect {
     /// Keep-alive for the next CONNECT, in seconds.
     KeepAlive(u16),
     /// Give up this connection and dial again with backoff: the session is not answered, or is refused.
-    Reconnect { why: String },
+    Reconnect {
+        why: String,
+    },
     /// One line for the log and one count for the metrics.
     Report(Note),
 }
@@ -64,15 +74,24 @@ pub struct Tx {
 pub enum Write {
     /// The trusted set as a whole: generation, digest and items.
     Set(TrustedSet),
-    PutBlob { digest: Digest, body: String },
+    PutBlob {
+        digest: Digest,
+        body: String,
+    },
     DropBlob(Digest),
-    PutWorkload { uid: PodUid, record: String },
+    PutWorkload {
+        uid: PodUid,
+        record: String,
+    },
     DropWorkload(PodUid),
     PutEvent(DeviceEvent),
     /// Forget the events up to this sequence number.
     DropEventsUpTo(u64),
     /// Small facts of the machine by name, such as counters.
-    PutMeta { key: String, value: String },
+    PutMeta {
+        key: String,
+        value: String,
+    },
 }
 
 /// The set a device acts on, with where it came from.
@@ -97,12 +116,33 @@ pub struct Restored {
 /// Decisions worth a line and a count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    SessionBegan { session: SessionEpoch },
-    FrameRefused { why: String },
-    SetJudged { verdict: &'static str, generation: SetGeneration },
-    Adopted { uid: PodUid },
-    Started { uid: PodUid, container: String },
-    Stopped { uid: PodUid },
-    Retried { uid: PodUid, what: &'static str, in_ms: u64 },
-    Refused { uid: PodUid, why: String },
+    SessionBegan {
+        session: SessionEpoch,
+    },
+    FrameRefused {
+        why: String,
+    },
+    SetJudged {
+        verdict: &'static str,
+        generation: SetGeneration,
+    },
+    Adopted {
+        uid: PodUid,
+    },
+    Started {
+        uid: PodUid,
+        container: String,
+    },
+    Stopped {
+        uid: PodUid,
+    },
+    Retried {
+        uid: PodUid,
+        what: &'static str,
+        in_ms: u64,
+    },
+    Refused {
+        uid: PodUid,
+        why: String,
+    },
 }

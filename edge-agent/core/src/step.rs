@@ -24,12 +24,16 @@ pub enum Step {
     StartContainer(Box<StartContainer>),
     /// SIGTERM, then SIGKILL after the grace. Zero grace kills at once. Done when it has exited; an unknown container is done.
     StopContainer { container_id: String, grace_s: u32 },
-    /// Remove an exited container, its log kept until the workload goes. An unknown container is done.
+    /// Remove a container that is exited, was never started, or is lost to the runtime, by force if need be; its log is kept until
+    /// the workload goes. An unknown container is done.
     RemoveContainer { container_id: String },
     /// Stop the sandbox: its network goes, what still runs in it is killed.
     StopSandbox { sandbox_id: String },
-    /// Remove the sandbox, its cgroup and its log directory.
+    /// Remove the sandbox and the exited containers in it. The workload's cgroup and log directory stay: another sandbox of the same
+    /// workload may use them. An unknown sandbox is done.
     RemoveSandbox { sandbox_id: String, uid: PodUid },
+    /// Remove the workload's cgroup and log directory. Nothing of the workload is in the runtime any more. What is gone is done.
+    RemoveWorkload { uid: PodUid },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +68,22 @@ pub struct StartContainer {
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
-    Image { image_id: String },
-    Sandbox { sandbox_id: String, ip: Option<String> },
-    Started { container_id: String },
+    Image {
+        image_id: String,
+    },
+    Sandbox {
+        sandbox_id: String,
+        ip: Option<String>,
+    },
+    Started {
+        container_id: String,
+    },
     Done,
     /// `reason` is the one Kubernetes would show while waiting for the next try.
-    Failed { reason: Reason, message: String },
+    Failed {
+        reason: Reason,
+        message: String,
+    },
 }
 
 /// Everything of ours that the runtime has, at one moment. Complete by construction: a listing that failed is not an observation.
@@ -107,8 +121,16 @@ pub struct ObservedContainer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObservedState {
     Created,
-    Running { started_at_ms: i64 },
-    Exited { exit_code: i32, reason: Reason, message: String, started_at_ms: i64, finished_at_ms: i64 },
+    Running {
+        started_at_ms: i64,
+    },
+    Exited {
+        exit_code: i32,
+        reason: Reason,
+        message: String,
+        started_at_ms: i64,
+        finished_at_ms: i64,
+    },
     /// The runtime lost track of it.
     Unknown,
 }
