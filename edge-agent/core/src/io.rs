@@ -146,3 +146,19 @@ pub enum Note {
         why: String,
     },
 }
+
+impl Note {
+    /// The name under which the decision is counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SessionBegan { .. } => "session_began",
+            Self::FrameRefused { .. } => "frame_refused",
+            Self::SetJudged { verdict, .. } => verdict,
+            Self::Adopted { .. } => "adopted",
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::Retried { .. } => "retried",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
