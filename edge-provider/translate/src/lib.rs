@@ -1,1 +1,24 @@
-//! Pod to manifest.
+//! A pod of the cluster as devices run it, and the devices' word as a pod shows it. Pure: no IO, no clock, no async.
+//!
+//! One way down and one way up:
+//!
+//! * [`translate()`]: the raw JSON of a pod → a [`Manifest`](edge_protocol::v1::Manifest), or [`Refusals`] that name every path
+//!   that a fleet cannot honour. What is refused is decided by the tables of [`fields`], which classify each path of the
+//!   Kubernetes 1.37 `PodSpec`.
+//! * [`expand`]: the `$(VAR)` rule, usable by whoever must expand later (a device, for values that only it knows).
+//! * [`annotations`]: the annotations read here.
+//!
+//! It must not know of the hub, of targets and namespaces' rights, or of how a pod is watched and patched.
+
+pub mod annotations;
+mod api_access;
+pub mod expand;
+pub mod fields;
+mod qos;
+mod quantity;
+mod refusal;
+mod translate;
+
+pub use annotations::Update;
+pub use refusal::{Refusal, Refusals};
+pub use translate::{Context, Note, Translated, document, translate};

@@ -1,0 +1,13 @@
+//! The crate from outside: every path of the schema, goldens, and refusals.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and this is what they share"
+)]
+
+mod determinism;
+mod fields;
+mod goldens;
+mod pods;
+mod refusals;
+mod schema;

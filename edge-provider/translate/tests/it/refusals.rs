@@ -1,0 +1,223 @@
+//! What is refused beyond single fields, and that everything is named at once.
+
+use edge_provider_translate::{Context, translate};
+use serde_json::{Value, json};
+
+use crate::pods;
+
+/// A change of the fixture and the paths it must be refused for; none means that it passes.
+#[track_caller]
+fn check(name: &str, change: impl FnOnce(&mut Value), expect: &[&str]) {
+    let mut pod = pods::read(name);
+    change(&mut pod);
+    assert_eq!(pods::refused(&pod), expect);
+}
+
+#[test]
+fn all_paths_are_named_at_once_in_order_with_their_real_indices() {
+    let change = |pod: &mut Value| {
+        let spec = &mut pod["spec"];
+        spec["hostNetwork"] = json!(true);
+        spec["initContainers"] = json!([{ "name": "i", "image": "i" }]);
+        spec["futureField"] = json!(1);
+        let volumes = spec["volumes"].as_array_mut().unwrap();
+        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }));
+        volumes.push(json!({ "name": "host", "hostPath": { "path": "/" } }));
+        let side = &mut spec["containers"][1];
+        side["livenessProbe"] = json!({ "exec": { "command": ["true"] } });
+        side["volumeMounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "data", "mountPath": "/data" }));
+        side["env"] =
+            json!([{ "name": "A", "value": "a" }, { "name": "B", "valueFrom": { "fieldRef": {} } }]);
+        side["resources"]["limits"] = json!({ "nvidia.com/gpu": "1", "cpu": "-1" });
+        side["ports"] = json!([{ "containerPort": 0 }, { "containerPort": 70000, "protocol": "ICMP" }]);
+        pod["metadata"]["annotations"]["outrigger.io/ready-policy"] = json!("most");
+        pod["metadata"]["annotations"]["outrigger.io/update"] = json!("later");
+    };
+    check(
+        "everything",
+        change,
+        &[
+            "metadata.annotations[outrigger.io/ready-policy]",
+            "metadata.annotations[outrigger.io/update]",
+            "spec.containers[1].env[1].valueFrom",
+            "spec.containers[1].livenessProbe",
+            "spec.containers[1].ports[0].containerPort",
+            "spec.containers[1].ports[1].containerPort",
+            "spec.containers[1].ports[1].protocol",
+            "spec.containers[1].resources.limits[cpu]",
+            "spec.containers[1].resources.limits[nvidia.com/gpu]",
+            "spec.containers[1].volumeMounts[1]",
+            "spec.futureField",
+            "spec.hostNetwork",
+            "spec.initContainers",
+            "spec.volumes[1].persistentVolumeClaim",
+            "spec.volumes[2].hostPath",
+        ],
+    );
+}
+
+#[test]
+fn only_the_volume_that_admission_adds_passes() {
+    let mounted = "spec.containers[0].volumeMounts[0]";
+    let source = "spec.volumes[0].projected";
+    check("deployment", |_| {}, &[]);
+    check(
+        "deployment",
+        |pod| pod["spec"]["volumes"][0]["name"] = json!("mine"),
+        &[mounted, source],
+    );
+    check(
+        "deployment",
+        |pod| {
+            pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"] =
+                json!("vault");
+        },
+        &[mounted, source],
+    );
+    check(
+        "deployment",
+        |pod| pod["spec"]["volumes"][0]["projected"]["defaultMode"] = json!(0o600),
+        &[mounted, source],
+    );
+    let mount = |field: &'static str, value: Value| {
+        move |pod: &mut Value| pod["spec"]["containers"][0]["volumeMounts"][0][field] = value
+    };
+    check("deployment", mount("mountPath", json!("/token")), &[mounted]);
+    check("deployment", mount("readOnly", json!(false)), &[mounted]);
+    check("deployment", mount("subPath", json!("token")), &[mounted]);
+    check("deployment", mount("name", json!("other")), &[mounted]);
+}
+
+#[test]
+fn a_volume_without_a_source_is_refused() {
+    check(
+        "guaranteed",
+        |pod| pod["spec"]["volumes"] = json!([{ "name": "x" }]),
+        &["spec.volumes[0]"],
+    );
+}
+
+#[test]
+fn asking_for_the_token_is_refused_and_declining_is_not() {
+    let annotate = |value: &'static str| {
+        move |pod: &mut Value| {
+            pod["metadata"]["annotations"]["outrigger.io/service-account-token"] = json!(value);
+        }
+    };
+    let path = "metadata.annotations[outrigger.io/service-account-token]";
+    check("everything", annotate("true"), &[path]);
+    check("everything", annotate(""), &[path]);
+    check("everything", annotate("false"), &[]);
+}
+
+#[test]
+fn a_pod_of_a_stateful_set_is_refused_and_of_others_is_not() {
+    let owned = |kind: &'static str, version: &'static str| {
+        move |pod: &mut Value| {
+            let owner = json!({ "kind": "Other", "apiVersion": "v1", "name": "o", "uid": "u" });
+            let controller = json!({ "kind": kind, "apiVersion": version, "name": "c", "uid": "v" });
+            pod["metadata"]["ownerReferences"] = json!([owner, controller]);
+        }
+    };
+    check(
+        "deployment",
+        owned("StatefulSet", "apps/v1"),
+        &["metadata.ownerReferences[1]"],
+    );
+    check("deployment", owned("StatefulSet", "example.com/v1"), &[]);
+    check("deployment", owned("DaemonSet", "apps/v1"), &[]);
+}
+
+#[test]
+fn a_resize_in_place_is_refused_and_another_spelling_is_none() {
+    let held = pods::translate(&pods::read("everything")).unwrap().manifest;
+    let resized = |cpu: &str| {
+        let mut pod = pods::read("everything");
+        pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!(cpu);
+        let refused = translate(&pod, Context { held: Some(&held) }).err();
+        refused
+            .map(|all| all.paths().map(str::to_owned).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    assert_eq!(resized("1.5"), [""; 0]);
+    assert_eq!(resized("2"), ["spec.containers[0].resources"]);
+}
+
+#[test]
+fn what_is_no_pod_is_refused_without_a_panic() {
+    for value in [
+        json!(null),
+        json!(7),
+        json!([]),
+        json!({}),
+        json!({ "metadata": [], "spec": 1 }),
+    ] {
+        assert!(!pods::refused(&value).is_empty(), "{value}");
+    }
+    check(
+        "guaranteed",
+        |pod| pod["spec"]["containers"] = json!([]),
+        &["spec.containers"],
+    );
+    check(
+        "guaranteed",
+        |pod| pod["spec"]["containers"] = json!({}),
+        &["spec", "spec.containers"],
+    );
+    check(
+        "guaranteed",
+        |pod| pod["metadata"]["uid"] = json!("../x"),
+        &["metadata.uid"],
+    );
+    check(
+        "guaranteed",
+        |pod| pod["spec"]["containers"][0]["image"] = json!(""),
+        &["spec.containers[0].image"],
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_value_in_any_place_is_translated_or_refused(place in 0_usize..400, text in ".{0,12}", kind in 0_u8..6) {
+        let value = match kind {
+            0 => json!(text),
+            1 => json!([text]),
+            2 => json!({ text: 1 }),
+            3 => json!(i64::MIN),
+            4 => json!(1.5),
+            _ => json!(true),
+        };
+        let mut pod = pods::read("everything");
+        let mut pointers = Vec::new();
+        collect(&pod, String::new(), &mut pointers);
+        let pointer = &pointers[place % pointers.len()];
+        *pod.pointer_mut(pointer).unwrap() = value;
+        if let Err(refusals) = pods::translate(&pod) {
+            proptest::prop_assert!(refusals.iter().len() > 0);
+            proptest::prop_assert!(!refusals.to_string().chars().any(char::is_control));
+        }
+    }
+}
+
+fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            collect(
+                value,
+                format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                pointers,
+            );
+        }),
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| collect(value, format!("{at}/{index}"), pointers));
+        }
+        _ => {}
+    }
+    pointers.push(at);
+}
