@@ -95,6 +95,17 @@ impl<E> AfterCommit<E> {
         tx
     }
 
+    /// Parks effects behind the newest transaction under way, or gives them back when none is: they may then be seen at once.
+    pub fn join(&mut self, effects: Vec<E>) -> Vec<E> {
+        match self.parked.last_entry() {
+            Some(mut newest) => {
+                newest.get_mut().extend(effects);
+                Vec::new()
+            }
+            None => effects,
+        }
+    }
+
     /// What the transaction released, in the order it was parked. A transaction is released once; a repeat gives nothing.
     pub fn committed(&mut self, tx: TxId) -> Vec<E> {
         self.parked.remove(&tx).unwrap_or_default()
@@ -120,5 +131,16 @@ mod tests {
         assert!(!after.is_idle());
         assert_eq!(after.committed(first), ["a"]);
         assert!(after.is_idle());
+    }
+
+    #[test]
+    fn what_follows_a_commit_waits_for_it() {
+        let mut after = AfterCommit::default();
+        assert_eq!(after.join(vec!["now"]), ["now"]);
+        let first = after.begin(vec!["a"]);
+        let second = after.begin(Vec::new());
+        assert!(after.join(vec!["later"]).is_empty());
+        assert_eq!(after.committed(first), ["a"]);
+        assert_eq!(after.committed(second), ["later"]);
     }
 }
