@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
-    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, TombstoneReason, WorkloadStatus,
+    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase, TombstoneReason,
+    WorkloadStatus,
 };
 use edge_protocol::{
-    DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SessionEpoch,
-    SetGeneration, TxId,
+    DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid,
+    SessionEpoch, SetGeneration, TxId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +23,27 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A device opened an MQTT session; the endpoint checked its certificate.
-    Connected { device: DeviceId, connection: ConnectionId, enrolment: EnrolmentSerial },
-    Disconnected { device: DeviceId, connection: ConnectionId },
+    Connected {
+        device: DeviceId,
+        connection: ConnectionId,
+        enrolment: EnrolmentSerial,
+    },
+    Disconnected {
+        device: DeviceId,
+        connection: ConnectionId,
+    },
     /// Bytes from one of the up lanes.
-    Frame { device: DeviceId, connection: ConnectionId, lane: Lane, bytes: Vec<u8> },
+    Frame {
+        device: DeviceId,
+        connection: ConnectionId,
+        lane: Lane,
+        bytes: Vec<u8>,
+    },
     /// A call of the REST API, authenticated and authorised by the shell.
-    Call { request: RequestId, call: Call },
+    Call {
+        request: RequestId,
+        call: Call,
+    },
     Committed(TxId),
     Wake,
 }
@@ -36,16 +52,37 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub enum Call {
     /// Register a device, or a further enrolment of it (another serial).
-    EnrolDevice { device: DeviceId, enrolment: EnrolmentSerial, group: String, tags: BTreeMap<String, String> },
-    SetTags { device: DeviceId, tags: BTreeMap<String, String> },
-    SetLink { device: DeviceId, link: LinkClass },
-    SetDeviceState { device: DeviceId, state: DeviceState },
+    EnrolDevice {
+        device: DeviceId,
+        enrolment: EnrolmentSerial,
+        group: String,
+        tags: BTreeMap<String, String>,
+    },
+    SetTags {
+        device: DeviceId,
+        tags: BTreeMap<String, String>,
+    },
+    SetLink {
+        device: DeviceId,
+        link: LinkClass,
+    },
+    SetDeviceState {
+        device: DeviceId,
+        state: DeviceState,
+    },
     /// Create, replace or (same content) confirm a deployment.
     PutDeployment(Box<DeploymentSpec>),
     /// Tombstones on all devices that may hold it. A repeat with a shorter grace shortens it.
-    DeleteDeployment { uid: PodUid, source_node: Option<String>, grace_period_s: Option<u32>, reason: TombstoneReason },
+    DeleteDeployment {
+        uid: PodUid,
+        source_node: Option<String>,
+        grace_period_s: Option<u32>,
+        reason: TombstoneReason,
+    },
     /// Its pod is gone by no one's intent: keep the workloads as orphans.
-    ReleaseDeployment { uid: PodUid },
+    ReleaseDeployment {
+        uid: PodUid,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +103,11 @@ pub enum CallError {
     #[error("there is no deployment {0}")]
     NoSuchDeployment(PodUid),
     #[error("{field}: {message} (at character {position})")]
-    BadCondition { field: &'static str, position: usize, message: String },
+    BadCondition {
+        field: &'static str,
+        position: usize,
+        message: String,
+    },
     #[error("the manifest is not valid: {0}")]
     BadManifest(String),
     #[error("the deployment belongs to another provider")]
@@ -75,16 +116,32 @@ pub enum CallError {
     DeviceIdTaken(DeviceId),
     #[error("the deployment is being deleted")]
     BeingDeleted,
+    #[error("the tags are not valid: {0}")]
+    BadTags(String),
+    #[error("the limit of {limit} {what} is reached")]
+    LimitReached { what: &'static str, limit: usize },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Write all of it in one durable transaction, append one log entry per [`Change`], then report [`Input::Committed`].
     Commit(Tx),
-    Send { device: DeviceId, connection: ConnectionId, lane: Lane, bytes: Vec<u8> },
+    Send {
+        device: DeviceId,
+        connection: ConnectionId,
+        lane: Lane,
+        bytes: Vec<u8>,
+    },
     /// Cut the connection.
-    Cut { device: DeviceId, connection: ConnectionId, why: &'static str },
-    Reply { request: RequestId, result: Result<(), CallError> },
+    Cut {
+        device: DeviceId,
+        connection: ConnectionId,
+        why: &'static str,
+    },
+    Reply {
+        request: RequestId,
+        result: Result<(), CallError>,
+    },
     /// Something a watcher would see changed in memory only (liveness); nothing is written.
     Announce(Change),
     WakeAt(u64),
@@ -116,13 +173,25 @@ pub enum Write {
     PutDevice(Box<DeviceRecord>),
     PutDeployment(Box<DeploymentRecord>),
     DropDeployment(PodUid),
-    PutDeviceSet { device: DeviceId, set: Box<SetRecord> },
+    PutDeviceSet {
+        device: DeviceId,
+        set: Box<SetRecord>,
+    },
     PutAssignment(Box<AssignmentRecord>),
-    DropAssignment { uid: PodUid, device: DeviceId },
+    DropAssignment {
+        uid: PodUid,
+        device: DeviceId,
+    },
     /// Content-addressed; stored once, dropped by the hub when nothing names it.
-    PutBlob { digest: Digest, body: String },
+    PutBlob {
+        digest: Digest,
+        body: String,
+    },
     DropBlob(Digest),
-    PutEvent { device: DeviceId, event: DeviceEvent },
+    PutEvent {
+        device: DeviceId,
+        event: DeviceEvent,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +211,10 @@ pub struct DeviceRecord {
     /// Reports committed here; the device may forget them.
     pub status_upto: u64,
     pub event_seq: u64,
+    /// Whether it was past its deadline when this was written. A hub that begins again cannot measure the silence of the time it was
+    /// away: it presumes the others to be there until their deadline, and these not.
+    #[serde(default)]
+    pub offline: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +224,9 @@ pub struct DeploymentRecord {
     pub revision: DeploymentRevision,
     pub state: DeploymentState,
     pub created_ms: i64,
+    /// `Succeeded` or `Failed` once reached: a terminal phase is final, whoever joins later.
+    #[serde(default)]
+    pub ended: Option<Phase>,
 }
 
 /// One device's set as the hub wants it, and the last one the device said it has on disk.
@@ -168,8 +244,12 @@ pub struct AssignmentRecord {
     pub device: DeviceId,
     pub since_ms: i64,
     pub status: Option<WorkloadStatus>,
-    /// Set once it was healthy: a late joiner counts from then on.
+    /// Set from the beginning for a device that matched when the deployment was made; for a late joiner once it was healthy or its
+    /// join deadline passed.
     pub counted: bool,
+    /// A successor runs here in its place, so that matching again does not bring it back.
+    #[serde(default)]
+    pub superseded: bool,
 }
 
 /// What the store held when the process began.
@@ -205,9 +285,22 @@ pub struct DeploymentView {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    FrameRefused { device: DeviceId, why: String },
-    SessionBegan { device: DeviceId, session: SessionEpoch },
-    SetOffered { device: DeviceId, generation: SetGeneration, form: &'static str },
-    Quarantined { device: DeviceId, generation: SetGeneration },
+    FrameRefused {
+        device: DeviceId,
+        why: String,
+    },
+    SessionBegan {
+        device: DeviceId,
+        session: SessionEpoch,
+    },
+    SetOffered {
+        device: DeviceId,
+        generation: SetGeneration,
+        form: &'static str,
+    },
+    Quarantined {
+        device: DeviceId,
+        generation: SetGeneration,
+    },
     NewIncarnation(Incarnation),
 }

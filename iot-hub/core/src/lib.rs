@@ -1,1 +1,5 @@
 //! Fleet and Device machines.
+
+pub mod io;
+
+pub use io::*;
