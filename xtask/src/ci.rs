@@ -1,0 +1,146 @@
+//! The stages of CI, with their times.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::run::{Stage, stages, status};
+use crate::{arrows, run};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// The pure crates and the simulation.
+    Core,
+    /// Formatting, arrows, clippy.
+    Check,
+    /// What CI runs.
+    Test,
+    /// Everything.
+    All,
+}
+
+/// The pure crates.
+const CORES: &[&str] = &[
+    "edge-protocol",
+    "edge-agent-core",
+    "iot-hub-core",
+    "edge-provider-core",
+    "edge-provider-translate",
+    "virtual-kubelet-core",
+];
+
+/// Seeds in CI, and in the long run.
+const SEEDS: u64 = 500;
+const MANY_SEEDS: u64 = 20_000;
+
+pub fn run(root: &Path, scope: Scope) -> anyhow::Result<()> {
+    stages(match scope {
+        Scope::Core => core(root),
+        Scope::Check => check(root),
+        Scope::Test => check(root).into_iter().chain(tests(root, SEEDS)).collect(),
+        Scope::All => check(root).into_iter().chain(tests(root, MANY_SEEDS)).collect(),
+    })
+}
+
+/// Runs seeds `0..seeds`, or replays one and shows its trace.
+pub fn sim(root: &Path, seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    let base = [
+        "run",
+        "--quiet",
+        "--profile",
+        "sim",
+        "--package",
+        "simulation",
+        "--",
+    ];
+    let number = seed.unwrap_or(seeds).to_string();
+    let flag = if seed.is_some() { "--seed" } else { "--seeds" };
+    let args: Vec<&str> = base.into_iter().chain([flag, &number]).collect();
+    status(root, "cargo", &args)
+}
+
+fn core(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
+    let mut args = vec!["nextest", "run", "--package", "simulation"];
+    args.extend(CORES.iter().flat_map(|name| ["--package", name]));
+    vec![(
+        "tests of the cores",
+        Box::new(move || status(root, "cargo", &args)),
+    )]
+}
+
+fn check(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
+    vec![
+        (
+            "formatting",
+            Box::new(move || status(root, "cargo", &["fmt", "--all", "--check"])),
+        ),
+        ("arrows", Box::new(move || arrows::check(root))),
+        (
+            "licences, bans, sources",
+            Box::new(move || status(root, "cargo", &["deny", "check", "licenses", "bans", "sources"])),
+        ),
+        (
+            "clippy",
+            Box::new(move || {
+                status(
+                    root,
+                    "cargo",
+                    &[
+                        "clippy",
+                        "--workspace",
+                        "--all-targets",
+                        "--locked",
+                        "--",
+                        "-D",
+                        "warnings",
+                    ],
+                )
+            }),
+        ),
+    ]
+}
+
+fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
+    vec![
+        ("control plane and test images", Box::new(move || prepare(root))),
+        (
+            "build of all tests",
+            Box::new(move || {
+                status(
+                    root,
+                    "cargo",
+                    &["nextest", "run", "--workspace", "--locked", "--no-run"],
+                )
+            }),
+        ),
+        (
+            "tests",
+            Box::new(move || {
+                status(
+                    root,
+                    "cargo",
+                    &["nextest", "run", "--workspace", "--locked", "--profile", "ci"],
+                )
+            }),
+        ),
+        ("simulation", Box::new(move || sim(root, seeds, None))),
+    ]
+}
+
+/// What the tests on a real cluster start: built once, cached under `target/outrigger/cache`.
+fn prepare(root: &Path) -> anyhow::Result<()> {
+    status(
+        root,
+        "cargo",
+        &[
+            "build",
+            "--locked",
+            "--package",
+            "lab",
+            "--package",
+            "test-images",
+        ],
+    )?;
+    let program = root.join("target/debug/outrigger-lab");
+    run::status(root, &program.to_string_lossy(), &["build"])
+}
