@@ -99,14 +99,14 @@ mod tests {
         }
     }
 
-    fn will(topic: &str, len: usize, qos: QoS, retain: bool) -> Option<LastWill> {
+    fn will(topic: &str, len: usize, qos: QoS, retain: bool) -> LastWill {
         let topic = Bytes::copy_from_slice(topic.as_bytes());
-        Some(LastWill {
+        LastWill {
             topic,
             message: Bytes::from(vec![b'x'; len]),
             qos,
             retain,
-        })
+        }
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         check(good(), None, Ok(None));
         check(
             good(),
-            will("dev/pump-7/s", 9, QoS::AtLeastOnce, false),
+            Some(will("dev/pump-7/s", 9, QoS::AtLeastOnce, false)),
             Ok(Some("s")),
         );
         check(connect("pump-8", 30, true), None, Err(RefuseReason::ClientId));
@@ -135,22 +135,22 @@ mod tests {
         );
         check(
             good(),
-            will("dev/pump-8/c", 9, QoS::AtLeastOnce, false),
+            Some(will("dev/pump-8/c", 9, QoS::AtLeastOnce, false)),
             Err(RefuseReason::Will),
         );
         check(
             good(),
-            will("dev/pump-7/s", 9, QoS::ExactlyOnce, false),
+            Some(will("dev/pump-7/s", 9, QoS::ExactlyOnce, false)),
             Err(RefuseReason::Will),
         );
         check(
             good(),
-            will("dev/pump-7/s", 9, QoS::AtLeastOnce, true),
+            Some(will("dev/pump-7/s", 9, QoS::AtLeastOnce, true)),
             Err(RefuseReason::Will),
         );
         check(
             good(),
-            will("dev/pump-7/s", 1025, QoS::AtLeastOnce, false),
+            Some(will("dev/pump-7/s", 1025, QoS::AtLeastOnce, false)),
             Err(RefuseReason::Will),
         );
     }
