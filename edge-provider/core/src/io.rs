@@ -23,6 +23,18 @@ pub struct WantedPod {
     pub deletion: Option<Deletion>,
     /// Whether the pod's phase is already Succeeded or Failed.
     pub terminal: bool,
+    /// `outrigger.io/disconnect`.
+    pub disconnect: Disconnect,
+}
+
+/// What Kubernetes' reaction to silence means for a workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The workload runs on as an orphan (law 1).
+    #[default]
+    Run,
+    /// The reaction counts as intent: Kubernetes may replace the pod, and its workload stops.
+    Replace,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +86,7 @@ pub struct PodList {
     /// The UID of `kube-system` in the cluster that answered.
     pub cluster_uid: String,
     pub resource_version: u64,
-    /// The UID of our Node object, read after the list.
+    /// The UID of our Node object, read after the list; absent when there is no such Node.
     pub node_uid: Option<String>,
     pub pods: Vec<WantedPod>,
 }
@@ -91,14 +103,26 @@ pub struct HeldDeployment {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     PodsListed(PodList),
-    PodSeen(WantedPod),
+    PodSeen(Box<WantedPod>),
     /// The pod object is gone; `cause` is read from the last state of the object that the watch delivered.
-    PodVanished { uid: PodUid, cause: DeletionCause },
+    PodVanished {
+        uid: PodUid,
+        cause: DeletionCause,
+    },
+    /// Our Node object as it is now: sent whenever the shell created it or saw another UID.
+    NodeSeen {
+        uid: Option<String>,
+    },
     /// All our deployments at the hub, read to the end from the pinned hub. A failed read is not an input.
     DeploymentsListed(Vec<HeldDeployment>),
     DeploymentChanged(Box<HeldDeployment>),
-    DeploymentEnded { uid: PodUid },
-    Ended { op: OpId, outcome: Outcome },
+    DeploymentEnded {
+        uid: PodUid,
+    },
+    Ended {
+        op: OpId,
+        outcome: Outcome,
+    },
     /// An operator lets held-back removals pass.
     BrakeReleased,
     Wake,
@@ -107,22 +131,54 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Done,
+    /// The hub has no such deployment; only for `Delete` and `Release`. Nothing is left to do there.
+    Missing,
     /// Try again with backoff.
-    Unavailable { message: String },
+    Unavailable {
+        message: String,
+    },
     /// The hub will never accept it as it is; shown on the pod.
-    Refused { reason: &'static str, message: String },
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    Put { op: OpId, spec: Box<DeploymentSpec> },
-    Delete { op: OpId, uid: PodUid, grace_period_s: Option<u32> },
-    Release { op: OpId, uid: PodUid },
+    Put {
+        op: OpId,
+        spec: Box<DeploymentSpec>,
+    },
+    Delete {
+        op: OpId,
+        uid: PodUid,
+        grace_period_s: Option<u32>,
+    },
+    Release {
+        op: OpId,
+        uid: PodUid,
+    },
     /// Show this on the pod object; the shell compares with the object and patches only a difference.
-    Show { uid: PodUid, view: PodView },
+    Show {
+        uid: PodUid,
+        view: PodView,
+    },
     /// One last status, then DELETE with grace 0 and a UID precondition. An object that is gone already is done.
-    Finish { op: OpId, uid: PodUid, view: PodView },
-    Event { uid: PodUid, level: EventLevel, reason: &'static str, message: String },
+    Finish {
+        op: OpId,
+        uid: PodUid,
+        view: PodView,
+    },
+    /// A complete list is wanted soon: something is missing and only lists can tell what that means. Answered by `PodsListed`
+    /// or not at all; the machine asks again.
+    ListPods,
+    Event {
+        uid: PodUid,
+        level: EventLevel,
+        reason: &'static str,
+        message: String,
+    },
     WakeAt(u64),
     Report(Note),
 }
@@ -140,8 +196,25 @@ pub enum PodView {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    ListIgnored { why: &'static str },
-    Released { uid: PodUid },
-    BrakeHolds { waiting: usize, allowed: usize },
-    Retried { op: OpId, in_ms: u64, message: String },
+    ListIgnored {
+        why: &'static str,
+    },
+    /// The first put waits: a predecessor of the same owner is missing from the last list, and only the next can say whether it is
+    /// an orphan to be replaced.
+    PutWaits {
+        uid: PodUid,
+        missing: PodUid,
+    },
+    Released {
+        uid: PodUid,
+    },
+    BrakeHolds {
+        waiting: usize,
+        allowed: usize,
+    },
+    Retried {
+        op: OpId,
+        in_ms: u64,
+        message: String,
+    },
 }

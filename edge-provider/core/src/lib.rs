@@ -1,1 +1,42 @@
-//! Pods wanted against deployments held.
+//! Pods wanted against deployments held: when to put, when to delete, when to release, and when to leave alone.
+//!
+//! [`Bridge`] is a sans-io machine between a Kubernetes API server and the hub. Its pump feeds it what both say and executes what it
+//! answers; it decides nothing itself. Reading order:
+//!
+//! * [`io`]: what goes in and what comes out.
+//! * [`evidence`]: which list of pods counts at all (law 2), and from which cluster.
+//! * [`entry`]: everything known about one pod UID, and the *fate* that was decided for it.
+//! * [`inference`]: what the absence of a pod from complete lists means (laws 1 and 2), and [`brake`], which holds back too many removals at once.
+//! * [`successor`]: whose place a new pod takes on the devices.
+//! * [`wish`]: what should happen next for one UID, a total function over its entry.
+//! * [`bridge`]: the machine that turns wishes into operations, retries them for ever, and asks for wake-ups.
+//!
+//! # Invariants
+//! * Nothing is sent anywhere before one complete pod list and one complete deployment list are known.
+//! * A workload is deleted only by explicit intent for its pod UID, or by absence from two complete lists of the pinned cluster under
+//!   the same Node UID and under the brake. Everything else releases or waits.
+//! * A UID with an explicit fate is never put again.
+//! * Only deployments of this machine's own source are touched.
+//! * At most one operation at the hub and one at the API server is in flight per UID.
+//!
+//! It must not know of HTTP, kube types, TOML, or how a status is rendered.
+
+pub mod backoff;
+pub mod brake;
+pub mod bridge;
+pub mod entry;
+pub mod evidence;
+pub mod inference;
+pub mod io;
+pub mod successor;
+pub mod wish;
+
+#[cfg(test)]
+mod tests;
+
+pub use brake::Brake;
+pub use bridge::{Bridge, BridgeConfig};
+pub use io::{
+    Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Note, OpId, Outcome, PodList,
+    PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
+};

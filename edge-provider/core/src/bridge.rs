@@ -1,0 +1,356 @@
+//! The machine: takes facts in, then settles every UID that they touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_protocol::v1::{EventLevel, Source};
+use edge_protocol::{Now, PodUid};
+
+use crate::backoff::{Backoff, Random};
+use crate::brake::{Brake, BrakeState};
+use crate::entry::{Call, Entry};
+use crate::evidence::Evidence;
+use crate::inference::ABSENCE_MS;
+use crate::io::{Effect, Input, Note, OpId, Outcome, PodRefusal};
+use crate::successor;
+use crate::wish::{self, FirstPut, HubWish};
+
+mod intake;
+
+/// How long the machine waits for a list it asked for before it asks again.
+const LIST_REPEAT_MS: u64 = 15_000;
+
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// The name of the virtual node; with the cluster's UID it is the source of every deployment.
+    pub node: String,
+    /// The UID of `kube-system` to pin. `None` pins the cluster of the first list.
+    pub cluster_uid: Option<String>,
+    pub brake: Brake,
+    pub backoff: Backoff,
+}
+
+impl BridgeConfig {
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            cluster_uid: None,
+            brake: Brake::default(),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// Pods wanted against deployments held; see the crate's invariants.
+///
+/// It restores nothing: both sides are read whole at start, and until both are known nothing is sent.
+#[derive(Debug)]
+pub struct Bridge {
+    config: BridgeConfig,
+    evidence: Evidence,
+    /// The Node's UID as last read.
+    node_uid: Option<String>,
+    deployments_known: bool,
+    entries: BTreeMap<PodUid, Entry>,
+    brake: BrakeState,
+    random: Random,
+    last_op: u64,
+    ops: BTreeMap<OpId, PodUid>,
+    /// UIDs that the current input touched.
+    dirty: BTreeSet<PodUid>,
+    /// First puts that wait for the fate of a predecessor.
+    waiting: BTreeSet<PodUid>,
+    limbo: BTreeSet<PodUid>,
+    retries: BTreeSet<(u64, PodUid)>,
+    list_due: Option<u64>,
+    wake_told: Option<u64>,
+}
+
+impl Bridge {
+    /// `seed` spreads the retries; it need not be secret.
+    pub fn new(config: BridgeConfig, seed: u64) -> Self {
+        Self {
+            evidence: Evidence::new(config.cluster_uid.clone()),
+            config,
+            node_uid: None,
+            deployments_known: false,
+            entries: BTreeMap::new(),
+            brake: BrakeState::default(),
+            random: Random::new(seed),
+            last_op: 0,
+            ops: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            limbo: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            list_due: None,
+            wake_told: None,
+        }
+    }
+
+    /// Takes one fact and says what follows from all of them. Facts may come in any order and any number of times.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let now_ms = now.mono_ms;
+        let mut out = Vec::new();
+        if input == Input::Wake {
+            self.wake_told = None;
+        }
+        self.absorb(now_ms, input, &mut out);
+        if self.is_ready() {
+            self.settle(now_ms, &mut out);
+        }
+        self.ask_for_wake(now_ms, &mut out);
+        out
+    }
+
+    /// Whether both sides are known, so that the machine acts. A shell's readiness.
+    pub fn is_ready(&self) -> bool {
+        self.deployments_known && self.evidence.listed_at().is_some()
+    }
+
+    /// How many removals the brake holds back now.
+    pub fn held_back(&self) -> usize {
+        self.entries.values().filter(|entry| entry.braked).count()
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            cluster_uid: self
+                .evidence
+                .cluster_uid()
+                .expect("a list counted, so the cluster is pinned")
+                .to_owned(),
+            node: self.config.node.clone(),
+        }
+    }
+
+    fn settle(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let due: Vec<_> = self
+            .retries
+            .iter()
+            .take_while(|(at, _)| *at <= now_ms)
+            .cloned()
+            .collect();
+        for retry in due {
+            self.retries.remove(&retry);
+            self.dirty.insert(retry.1);
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for uid in &dirty {
+            self.note_limbo(uid);
+        }
+        dirty.extend(self.waiting.iter().cloned());
+        for uid in dirty {
+            self.settle_hub(now_ms, &uid, out);
+            self.settle_api(now_ms, &uid, out);
+            if self.entries.get(&uid).is_some_and(Entry::is_spent) {
+                self.entries.remove(&uid);
+            }
+        }
+    }
+
+    fn note_limbo(&mut self, uid: &PodUid) {
+        if self.entries.get(uid).is_some_and(Entry::is_in_limbo) {
+            self.limbo.insert(uid.clone());
+        } else {
+            self.limbo.remove(uid);
+        }
+    }
+
+    fn settle_hub(&mut self, now_ms: u64, uid: &PodUid, out: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get(uid).filter(|entry| entry.at_hub.is_free(now_ms)) else {
+            return;
+        };
+        let wish = wish::hub_wish(entry);
+        if wish != HubWish::Put {
+            self.waiting.remove(uid);
+        }
+        let call = match wish {
+            HubWish::Nothing => return,
+            HubWish::Delete { grace_period_s } => Call::Delete { grace_period_s },
+            HubWish::Release => Call::Release,
+            HubWish::Put => match self.put_call(uid, out) {
+                Some(call) => call,
+                None => return,
+            },
+        };
+        let op = self.begin(uid);
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        out.push(match &call {
+            Call::Put(spec) => {
+                entry.last_put = Some(spec.clone());
+                Effect::Put {
+                    op,
+                    spec: spec.clone(),
+                }
+            }
+            Call::Delete { grace_period_s } => Effect::Delete {
+                op,
+                uid: uid.clone(),
+                grace_period_s: *grace_period_s,
+            },
+            Call::Release | Call::Finish => Effect::Release { op, uid: uid.clone() },
+        });
+        entry.at_hub.flight = Some((op, call));
+    }
+
+    /// The put that the pod asks for, if the hub does not hold it yet and nothing stands against it.
+    fn put_call(&mut self, uid: &PodUid, out: &mut Vec<Effect>) -> Option<Call> {
+        let entry = self.entries.get(uid)?;
+        let pod = entry.pod.as_ref()?;
+        let plan = pod.plan.as_ref().ok()?;
+        let fixed = wish::fixed_by_first_put(entry);
+        if fixed.is_none()
+            && let Some(missing) = successor::undecided_predecessor(&self.entries, pod)
+        {
+            if self.waiting.insert(uid.clone()) {
+                out.push(Effect::Report(Note::PutWaits {
+                    uid: uid.clone(),
+                    missing: missing.clone(),
+                }));
+            }
+            return None;
+        }
+        self.waiting.remove(uid);
+        let first = fixed.unwrap_or_else(|| FirstPut {
+            node_uid: self.node_uid.clone(),
+            replaces: successor::replaces(&self.entries, pod, plan),
+        });
+        let spec = wish::compose(entry, pod, plan, self.source(), first);
+        wish::needs_put(entry, &spec).then(|| Call::Put(Box::new(spec)))
+    }
+
+    fn settle_api(&mut self, now_ms: u64, uid: &PodUid, out: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        let finish = wish::finish_wish(entry);
+        if let Some(view) = finish.filter(|_| entry.at_api.is_free(now_ms)) {
+            entry.show = false;
+            let op = self.begin(uid);
+            let Some(entry) = self.entries.get_mut(uid) else {
+                return;
+            };
+            entry.at_api.flight = Some((op, Call::Finish));
+            out.push(Effect::Finish {
+                op,
+                uid: uid.clone(),
+                view,
+            });
+        } else if std::mem::take(&mut entry.show)
+            && let Some(view) = wish::show_wish(entry)
+        {
+            out.push(Effect::Show {
+                uid: uid.clone(),
+                view,
+            });
+        }
+    }
+
+    fn begin(&mut self, uid: &PodUid) -> OpId {
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        self.ops.insert(op, uid.clone());
+        op
+    }
+
+    /// An operation ended. Answers to operations that are not in flight are ignored.
+    fn end(&mut self, now_ms: u64, op: OpId, outcome: Outcome, out: &mut Vec<Effect>) {
+        let Some(uid) = self.ops.remove(&op) else { return };
+        let Some(entry) = self.entries.get_mut(&uid) else {
+            return;
+        };
+        self.dirty.insert(uid.clone());
+        let is_hub = matches!(&entry.at_hub.flight, Some((flying, _)) if *flying == op);
+        let line = if is_hub {
+            &mut entry.at_hub
+        } else {
+            &mut entry.at_api
+        };
+        let Some((_, call)) = line.flight.take_if(|(flying, _)| *flying == op) else {
+            return;
+        };
+        let retry = match (outcome, &call) {
+            (Outcome::Done | Outcome::Missing, Call::Finish) => {
+                entry.finished = true;
+                None
+            }
+            (Outcome::Done, _) => {
+                entry.confirmed = Some(call);
+                entry.refused_put = None;
+                None
+            }
+            (Outcome::Missing, Call::Delete { .. } | Call::Release) => {
+                entry.release_hold();
+                None
+            }
+            (Outcome::Refused { reason, message }, Call::Put(spec)) => {
+                let refusal = PodRefusal { reason, message };
+                if entry.held.is_none() {
+                    entry.last_put = None;
+                }
+                entry.refused_put = Some((spec.clone(), refusal.clone()));
+                entry.show = true;
+                tell(entry, &uid, &refusal, out);
+                None
+            }
+            (Outcome::Missing, Call::Put(_)) => {
+                Some("the hub says that it has no such deployment".to_owned())
+            }
+            (Outcome::Unavailable { message } | Outcome::Refused { message, .. }, _) => Some(message),
+        };
+        entry.settle_last_put();
+        let line = if is_hub {
+            &mut entry.at_hub
+        } else {
+            &mut entry.at_api
+        };
+        let Some(message) = retry else {
+            line.reset();
+            return;
+        };
+        line.failures = line.failures.saturating_add(1);
+        let in_ms = self.config.backoff.delay_ms(line.failures, &mut self.random);
+        line.not_before = Some(now_ms + in_ms);
+        self.retries.insert((now_ms + in_ms, uid));
+        out.push(Effect::Report(Note::Retried { op, in_ms, message }));
+    }
+
+    /// Emits one `WakeAt` when the next deadline changed, and the list request when that is due.
+    fn ask_for_wake(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let next_list = self.limbo.iter().filter_map(|uid| {
+            let entry = self.entries.get(uid)?;
+            Some(entry.missing_since.map_or(now_ms, |since| since + ABSENCE_MS))
+        });
+        if !self.is_ready() || self.limbo.is_empty() {
+            self.list_due = None;
+        } else if self.list_due.is_none() {
+            self.list_due = next_list.min();
+        }
+        if self.list_due.is_some_and(|at| at <= now_ms) {
+            out.push(Effect::ListPods);
+            self.list_due = Some(now_ms + LIST_REPEAT_MS);
+        }
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let next = [retry, self.list_due].into_iter().flatten().min();
+        if next != self.wake_told {
+            self.wake_told = next;
+            out.extend(next.map(Effect::WakeAt));
+        }
+    }
+}
+
+/// One event per change of the refusal.
+fn tell(entry: &mut Entry, uid: &PodUid, refusal: &PodRefusal, out: &mut Vec<Effect>) {
+    if entry.told.as_ref() == Some(refusal) {
+        return;
+    }
+    entry.told = Some(refusal.clone());
+    out.push(Effect::Event {
+        uid: uid.clone(),
+        level: EventLevel::Warning,
+        reason: refusal.reason,
+        message: refusal.message.clone(),
+    });
+}

@@ -1,0 +1,219 @@
+//! Everything known about one pod UID.
+
+use edge_protocol::v1::{DeploymentSpec, DeploymentState, DeploymentStatus, Manifest, Owner};
+
+use crate::io::{Disconnect, HeldDeployment, OpId, PodRefusal, WantedPod};
+
+/// The annotation that a held manifest carries on from its pod.
+pub const DISCONNECT_ANNOTATION: &str = "outrigger.io/disconnect";
+
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The pod object as last seen. It stays while the object is only missing.
+    pub pod: Option<WantedPod>,
+    /// The deployment as the hub last told.
+    pub held: Option<Held>,
+    pub fate: Option<Fate>,
+    /// Since which complete list the pod has been absent from all of them.
+    pub missing_since: Option<u64>,
+    /// Counted as deleted, but held back by the brake until a person lets it pass.
+    pub braked: bool,
+    /// The last put that may have reached the hub. Until `held` shows it, the deployment may or may not exist.
+    pub last_put: Option<Box<DeploymentSpec>>,
+    /// What the hub confirmed since it last told the deployment's state.
+    pub confirmed: Option<Call>,
+    /// The hub will not take this spec, whatever the time.
+    pub refused_put: Option<(Box<DeploymentSpec>, PodRefusal)>,
+    pub at_hub: Line,
+    pub at_api: Line,
+    /// The final DELETE was accepted; only finalizers may still keep the object.
+    pub finished: bool,
+    /// Survives the deployment's end, for the last status of the pod.
+    pub last_status: Option<Box<DeploymentStatus>>,
+    /// The refusal that was last told in an event.
+    pub told: Option<PodRefusal>,
+    /// The pod object or the deployment changed since the last show.
+    pub show: bool,
+}
+
+/// One side of a UID: at most one operation in flight, and when the next may start.
+#[derive(Debug, Default)]
+pub struct Line {
+    pub flight: Option<(OpId, Call)>,
+    pub failures: u32,
+    pub not_before: Option<u64>,
+}
+
+impl Line {
+    pub fn is_free(&self, now_ms: u64) -> bool {
+        self.flight.is_none() && self.not_before.is_none_or(|at| at <= now_ms)
+    }
+
+    pub fn reset(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    Put(Box<DeploymentSpec>),
+    Delete { grace_period_s: Option<u32> },
+    Release,
+    Finish,
+}
+
+/// What was decided for a UID. An explicit fate is final, but that intent may follow a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    pub end: End,
+    /// Decided from absence: it is taken back when the pod is seen alive.
+    pub inferred: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Delete { grace_period_s: Option<u32> },
+    Release,
+}
+
+/// A held deployment with its manifest read once.
+#[derive(Debug)]
+pub struct Held {
+    pub spec: DeploymentSpec,
+    pub state: DeploymentState,
+    pub status: DeploymentStatus,
+    /// Absent when the bytes are not a manifest that this build can read.
+    pub manifest: Option<Manifest>,
+}
+
+impl From<HeldDeployment> for Held {
+    fn from(held: HeldDeployment) -> Self {
+        let manifest = serde_json::from_str(&held.spec.manifest).ok();
+        Self {
+            spec: held.spec,
+            state: held.state,
+            status: held.status,
+            manifest,
+        }
+    }
+}
+
+impl Entry {
+    pub fn is_active(&self) -> bool {
+        matches!(&self.held, Some(held) if held.state == DeploymentState::Active)
+    }
+
+    /// Whether the hub may know this UID: it says so, or a put may have reached it.
+    pub fn may_exist(&self) -> bool {
+        self.held.is_some() || self.last_put.is_some()
+    }
+
+    /// An active workload whose pod is neither seen alive nor decided upon.
+    pub fn is_in_limbo(&self) -> bool {
+        self.is_active() && self.fate.is_none() && !self.braked && !self.is_seen()
+    }
+
+    /// Whether the pod object exists by the last complete list and the changes since.
+    pub fn is_seen(&self) -> bool {
+        self.pod.is_some() && self.missing_since.is_none()
+    }
+
+    /// An orphan, or about to be one.
+    pub fn is_orphan(&self) -> bool {
+        match (&self.held, &self.fate) {
+            (Some(held), _) if matches!(held.state, DeploymentState::Released { .. }) => true,
+            (Some(held), Some(fate)) => held.state == DeploymentState::Active && fate.end == End::Release,
+            _ => false,
+        }
+    }
+
+    pub fn owner(&self) -> Option<&Owner> {
+        match (&self.held, &self.pod) {
+            (Some(held), _) => held.spec.owner.as_ref(),
+            (None, Some(pod)) => pod.owner.as_ref(),
+            (None, None) => None,
+        }
+    }
+
+    pub fn disconnect(&self) -> Disconnect {
+        if let Some(pod) = &self.pod {
+            return pod.disconnect;
+        }
+        let annotated = self
+            .held
+            .as_ref()
+            .and_then(|held| held.manifest.as_ref())
+            .and_then(|manifest| manifest.annotations.get(DISCONNECT_ANNOTATION));
+        match annotated.map(String::as_str) {
+            Some("replace") => Disconnect::Replace,
+            _ => Disconnect::Run,
+        }
+    }
+
+    /// Nothing of it exists anywhere and nothing is under way.
+    pub fn is_spent(&self) -> bool {
+        self.pod.is_none()
+            && !self.may_exist()
+            && self.at_hub.flight.is_none()
+            && self.at_api.flight.is_none()
+    }
+
+    /// Takes what the hub says of the deployment now.
+    pub fn hold(&mut self, held: Held) {
+        self.last_status = Some(Box::new(held.status.clone()));
+        self.held = Some(held);
+        self.confirmed = None;
+        self.show = true;
+        self.settle_last_put();
+    }
+
+    /// The deployment is gone from the hub, by the hub's own word.
+    pub fn release_hold(&mut self) {
+        self.held = None;
+        self.confirmed = None;
+        self.show = true;
+        if !matches!(self.at_hub.flight, Some((_, Call::Put(_)))) {
+            self.last_put = None;
+        }
+    }
+
+    /// Once the hub told the deployment, it is known to exist and the last put is only history.
+    pub fn settle_last_put(&mut self) {
+        if self.held.is_some() && !matches!(self.at_hub.flight, Some((_, Call::Put(_)))) {
+            self.last_put = None;
+        }
+    }
+
+    /// Takes an explicit end. Intent is stronger than a reaction and is never taken back; a shorter grace replaces a longer one.
+    pub fn decide(&mut self, end: End) {
+        self.braked = false;
+        let merged = match (self.fate.map(|fate| fate.end), end) {
+            (Some(End::Delete { grace_period_s }), End::Release) => End::Delete { grace_period_s },
+            (
+                Some(End::Delete {
+                    grace_period_s: Some(before),
+                }),
+                End::Delete { grace_period_s },
+            ) => End::Delete {
+                grace_period_s: Some(grace_period_s.map_or(before, |now| now.min(before))),
+            },
+            (_, end) => end,
+        };
+        self.fate = Some(Fate {
+            end: merged,
+            inferred: false,
+        });
+    }
+
+    /// The seconds that a grace means here: absent is the manifest's own.
+    pub fn effective_grace(&self, grace_period_s: Option<u32>) -> u32 {
+        let own = || {
+            self.held
+                .as_ref()
+                .and_then(|held| held.manifest.as_ref())
+                .map_or(30, |manifest| manifest.workload.termination_grace_period_s)
+        };
+        grace_period_s.unwrap_or_else(own)
+    }
+}

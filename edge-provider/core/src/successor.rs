@@ -1,0 +1,102 @@
+//! Whose place a new pod takes on the devices: orphans of its own line, and with `update: replace` the revision before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::{DeploymentState, Manifest};
+
+use crate::entry::Entry;
+use crate::io::{PodPlan, UpdateStrategy, WantedPod};
+
+/// Labels by which controllers tell the revisions of one owner apart (Deployment; DaemonSet and StatefulSet).
+const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+
+/// A predecessor whose fate is not yet known, so that the first put of `pod` must wait: put now, it would run beside what may be
+/// its own orphan, and nothing would ever replace that.
+pub fn undecided_predecessor<'e>(
+    entries: &'e BTreeMap<PodUid, Entry>,
+    pod: &WantedPod,
+) -> Option<&'e PodUid> {
+    entries
+        .iter()
+        .find(|(uid, entry)| **uid != pod.uid && entry.is_in_limbo() && is_same_line(entry, pod))
+        .map(|(uid, _)| uid)
+}
+
+/// What the first put of `pod` replaces: at most one orphan of its line that no other claims, and with [`UpdateStrategy::Replace`]
+/// every unclaimed active deployment of the same owner with another revision label.
+pub fn replaces(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPlan) -> Vec<PodUid> {
+    let claimed = claimed_by_others(entries, &pod.uid);
+    let others = || {
+        entries
+            .iter()
+            .filter(|(uid, _)| **uid != pod.uid && !claimed.contains(uid))
+    };
+    let orphan = others().find(|(_, entry)| entry.is_orphan() && is_same_line(entry, pod));
+    let older = others().filter(|(_, entry)| {
+        plan.update == UpdateStrategy::Replace
+            && entry.is_active()
+            && !entry.is_orphan()
+            && is_same_owner(entry, pod)
+            && is_other_revision(entry, &plan.manifest)
+    });
+    orphan
+        .into_iter()
+        .chain(older)
+        .map(|(uid, _)| uid.clone())
+        .collect()
+}
+
+/// Of the same controller, or of the same name where there is none to compare.
+fn is_same_line(entry: &Entry, pod: &WantedPod) -> bool {
+    let same_name = entry
+        .held
+        .as_ref()
+        .is_some_and(|held| held.spec.namespace == pod.namespace && held.spec.name == pod.name);
+    same_name || is_same_owner(entry, pod)
+}
+
+fn is_same_owner(entry: &Entry, pod: &WantedPod) -> bool {
+    match (entry.owner(), &pod.owner) {
+        (Some(theirs), Some(ours)) => theirs.uid == ours.uid,
+        _ => false,
+    }
+}
+
+fn is_other_revision(entry: &Entry, ours: &Manifest) -> bool {
+    let Some(theirs) = entry.held.as_ref().and_then(|held| held.manifest.as_ref()) else {
+        return false;
+    };
+    REVISION_LABELS.iter().any(
+        |label| match (theirs.labels.get(*label), ours.labels.get(*label)) {
+            (Some(theirs), Some(ours)) => theirs != ours,
+            _ => false,
+        },
+    )
+}
+
+/// What unseen puts and live deployments already replace. A deployment that is itself being deleted claims nothing any more.
+fn claimed_by_others(entries: &BTreeMap<PodUid, Entry>, uid: &PodUid) -> BTreeSet<PodUid> {
+    let mut claimed = BTreeSet::new();
+    for (_, entry) in entries.iter().filter(|(other, _)| *other != uid) {
+        let live = |state| !matches!(state, DeploymentState::Deleting { .. });
+        if let Some(held) = entry.held.as_ref().filter(|held| live(held.state)) {
+            claimed.extend(
+                held.manifest
+                    .iter()
+                    .flat_map(|manifest| manifest.replaces.clone()),
+            );
+        }
+        if let Some(spec) = &entry.last_put {
+            claimed.extend(read_replaces(&spec.manifest));
+        }
+    }
+    claimed
+}
+
+/// What a manifest replaces; none when the bytes are no manifest.
+pub fn read_replaces(manifest: &str) -> Vec<PodUid> {
+    serde_json::from_str::<Manifest>(manifest)
+        .map(|manifest| manifest.replaces)
+        .unwrap_or_default()
+}

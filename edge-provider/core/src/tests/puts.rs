@@ -1,0 +1,248 @@
+//! When a deployment is put, and with what in it.
+
+use edge_protocol::v1::DeploymentState;
+
+use super::*;
+
+#[test]
+fn nothing_is_sent_before_both_sides_are_known() {
+    let mut rig = Rig::cold();
+    rig.pods.insert(id("a"), pod("a"));
+    assert!(puts(&rig.see(pod("a"))).is_empty());
+    assert!(puts(&rig.list()).is_empty());
+    assert!(removals(&rig.delete("gone", DeletionCause::Intent, None)).is_empty());
+    rig.pods.remove(&id("gone"));
+    let effects = rig.list_deployments();
+    assert_eq!(puts(&effects).len(), 1);
+    assert_eq!(finishes(&effects), ["gone"]);
+}
+
+#[test]
+fn the_order_of_the_first_lists_does_not_matter() {
+    for pods_first in [true, false] {
+        let mut rig = Rig::cold();
+        rig.pods.insert(id("a"), pod("a"));
+        if pods_first {
+            rig.list();
+            rig.list_deployments();
+        } else {
+            rig.list_deployments();
+            rig.list();
+        }
+        assert_eq!(rig.state("a"), Some(DeploymentState::Active));
+        assert_eq!(rig.hub[&id("a")].spec.source, source());
+        assert_eq!(rig.hub[&id("a")].spec.node_uid.as_deref(), Some(NODE));
+    }
+}
+
+#[test]
+fn a_put_is_sent_only_for_another_content() {
+    let mut rig = Rig::with_pods(&["a"]);
+    assert!(puts(&rig.see(pod("a"))).is_empty());
+    assert!(puts(&rig.list_twice()).is_empty());
+    assert!(puts(&rig.list_deployments()).is_empty());
+    let mut changed = pod("a");
+    changed.plan.as_mut().unwrap().target.condition = "tag.zone == 'a'".into();
+    assert_eq!(puts(&rig.see(changed.clone())).len(), 1);
+    assert!(puts(&rig.see(changed)).is_empty());
+}
+
+#[test]
+fn a_restart_puts_nothing_again() {
+    let mut rig = Rig::with_pods(&["a", "b"]);
+    rig.seen.clear();
+    rig.restart();
+    assert!(puts(&rig.seen).is_empty());
+}
+
+#[test]
+fn other_bytes_of_the_same_manifest_change_nothing() {
+    let mut rig = Rig::with_pods(&["a"]);
+    let stored = &mut rig.hub.get_mut(&id("a")).unwrap().spec.manifest;
+    let value: serde_json::Value = serde_json::from_str(stored).unwrap();
+    *stored = serde_json::to_string_pretty(&value).unwrap();
+    rig.seen.clear();
+    rig.restart();
+    assert!(puts(&rig.seen).is_empty());
+}
+
+#[test]
+fn node_uid_is_kept_from_the_first_put() {
+    let mut rig = Rig::with_pods(&["a"]);
+    rig.node_uid = Some("node-2".into());
+    rig.restart();
+    let mut changed = pod("a");
+    changed.plan.as_mut().unwrap().target.condition = "x".into();
+    let effects = rig.see(changed);
+    assert_eq!(puts(&effects)[0].node_uid.as_deref(), Some(NODE));
+    assert_eq!(puts(&rig.see(pod("b")))[0].node_uid.as_deref(), Some("node-2"));
+}
+
+#[test]
+fn a_node_that_was_made_anew_is_known_before_the_next_list() {
+    let mut rig = Rig::with_pods(&[]);
+    let uid = Some("node-2".to_owned());
+    rig.input(Input::NodeSeen { uid: uid.clone() });
+    assert_eq!(puts(&rig.see(pod("a")))[0].node_uid, uid);
+}
+
+#[test]
+fn an_unavailable_hub_is_retried_for_ever_and_changes_nothing_else() {
+    let mut rig = Rig::with_pods(&["a"]);
+    rig.hub_down = true;
+    let effects = rig.see(pod("b"));
+    assert_eq!(last_view(&effects, "b"), Some(PodView::Accepted));
+    for _ in 0..50 {
+        let effects = rig.wake_in(60_001);
+        assert_eq!(puts(&effects).len(), 1);
+        assert!(removals(&effects).is_empty());
+        let Some(Note::Retried { in_ms, .. }) = notes(&effects).pop() else {
+            panic!("no retry in {effects:?}")
+        };
+        assert!((1..=60_000).contains(&in_ms));
+    }
+    rig.hub_down = false;
+    rig.wake_in(60_001);
+    assert_eq!(rig.state("b"), Some(DeploymentState::Active));
+}
+
+#[test]
+fn a_put_that_the_hub_will_never_take_is_shown_and_not_repeated() {
+    let mut rig = Rig::with_pods(&[]);
+    let now = |rig: &Rig| Now {
+        mono_ms: rig.now_ms,
+        wall_ms: 0,
+        boot_id: BootId(uuid::Uuid::nil()),
+    };
+    let at = now(&rig);
+    let effects = rig.bridge.step(at, Input::PodSeen(Box::new(pod("a"))));
+    let Some(Effect::Put { op, .. }) = effects.first() else {
+        panic!("{effects:?}")
+    };
+    let outcome = Outcome::Refused {
+        reason: "BadCondition",
+        message: "at 3".into(),
+    };
+    let effects = rig.bridge.step(at, Input::Ended { op: *op, outcome });
+    assert!(
+        matches!(last_view(&effects, "a"), Some(PodView::Refused(refusal)) if refusal.reason == "BadCondition")
+    );
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Event { .. }))
+    );
+    rig.pods.insert(id("a"), pod("a"));
+    assert!(puts(&rig.list_twice()).is_empty());
+    let mut mended = pod("a");
+    mended.plan.as_mut().unwrap().target.condition = "x".into();
+    assert_eq!(puts(&rig.see(mended)).len(), 1);
+}
+
+#[test]
+fn a_refused_plan_reaches_no_device_and_is_told_once() {
+    let mut rig = Rig::with_pods(&[]);
+    let events = |effects: &[Effect]| {
+        effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Event { .. }))
+            .count()
+    };
+    let effects = rig.see(refused("a", "spec.hostPID"));
+    assert!(puts(&effects).is_empty());
+    assert!(matches!(last_view(&effects, "a"), Some(PodView::Refused(_))));
+    assert_eq!(events(&effects), 1);
+    assert_eq!(events(&rig.see(refused("a", "spec.hostPID"))), 0);
+    assert_eq!(events(&rig.list()), 0);
+    assert_eq!(events(&rig.see(refused("a", "spec.hostIPC"))), 1);
+    assert_eq!(finishes(&rig.delete("a", DeletionCause::Intent, Some(30))), ["a"]);
+}
+
+#[test]
+fn a_pod_that_becomes_refused_keeps_what_runs() {
+    let mut rig = Rig::with_pods(&["a"]);
+    let effects = rig.see(refused("a", "namespace lost its entry"));
+    assert!(removals(&effects).is_empty());
+    assert!(matches!(last_view(&effects, "a"), Some(PodView::Deployed(_))));
+    assert_eq!(rig.state("a"), Some(DeploymentState::Active));
+}
+
+#[test]
+fn a_pod_in_a_final_phase_is_not_started() {
+    let mut rig = Rig::with_pods(&[]);
+    let mut done = pod("a");
+    done.terminal = true;
+    assert!(puts(&rig.see(done)).is_empty());
+}
+
+#[test]
+fn a_new_pod_takes_the_place_of_one_orphan_of_its_line() {
+    let mut rig = Rig::with_pods(&[]);
+    for uid in ["a", "b", "c"] {
+        rig.see(pod_of(uid, "1", UpdateStrategy::Surge));
+    }
+    for uid in ["a", "b"] {
+        rig.delete(uid, DeletionCause::Reaction, Some(30));
+    }
+    let take = |rig: &mut Rig, uid| replaced(&puts(&rig.see(pod_of(uid, "1", UpdateStrategy::Surge)))[0]);
+    assert_eq!(take(&mut rig, "x"), ["a"]);
+    assert_eq!(take(&mut rig, "y"), ["b"]);
+    assert!(take(&mut rig, "z").is_empty());
+}
+
+#[test]
+fn claims_outlive_a_restart_and_later_puts_keep_them() {
+    let mut rig = Rig::with_pods(&["a"]);
+    rig.vanish("a", DeletionCause::Reaction);
+    let mut successor = pod("b");
+    successor.name = "pod-a".into();
+    assert_eq!(replaced(&puts(&rig.see(successor.clone()))[0]), ["a"]);
+    rig.restart();
+    let mut third = pod("c");
+    third.name = "pod-a".into();
+    assert!(replaced(&puts(&rig.see(third))[0]).is_empty());
+    successor
+        .plan
+        .as_mut()
+        .unwrap()
+        .manifest
+        .labels
+        .insert("x".into(), "y".into());
+    assert_eq!(replaced(&puts(&rig.see(successor))[0]), ["a"]);
+}
+
+#[test]
+fn replace_takes_the_older_revisions_and_surge_none() {
+    for (update, expected) in [
+        (UpdateStrategy::Surge, vec![]),
+        (UpdateStrategy::Replace, vec!["a", "b"]),
+    ] {
+        let mut rig = Rig::with_pods(&[]);
+        rig.see(pod_of("a", "1", update));
+        rig.see(pod_of("b", "1", update));
+        rig.see(pod("stranger"));
+        let first = rig.see(pod_of("x", "2", update));
+        assert_eq!(replaced(&puts(&first)[0]), expected);
+        let sibling = rig.see(pod_of("y", "2", update));
+        assert!(replaced(&puts(&sibling)[0]).is_empty());
+    }
+}
+
+#[test]
+fn the_first_put_waits_for_the_fate_of_a_missing_predecessor() {
+    let mut rig = Rig::with_pods(&[]);
+    rig.see(pod_of("a", "1", UpdateStrategy::Surge));
+    rig.pods.clear();
+    rig.node_uid = Some("node-2".into());
+    rig.restart();
+    let effects = rig.see(pod_of("b", "1", UpdateStrategy::Surge));
+    assert!(puts(&effects).is_empty());
+    assert!(matches!(&notes(&effects)[..], [Note::PutWaits { missing, .. }] if missing.as_str() == "a"));
+    assert!(!puts(&rig.see(pod("stranger"))).is_empty());
+    rig.list();
+    let asked = rig.wake_in(60_000);
+    assert!(asked.contains(&Effect::ListPods), "{asked:?}");
+    let effects = rig.list();
+    assert_eq!(releases(&effects), ["a"]);
+    assert_eq!(replaced(&puts(&effects)[0]), ["a"]);
+}
