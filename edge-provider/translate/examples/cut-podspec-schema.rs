@@ -2,6 +2,11 @@
 //!
 //! How to run it for another Kubernetes version is said in `tests/fixtures/podspec/README.md`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a tool for developers; only the library is free of IO"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 

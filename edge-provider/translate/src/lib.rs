@@ -5,6 +5,8 @@
 //! * [`translate()`]: the raw JSON of a pod → a [`Manifest`](edge_protocol::v1::Manifest), or [`Refusals`] that name every path
 //!   that a fleet cannot honour. What is refused is decided by the tables of [`fields`], which classify each path of the
 //!   Kubernetes 1.37 `PodSpec`.
+//! * [`pod_status`]: the hub's roll-up of a deployment → the [`PodStatus`](k8s_openapi::api::core::v1::PodStatus) to patch, by the
+//!   API's own rules; [`differs`] says whether a patch is needed.
 //! * [`expand`]: the `$(VAR)` rule, usable by whoever must expand later (a device, for values that only it knows).
 //! * [`annotations`]: the annotations read here.
 //!
@@ -17,8 +19,10 @@ pub mod fields;
 mod qos;
 mod quantity;
 mod refusal;
+mod status;
 mod translate;
 
 pub use annotations::Update;
 pub use refusal::{Refusal, Refusals};
+pub use status::{APPLIED, HEALTHY, NO_DEVICES_TARGETED, Shown, Surroundings, TARGETED, differs, pod_status};
 pub use translate::{Context, Note, Translated, document, translate};

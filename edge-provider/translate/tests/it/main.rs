@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "clippy knows tests by their attribute, and this is what they share"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read their fixtures; only the library is free of IO"
+)]
 
 mod determinism;
 mod fields;

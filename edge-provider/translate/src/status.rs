@@ -1,0 +1,170 @@
+//! What the devices said → what the pod shows. The roll-up itself is the hub's; this keeps the API's own rules on top of it.
+//!
+//! Those rules, with `pkg/kubelet/kubelet_pods.go` and `pkg/apis/core/validation/validation.go` of Kubernetes 1.37 as source:
+//! a terminal phase is final, `restartCount` never falls, a container that ended and may not be restarted stays as it
+//! ended (`ValidateContainerStateTransition`), and a condition's transition time moves only with its status.
+
+mod conditions;
+mod containers;
+mod time;
+
+use edge_protocol::v1::{DeploymentStatus, Phase};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use conditions::Conditions;
+pub use conditions::{APPLIED, HEALTHY, TARGETED};
+
+/// The reason of a pod whose target condition matches no device.
+pub const NO_DEVICES_TARGETED: &str = "NoDevicesTargeted";
+
+/// What there is to show of a pod.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// Not at the hub yet, or not known to be. What the pod shows already stays.
+    Accepted,
+    /// Nothing of it reaches a device; the message names everything that stands against it.
+    Refused {
+        /// Such as `UnsupportedField`, `TargetNotAllowed`, `NoTarget`, `TaintNotAcknowledged`.
+        reason: &'a str,
+        message: &'a str,
+    },
+    /// The hub's roll-up.
+    Deployed(&'a DeploymentStatus),
+    /// All devices that hold the pod object have stopped it, with the last roll-up if there was one: every container is
+    /// shown terminated and the phase is terminal.
+    Stopped(Option<&'a DeploymentStatus>),
+}
+
+/// What besides the pod and the roll-up goes into a status.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// By the bridge's clock; used for transition times and for the age of a stale word.
+    pub now: Timestamp,
+    /// The node's address, shown as the pod's `hostIP`.
+    pub host_ip: Option<&'a str>,
+    /// The pod's `metadata.generation` that the shown status speaks of; absent leaves what the pod shows.
+    pub observed_generation: Option<i64>,
+}
+
+/// The status of `pod`, whose own `status` is taken as the previous one.
+///
+/// Only what a bridge owns is set; the rest is absent and must be left alone: `qosClass`, `podIP` (a fleet pod has none) and the
+/// conditions of others (`PodScheduled`, `DisruptionTarget`). Patch it by strategic merge, which keeps those; whether a patch is
+/// needed at all says [`differs`]. `reason` and `message` are empty texts where an older value must be cleared.
+///
+/// Pure and idempotent: shown again on top of itself at the same instant, nothing differs. Times are whole seconds, as the
+/// API server stores them.
+pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodStatus {
+    let unset = PodStatus::default();
+    let previous = pod.status.as_ref().unwrap_or(&unset);
+    let containers = containers::all(pod, previous, shown);
+    let phase = phase(previous, shown, &containers);
+    let conditions = Conditions {
+        previous,
+        around: &around,
+    };
+    let headline = headline(shown, phase);
+    let clear_or = |old: &Option<String>, new: Option<&str>| match (new, old.as_deref()) {
+        (Some(new), _) => Some(new.to_owned()),
+        (None, Some(_)) => Some(String::new()),
+        (None, None) => None,
+    };
+    let (reason, message) = headline.unzip();
+    PodStatus {
+        conditions: Some(conditions.all(shown, phase, &containers)),
+        container_statuses: (!containers.is_empty()).then_some(containers),
+        host_ip: around.host_ip.map(str::to_owned),
+        host_ips: around.host_ip.map(|ip| vec![HostIP { ip: ip.to_owned() }]),
+        message: clear_or(&previous.message, message),
+        observed_generation: around.observed_generation,
+        phase: Some(phase.to_owned()),
+        reason: clear_or(&previous.reason, reason),
+        start_time: previous
+            .start_time
+            .clone()
+            .or_else(|| Some(Time(time::whole_seconds(around.now)))),
+        ..PodStatus::default()
+    }
+}
+
+/// Whether patching `wanted` onto `current` would change anything.
+pub fn differs(current: &PodStatus, wanted: &PodStatus) -> bool {
+    fn moved<T: PartialEq>(current: Option<&T>, wanted: Option<&T>) -> bool {
+        wanted.is_some() && current != wanted
+    }
+    let text = |current: &Option<String>, wanted: &Option<String>| {
+        wanted
+            .as_deref()
+            .is_some_and(|wanted| current.as_deref().unwrap_or_default() != wanted)
+    };
+    let shown = current.conditions.as_deref().unwrap_or_default();
+    text(&current.phase, &wanted.phase)
+        || text(&current.reason, &wanted.reason)
+        || text(&current.message, &wanted.message)
+        || text(&current.host_ip, &wanted.host_ip)
+        || moved(current.host_ips.as_ref(), wanted.host_ips.as_ref())
+        || moved(current.start_time.as_ref(), wanted.start_time.as_ref())
+        || moved(
+            current.observed_generation.as_ref(),
+            wanted.observed_generation.as_ref(),
+        )
+        || moved(
+            current.container_statuses.as_ref(),
+            wanted.container_statuses.as_ref(),
+        )
+        || wanted
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| !shown.contains(condition))
+}
+
+const PENDING: &str = "Pending";
+const RUNNING: &str = "Running";
+const SUCCEEDED: &str = "Succeeded";
+const FAILED: &str = "Failed";
+
+fn is_terminal(phase: &str) -> bool {
+    phase == SUCCEEDED || phase == FAILED
+}
+
+fn phase(previous: &PodStatus, shown: Shown<'_>, containers: &[ContainerStatus]) -> &'static str {
+    let before = match previous.phase.as_deref() {
+        Some(SUCCEEDED) => return SUCCEEDED,
+        Some(FAILED) => return FAILED,
+        Some(RUNNING) => RUNNING,
+        _ => PENDING,
+    };
+    match shown {
+        Shown::Accepted | Shown::Refused { .. } => before,
+        Shown::Deployed(status) => match status.phase {
+            Phase::Running => RUNNING,
+            Phase::Succeeded => SUCCEEDED,
+            Phase::Failed => FAILED,
+            // The hub's roll-up never says the last two; read as the least that can be claimed.
+            Phase::Pending | Phase::Refused | Phase::Gone => PENDING,
+        },
+        // As `getPhase` for a pod that will not be restarted.
+        Shown::Stopped(_) if !containers.is_empty() && containers.iter().all(containers::succeeded) => {
+            SUCCEEDED
+        }
+        Shown::Stopped(_) => FAILED,
+    }
+}
+
+/// What `kubectl get` prints instead of the phase: why nothing runs anywhere.
+fn headline<'a>(shown: Shown<'a>, phase: &str) -> Option<(&'a str, &'a str)> {
+    match shown {
+        _ if phase != PENDING => None,
+        Shown::Refused { reason, message } => Some((reason, message)),
+        Shown::Deployed(status) if status.counts.targeted == 0 => {
+            Some((NO_DEVICES_TARGETED, "no device matches the target condition"))
+        }
+        Shown::Deployed(_) | Shown::Accepted | Shown::Stopped(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
