@@ -66,6 +66,7 @@ problem_codes! {
     MethodNotAllowed => 405, "urn:outrigger:problem:method-not-allowed", "The resource does not know this method";
     DeviceIdTaken => 409, "urn:outrigger:problem:device-id-taken", "The device id is taken";
     BeingDeleted => 409, "urn:outrigger:problem:being-deleted", "The deployment is being deleted";
+    LimitReached => 409, "urn:outrigger:problem:limit-reached", "A limit of the hub is reached";
     TooLarge => 413, "urn:outrigger:problem:too-large", "The body is too large";
     UnsupportedMediaType => 415, "urn:outrigger:problem:unsupported-media-type", "The body must be application/json";
     RangeNotSatisfiable => 416, "urn:outrigger:problem:range-not-satisfiable", "The range lies outside the blob";

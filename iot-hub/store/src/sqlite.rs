@@ -1,0 +1,198 @@
+//! SQLite: one connection that writes, a few that read; WAL with `synchronous=FULL`.
+//!
+//! * `schema`: migrations, applied once each, in one transaction.
+//! * `machine`: the machine's rows, both ways.
+//! * `log`: the revisioned log, its compaction, events and audit.
+//! * `tokens`: API tokens, enrolment tokens and enrolments.
+
+mod log;
+mod machine;
+mod schema;
+mod tokens;
+
+use std::path::Path;
+use std::time::Duration;
+
+use edge_protocol::v1::DeviceEvent;
+use edge_protocol::{DeviceId, Digest};
+use iot_hub_core::Restored;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use crate::error::StoreError;
+use crate::records::{
+    ApiTokenRecord, AuditRecord, Claim, Claimed, EnrolmentRecord, EnrolmentTokenRecord, EventQuery, Job,
+    LogEntry, LogPage,
+};
+use crate::store::HubStore;
+
+/// How long a write waits for another process (the command line, for one) that writes at the moment.
+const BUSY: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// A store in one SQLite file. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, creates it if it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] if it cannot be opened or migrated, [`StoreError::NewerSchema`] if a newer program wrote it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let pool = |size: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        schema::migrate(&writer, path).await?;
+        let reader = pool(READERS)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed)?;
+        Ok(Self { writer, reader })
+    }
+
+    /// Waits for running operations, then closes all connections.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    /// A transaction that holds the write lock from its beginning, so that what it reads cannot change before it writes.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(StoreError::sql("begin"))
+    }
+}
+
+async fn end(tx: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+    tx.commit().await.map_err(StoreError::sql("commit"))
+}
+
+/// A count as SQL holds it.
+fn signed(what: &'static str, value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::OutOfRange { what, value })
+}
+
+impl HubStore for SqliteStore {
+    async fn load(&self) -> Result<Restored, StoreError> {
+        machine::load(&self.reader).await
+    }
+
+    async fn commit(&self, jobs: Vec<Job>) -> Result<Vec<Vec<LogEntry>>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut revision = log::head(&mut *tx).await?;
+        let mut entries = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            for write in &job.tx.writes {
+                machine::write(&mut tx, write).await?;
+            }
+            entries.push(log::append(&mut tx, &mut revision, job.at_ms, job.tx.changes).await?);
+            if let Some(cause) = &job.cause {
+                log::put_audit(&mut tx, cause).await?;
+            }
+        }
+        end(tx).await?;
+        Ok(entries)
+    }
+
+    async fn head(&self) -> Result<u64, StoreError> {
+        log::head(&self.reader).await
+    }
+
+    async fn log_after(&self, revision: u64, limit: u32) -> Result<LogPage, StoreError> {
+        log::after(&self.reader, revision, limit).await
+    }
+
+    async fn compact(&self, keep_log: u64, keep_events: u64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        log::compact(&mut tx, keep_log, keep_events).await?;
+        end(tx).await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<String>, StoreError> {
+        machine::blob(&self.reader, digest).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Vec<(DeviceId, DeviceEvent)>, StoreError> {
+        log::events(&self.reader, query).await
+    }
+
+    async fn event(&self, device: &DeviceId, seq: u64) -> Result<Option<DeviceEvent>, StoreError> {
+        log::event(&self.reader, device, seq).await
+    }
+
+    async fn put_api_token(&self, token: &ApiTokenRecord) -> Result<(), StoreError> {
+        tokens::put_api_token(&self.writer, token).await
+    }
+
+    async fn api_token(&self, id: &str) -> Result<Option<ApiTokenRecord>, StoreError> {
+        tokens::api_token(&self.reader, id).await
+    }
+
+    async fn put_enrolment_token(&self, token: &EnrolmentTokenRecord) -> Result<(), StoreError> {
+        tokens::put_enrolment_token(&self.writer, token).await
+    }
+
+    async fn enrolment_token(&self, id: &str) -> Result<Option<EnrolmentTokenRecord>, StoreError> {
+        tokens::enrolment_token(&self.reader, id).await
+    }
+
+    async fn enrolment_tokens(&self) -> Result<Vec<EnrolmentTokenRecord>, StoreError> {
+        tokens::enrolment_tokens(&self.reader).await
+    }
+
+    async fn drop_enrolment_token(&self, id: &str) -> Result<bool, StoreError> {
+        tokens::drop_enrolment_token(&self.writer, id).await
+    }
+
+    async fn enrolment(
+        &self,
+        token: &str,
+        key_fingerprint: &str,
+    ) -> Result<Option<EnrolmentRecord>, StoreError> {
+        tokens::enrolment(&self.reader, token, key_fingerprint).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        let mut tx = self.begin().await?;
+        let claimed = tokens::claim(&mut tx, claim).await?;
+        end(tx).await?;
+        Ok(claimed)
+    }
+
+    async fn unclaim(&self, token: &str, key_fingerprint: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        tokens::unclaim(&mut tx, token, key_fingerprint).await?;
+        end(tx).await
+    }
+
+    async fn put_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        log::put_audit(&mut tx, record).await?;
+        end(tx).await
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        log::audit(&self.reader, limit).await
+    }
+}

@@ -1,0 +1,201 @@
+//! The revisioned log and its compaction, device events, audit.
+
+use edge_protocol::DeviceId;
+use edge_protocol::v1::DeviceEvent;
+use iot_hub_core::Change;
+use sqlx::{Executor, Sqlite, SqliteConnection, SqlitePool};
+
+use super::machine::json;
+use super::signed;
+use crate::error::StoreError;
+use crate::records::{AuditRecord, EventQuery, LogEntry, LogPage};
+
+/// Entries up to here are compacted away.
+const FLOOR: &str = "log-floor";
+
+fn unsigned(table: &'static str, value: i64) -> Result<u64, StoreError> {
+    u64::try_from(value).map_err(StoreError::damaged(table, value.to_string()))
+}
+
+pub(super) async fn head<'c>(executor: impl Executor<'c, Database = Sqlite>) -> Result<u64, StoreError> {
+    let head: i64 = sqlx::query_scalar(
+        "SELECT COALESCE((SELECT MAX(revision) FROM log), (SELECT value FROM meta WHERE key = $1), 0)",
+    )
+    .bind(FLOOR)
+    .fetch_one(executor)
+    .await
+    .map_err(StoreError::sql("read the log's head"))?;
+    unsigned("log", head)
+}
+
+async fn floor(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let floor: Option<i64> = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
+        .bind(FLOOR)
+        .fetch_optional(connection)
+        .await
+        .map_err(StoreError::sql("read the log's floor"))?;
+    unsigned("meta", floor.unwrap_or(0))
+}
+
+pub(super) async fn append(
+    connection: &mut SqliteConnection,
+    revision: &mut u64,
+    at_ms: i64,
+    changes: Vec<Change>,
+) -> Result<Vec<LogEntry>, StoreError> {
+    let mut entries = Vec::with_capacity(changes.len());
+    for change in changes {
+        *revision += 1;
+        sqlx::query("INSERT INTO log (revision, at_ms, change) VALUES ($1, $2, $3)")
+            .bind(signed("revision", *revision)?)
+            .bind(at_ms)
+            .bind(json(&change))
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::sql("append to the log"))?;
+        entries.push(LogEntry {
+            revision: *revision,
+            at_ms,
+            change,
+        });
+    }
+    Ok(entries)
+}
+
+pub(super) async fn after(pool: &SqlitePool, revision: u64, limit: u32) -> Result<LogPage, StoreError> {
+    // One read transaction, so that a compaction cannot come between the floor and the rows.
+    let mut tx = pool.begin().await.map_err(StoreError::sql("read the log"))?;
+    let head = head(&mut *tx).await?;
+    if revision > head || revision < floor(&mut tx).await? {
+        return Ok(LogPage::Unknown);
+    }
+    let rows: Vec<(i64, i64, String)> = sqlx::query_as(
+        "SELECT revision, at_ms, change FROM log WHERE revision > $1 ORDER BY revision LIMIT $2",
+    )
+    .bind(signed("revision", revision)?)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::sql("read the log"))?;
+    let entry = |(revision, at_ms, change): (i64, i64, String)| {
+        Ok(LogEntry {
+            revision: unsigned("log", revision)?,
+            at_ms,
+            change: serde_json::from_str(&change)
+                .map_err(StoreError::damaged("log", revision.to_string()))?,
+        })
+    };
+    rows.into_iter()
+        .map(entry)
+        .collect::<Result<_, _>>()
+        .map(LogPage::Entries)
+}
+
+pub(super) async fn compact(
+    connection: &mut SqliteConnection,
+    keep_log: u64,
+    keep_events: u64,
+) -> Result<(), StoreError> {
+    let target = head(&mut *connection).await?.saturating_sub(keep_log);
+    if target > floor(connection).await? {
+        let target = signed("revision", target)?;
+        sqlx::query("DELETE FROM log WHERE revision <= $1")
+            .bind(target)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::sql("compact the log"))?;
+        sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+            .bind(FLOOR)
+            .bind(target)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::sql("raise the log's floor"))?;
+    }
+    sqlx::query(
+        "DELETE FROM device_event WHERE seq <= (SELECT MAX(newest.seq) FROM device_event newest
+         WHERE newest.device = device_event.device) - $1",
+    )
+    .bind(signed("events kept", keep_events)?)
+    .execute(connection)
+    .await
+    .map(|_| ())
+    .map_err(StoreError::sql("compact events"))
+}
+
+pub(super) async fn events(
+    pool: &SqlitePool,
+    query: &EventQuery,
+) -> Result<Vec<(DeviceId, DeviceEvent)>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT device, event FROM device_event WHERE ($1 IS NULL OR device = $1) AND ($2 IS NULL OR uid = $2)
+         ORDER BY at_ms DESC, device, seq DESC LIMIT $3",
+    )
+    .bind(query.device.as_ref().map(DeviceId::to_string))
+    .bind(query.uid.as_ref().map(ToString::to_string))
+    .bind(i64::from(query.limit))
+    .fetch_all(pool)
+    .await
+    .map_err(StoreError::sql("read events"))?;
+    let record = |(device, event): (String, String)| {
+        let event =
+            serde_json::from_str(&event).map_err(StoreError::damaged("device_event", device.clone()))?;
+        let id = DeviceId::new(device.clone()).map_err(StoreError::damaged("device_event", device))?;
+        Ok((id, event))
+    };
+    rows.into_iter().map(record).collect()
+}
+
+pub(super) async fn event(
+    pool: &SqlitePool,
+    device: &DeviceId,
+    seq: u64,
+) -> Result<Option<DeviceEvent>, StoreError> {
+    let text: Option<String> =
+        sqlx::query_scalar("SELECT event FROM device_event WHERE device = $1 AND seq = $2")
+            .bind(device.to_string())
+            .bind(signed("event sequence", seq)?)
+            .fetch_optional(pool)
+            .await
+            .map_err(StoreError::sql("read an event"))?;
+    text.map(|text| {
+        serde_json::from_str(&text).map_err(StoreError::damaged("device_event", device.to_string()))
+    })
+    .transpose()
+}
+
+pub(super) async fn put_audit(
+    connection: &mut SqliteConnection,
+    record: &AuditRecord,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit (id, at_ms, principal, action, subject)
+         VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM audit), $1, $2, $3, $4)",
+    )
+    .bind(record.at_ms)
+    .bind(record.principal.clone())
+    .bind(record.action.clone())
+    .bind(record.subject.clone())
+    .execute(connection)
+    .await
+    .map(|_| ())
+    .map_err(StoreError::sql("write audit"))
+}
+
+pub(super) async fn audit(pool: &SqlitePool, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+    let rows: Vec<(i64, i64, String, String, String)> =
+        sqlx::query_as("SELECT id, at_ms, principal, action, subject FROM audit ORDER BY id DESC LIMIT $1")
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await
+            .map_err(StoreError::sql("read audit"))?;
+    let record = |(id, at_ms, principal, action, subject)| {
+        Ok(AuditRecord {
+            id: unsigned("audit", id)?,
+            at_ms,
+            principal,
+            action,
+            subject,
+        })
+    };
+    rows.into_iter().map(record).collect()
+}
