@@ -1,3 +1,5 @@
+//! The cases of Kubernetes, and variables that refer to each other.
+
 use super::*;
 
 /// The cases of `TestMapping` in `third_party/forked/golang/expansion/expand_test.go`, Kubernetes 1.37 (Apache-2.0).

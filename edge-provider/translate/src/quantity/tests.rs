@@ -1,3 +1,5 @@
+//! Every suffix, every rounding, and what is no quantity.
+
 use super::*;
 
 #[track_caller]

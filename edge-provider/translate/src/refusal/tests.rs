@@ -1,3 +1,5 @@
+//! Order, summaries, and hostile keys.
+
 use super::*;
 
 fn refusals(paths: &[&str]) -> Refusals {

@@ -1,3 +1,5 @@
+//! Host names; what a whole pod becomes is tested from outside.
+
 use super::*;
 
 #[test]

@@ -4,6 +4,7 @@ use edge_provider_translate::{Context, translate};
 use serde_json::{Value, json};
 
 use crate::pods;
+use crate::schema::plant;
 
 /// A change of the fixture and the paths it must be refused for; none means that it passes.
 #[track_caller]
@@ -220,4 +221,115 @@ fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
         _ => {}
     }
     pointers.push(at);
+}
+
+/// The classes themselves are a decision; this pins the part of it that is about safety, whatever the tables say.
+#[test]
+fn what_would_reach_beyond_the_pod_or_be_dropped_is_refused() {
+    for (path, value) in [
+        ("hostNetwork", json!(true)),
+        ("hostPID", json!(true)),
+        ("hostIPC", json!(true)),
+        ("hostUsers", json!(false)),
+        ("shareProcessNamespace", json!(true)),
+        ("runtimeClassName", json!("kata")),
+        ("activeDeadlineSeconds", json!(5)),
+        ("initContainers", json!([{ "name": "i" }])),
+        ("ephemeralContainers", json!([{ "name": "e" }])),
+        ("hostAliases", json!([{ "ip": "192.0.2.1" }])),
+        ("dnsPolicy", json!("None")),
+        ("dnsConfig.searches", json!(["example.com"])),
+        ("imagePullSecrets", json!([{ "name": "s" }])),
+        ("readinessGates", json!([{ "conditionType": "c" }])),
+        ("securityContext.runAsUser", json!(0)),
+        ("securityContext.runAsNonRoot", json!(true)),
+        ("securityContext.fsGroup", json!(0)),
+        ("securityContext.sysctls", json!([{ "name": "n", "value": "v" }])),
+        ("volumes[].hostPath", json!({ "path": "/" })),
+        ("volumes[].persistentVolumeClaim", json!({ "claimName": "c" })),
+        ("volumes[].emptyDir", json!({})),
+        ("volumes[].secret", json!({ "secretName": "s" })),
+        (
+            "containers[].livenessProbe",
+            json!({ "tcpSocket": { "port": 1 } }),
+        ),
+        (
+            "containers[].readinessProbe",
+            json!({ "tcpSocket": { "port": 1 } }),
+        ),
+        ("containers[].startupProbe", json!({ "tcpSocket": { "port": 1 } })),
+        (
+            "containers[].lifecycle.preStop",
+            json!({ "sleep": { "seconds": 1 } }),
+        ),
+        ("containers[].envFrom", json!([{ "secretRef": { "name": "s" } }])),
+        (
+            "containers[].env[].valueFrom",
+            json!({ "fieldRef": { "fieldPath": "metadata.name" } }),
+        ),
+        ("containers[].securityContext.privileged", json!(true)),
+        (
+            "containers[].securityContext.allowPrivilegeEscalation",
+            json!(false),
+        ),
+        ("containers[].securityContext.readOnlyRootFilesystem", json!(true)),
+        ("containers[].securityContext.capabilities.drop", json!(["ALL"])),
+        (
+            "containers[].securityContext.seccompProfile",
+            json!({ "type": "RuntimeDefault" }),
+        ),
+        ("containers[].resources.limits.ephemeral-storage", json!("1Gi")),
+        ("containers[].resources.limits.hugepages-2Mi", json!("2Mi")),
+        (
+            "containers[].volumeMounts[]",
+            json!({ "name": "v", "mountPath": "/v" }),
+        ),
+        (
+            "containers[].volumeDevices",
+            json!([{ "name": "v", "devicePath": "/dev/v" }]),
+        ),
+        ("containers[].tty", json!(true)),
+        (
+            "containers[].terminationMessagePolicy",
+            json!("FallbackToLogsOnError"),
+        ),
+        ("containers[].restartPolicy", json!("Always")),
+    ] {
+        let mut pod = pods::read("guaranteed");
+        let name = plant(&mut pod["spec"], path, value);
+        assert_eq!(pods::refused(&pod), [name], "{path}");
+    }
+}
+
+/// The other side of it: what the API server, stock admission and a pod's placement bring along must not stand in the way.
+#[test]
+fn what_only_concerns_the_cluster_passes() {
+    for (path, value) in [
+        ("enableServiceLinks", json!(true)),
+        ("enableServiceLinks", json!(false)),
+        ("automountServiceAccountToken", json!(true)),
+        ("serviceAccountName", json!("robot")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("nodeSelector", json!({ "type": "virtual-kubelet" })),
+        ("affinity", json!({ "nodeAffinity": {} })),
+        ("topologySpreadConstraints", json!([{ "maxSkew": 1 }])),
+        ("schedulerName", json!("mine")),
+        ("priorityClassName", json!("system-node-critical")),
+        ("priority", json!(2_000_001_000)),
+        ("preemptionPolicy", json!("Never")),
+        ("securityContext", json!({})),
+        ("containers[].securityContext", json!({})),
+        ("containers[].securityContext.capabilities", json!({})),
+        ("containers[].lifecycle", json!({})),
+        (
+            "containers[].terminationMessagePath",
+            json!("/dev/termination-log"),
+        ),
+        ("containers[].resources.requests.ephemeral-storage", json!("1Gi")),
+    ] {
+        let plain = pods::read("guaranteed");
+        let mut pod = plain.clone();
+        plant(&mut pod["spec"], path, value);
+        assert_eq!(pods::document(&pod), pods::document(&plain), "{path}");
+    }
 }
