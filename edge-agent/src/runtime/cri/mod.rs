@@ -1,0 +1,166 @@
+//! [`CriRuntime`]: steps and observations over a CRI v1 runtime.
+//!
+//! - `labels`: how we know our own.
+//! - `config`: descriptions of ours into CRI's.
+//! - `steps`: each step, to its end.
+//! - `look`: a complete observation, and when to take the next.
+
+mod config;
+mod labels;
+mod look;
+mod reference;
+mod steps;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edge_agent_core::step::{Observed, Step, StepOutcome};
+use edge_agent_cri::{CriClient, CriError, CriOptions, Disposition};
+use edge_protocol::DeviceId;
+
+use super::cgroup::Cgroups;
+use super::{ContainerRuntime, ObserveError};
+use crate::options::RuntimeOptions;
+use config::Settings;
+use look::Seen;
+
+/// What a [`CriRuntime`] needs to know.
+#[derive(Debug, Clone)]
+pub struct CriRuntimeOptions {
+    pub cri: CriOptions,
+    /// Who we are: what carries another id in its label is not ours.
+    pub agent: DeviceId,
+    /// The parent of all pods' cgroups, such as `/outrigger`; this agent's alone. The runtime must use the cgroupfs driver.
+    pub cgroup_root: String,
+    /// Where the kernel's cgroups are mounted, normally `/sys/fs/cgroup`.
+    pub cgroup_mount: PathBuf,
+    /// The directory of all workloads' logs; this agent's alone.
+    pub log_root: PathBuf,
+    /// The machine's memory, which OOM scores are relative to.
+    pub memory_capacity_bytes: u64,
+}
+
+/// The real runtime. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct CriRuntime(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: CriClient,
+    settings: Settings,
+    seen: Mutex<Seen>,
+}
+
+/// The runtime at the configured socket cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("cannot read how much memory this machine has from {path}")]
+    Memory {
+        path: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the container runtime does not answer as CRI v1 asks")]
+    Cri(#[from] CriError),
+}
+
+impl CriRuntime {
+    /// A handle to the runtime that the agent's options name. A runtime that is not up yet is no error: every call
+    /// connects anew, so the agent may start before it.
+    ///
+    /// # Errors
+    /// The socket's owner answers, but does not speak CRI v1.
+    pub async fn connect(options: &RuntimeOptions, agent: &DeviceId) -> Result<Self, RuntimeError> {
+        let RuntimeOptions {
+            socket,
+            cgroup_root,
+            log_dir,
+        } = options;
+        let this = Self::new(CriRuntimeOptions {
+            cri: CriOptions::new(socket),
+            agent: agent.clone(),
+            cgroup_root: cgroup_root.clone(),
+            cgroup_mount: "/sys/fs/cgroup".into(),
+            log_root: log_dir.clone(),
+            memory_capacity_bytes: memory_capacity()?,
+        });
+        match this.0.client.version().await {
+            Err(error) if error.disposition() != Disposition::Retry => Err(error.into()),
+            Ok(_) | Err(_) => Ok(this),
+        }
+    }
+
+    /// Name and version of the runtime.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn version(&self) -> Result<(String, String), RuntimeError> {
+        let version = self.0.client.version().await?;
+        Ok((version.runtime_name, version.runtime_version))
+    }
+
+    /// A handle to the runtime; nothing is asked of it yet. Must be called inside a tokio runtime.
+    pub fn new(options: CriRuntimeOptions) -> Self {
+        let CriRuntimeOptions {
+            cri,
+            agent,
+            cgroup_root,
+            cgroup_mount,
+            log_root,
+            memory_capacity_bytes,
+        } = options;
+        let cgroups = Cgroups::new(cgroup_mount, &cgroup_root);
+        Self(Arc::new(Inner {
+            client: CriClient::new(cri),
+            settings: Settings {
+                agent,
+                log_root,
+                cgroups,
+                memory_capacity_bytes,
+            },
+            seen: Mutex::default(),
+        }))
+    }
+}
+
+impl ContainerRuntime for CriRuntime {
+    async fn run(&self, step: Step) -> StepOutcome {
+        let general = steps::general_reason(&step);
+        self.0
+            .run(step)
+            .await
+            .unwrap_or_else(|failure| failure.into_outcome(general))
+    }
+
+    async fn observe(&self) -> Result<Observed, ObserveError> {
+        self.0.observe().await.map_err(ObserveError::new)
+    }
+
+    async fn changed(&self) {
+        self.0.changed().await;
+    }
+}
+
+impl Inner {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // What is kept there is a cache: a panic in between leaves nothing that the next look does not mend.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `MemTotal` of the kernel, in bytes.
+fn memory_capacity() -> Result<u64, RuntimeError> {
+    const PATH: &str = "/proc/meminfo";
+    let failed = |source| RuntimeError::Memory { path: PATH, source };
+    let text = std::fs::read_to_string(PATH).map_err(failed)?;
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse()
+            .ok()
+    });
+    let kib: u64 = kib.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+    Ok(kib.saturating_mul(1024))
+}

@@ -1,0 +1,100 @@
+//! Whether a text can be an image reference at all, so that a typing error is told from a registry's refusal.
+
+/// Checks the grammar of `[domain/]path[:tag][@digest]` (github.com/distribution/reference).
+pub(super) fn is_valid(reference: &str) -> bool {
+    let (name, digest) = match reference.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (reference, None),
+    };
+    // A colon after the last slash begins a tag; one before it, a port.
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    };
+    let path = match name.split_once('/') {
+        Some((domain, path)) if is_domain(domain) => path,
+        _ => name,
+    };
+    name.len() <= 255
+        && path.split('/').all(is_path_component)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest)
+}
+
+/// The first component is a domain only if it cannot be a path of the default registry.
+fn is_domain(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let looks_like_one =
+        text.contains(['.', ':']) || text == "localhost" || text.bytes().any(|b| b.is_ascii_uppercase());
+    looks_like_one
+        && !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        && !port.is_empty()
+        && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Runs of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
+fn is_path_component(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let edges = text.bytes().next().is_some_and(word) && text.bytes().next_back().is_some_and(word);
+    let separators = text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    edges
+        && separators
+            .into_iter()
+            .all(|s| matches!(s, "" | "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=128).contains(&text.len())
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, hex)| {
+        algorithm.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && algorithm
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+.-_".contains(&b))
+            && hex.len() >= 32
+            && hex.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_valid;
+
+    #[test]
+    fn references_follow_the_grammar() {
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        let cases = [
+            ("busybox", true),
+            ("busybox:1.36", true),
+            ("library/busy_box__x--y.z:v1", true),
+            ("localhost:5000/a/b:tag", true),
+            ("127.0.0.1:5000/a", true),
+            ("Registry.example/a", true),
+            ("[::1]/a", false),
+            (digest.as_str(), true),
+            ("", false),
+            ("Busybox", false),
+            ("a/B", false),
+            ("a b", false),
+            ("a:", false),
+            ("a:b c", false),
+            ("a//b", false),
+            ("a/", false),
+            ("-a", false),
+            ("a___b", false),
+            ("a@sha256:xyz", false),
+            ("http://a/b", false),
+        ];
+        for (reference, valid) in cases {
+            assert_eq!(is_valid(reference), valid, "{reference:?}");
+        }
+    }
+}

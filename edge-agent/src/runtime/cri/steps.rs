@@ -1,0 +1,352 @@
+//! Each step, carried to its end. All of them find what an interrupted run of the same step left.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
+use edge_agent_cri::CriError;
+use edge_agent_cri::v1::{Container, ContainerState, Image, PodSandbox, PodSandboxState};
+use edge_protocol::PodUid;
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::{PullPolicy, Reason};
+
+use super::config::{InvalidName, Settings, log_path};
+use super::{Inner, labels, reference};
+use crate::runtime::cgroup::CgroupError;
+
+/// Why a step ended without its result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepFailure {
+    #[error("{error}")]
+    Cri { reason: Reason, error: CriError },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error("{path}")]
+    Files {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "Failed to apply default image tag {image:?}: couldn't parse image name: invalid reference format"
+    )]
+    InvalidImage { image: String },
+    #[error("Container image {image:?} is not present with pull policy of Never")]
+    ImageAbsent { image: String },
+    #[error("the runtime pulled {image:?} and does not have it")]
+    ImageLost { image: String },
+    #[error("{id} exists, but belongs to somebody else")]
+    NotOurs { id: String },
+    #[error("a sandbox of this attempt still holds containers: {id}")]
+    SandboxInUse { id: String },
+    #[error("the work was abandoned because the agent is ending")]
+    Abandoned,
+}
+
+impl StepFailure {
+    /// What Kubernetes would show; `general` is the reason of a step of this kind that failed on the device itself.
+    pub(super) fn into_outcome(self, general: Reason) -> StepOutcome {
+        let reason = match &self {
+            Self::Cri { reason, .. } => *reason,
+            Self::Name(_) => Reason::CreateContainerConfigError,
+            Self::InvalidImage { .. } => Reason::InvalidImageName,
+            Self::ImageAbsent { .. } => Reason::ErrImageNeverPull,
+            Self::ImageLost { .. } => Reason::ErrImagePull,
+            Self::Cgroup(_)
+            | Self::Files { .. }
+            | Self::SandboxInUse { .. }
+            | Self::NotOurs { .. }
+            | Self::Abandoned => general,
+        };
+        let mut message = self.to_string();
+        let detail = match &self {
+            Self::Cri { error, .. } => Some(error.detail()),
+            other => other.source().map(ToString::to_string),
+        };
+        if let Some(detail) = detail.filter(|detail| !detail.is_empty()) {
+            message.push_str(": ");
+            message.push_str(&detail);
+        }
+        StepOutcome::Failed {
+            reason,
+            message: sanitise(&message),
+        }
+    }
+}
+
+/// The reason of a step that failed for a cause which Kubernetes has no word of its own for.
+pub(super) fn general_reason(step: &Step) -> Reason {
+    match step {
+        Step::EnsureImage { .. } => Reason::ErrImagePull,
+        Step::RunSandbox(_) => Reason::FailedCreatePodSandBox,
+        Step::StartContainer(_) => Reason::CreateContainerError,
+        Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveWorkload { .. } => Reason::FailedKillPod,
+    }
+}
+
+/// Gives a CRI error the reason that Kubernetes shows for it.
+fn because(reason: Reason) -> impl FnOnce(CriError) -> StepFailure {
+    move |error| StepFailure::Cri { reason, error }
+}
+
+impl Inner {
+    pub(super) async fn run(&self, step: Step) -> Result<StepOutcome, StepFailure> {
+        match step {
+            Step::EnsureImage { image, policy } => self.ensure_image(&image, policy).await,
+            Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
+            Step::StartContainer(start) => self.start_container(&start).await,
+            Step::StopContainer {
+                container_id,
+                grace_s,
+            } => self.stop_container(&container_id, grace_s).await,
+            Step::RemoveContainer { container_id } => self.remove_container(&container_id).await,
+            Step::StopSandbox { sandbox_id } => self.stop_sandbox(&sandbox_id).await,
+            Step::RemoveSandbox { sandbox_id, uid: _ } => self.remove_sandbox(&sandbox_id).await,
+            Step::RemoveWorkload { uid } => self.remove_workload(&uid).await,
+        }
+    }
+
+    async fn ensure_image(&self, image: &str, policy: PullPolicy) -> Result<StepOutcome, StepFailure> {
+        if !reference::is_valid(image) {
+            return Err(StepFailure::InvalidImage {
+                image: image.to_owned(),
+            });
+        }
+        let failed = || because(Reason::ErrImagePull);
+        if policy != PullPolicy::Always {
+            if let Some(present) = self.client.image_status(image).await.map_err(failed())? {
+                return Ok(StepOutcome::Image {
+                    image_id: image_id(&present),
+                });
+            }
+            if policy == PullPolicy::Never {
+                return Err(StepFailure::ImageAbsent {
+                    image: image.to_owned(),
+                });
+            }
+        }
+        let pulled = self.client.pull_image(image, None).await.map_err(failed())?;
+        let present = self.client.image_status(&pulled).await.map_err(failed())?;
+        let present = present.ok_or_else(|| StepFailure::ImageLost {
+            image: image.to_owned(),
+        })?;
+        Ok(StepOutcome::Image {
+            image_id: image_id(&present),
+        })
+    }
+
+    async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<StepOutcome, StepFailure> {
+        let failed = || because(Reason::FailedCreatePodSandBox);
+        let sandbox_id = match self.sandbox_of_attempt(spec).await? {
+            Some(ready) if ready.state() == PodSandboxState::SandboxReady => ready.id,
+            leftover => {
+                if let Some(leftover) = leftover {
+                    self.remove_empty_sandbox(&leftover.id).await?;
+                }
+                let config = self.settings.sandbox(spec)?;
+                self.settings.cgroups.ensure_pod(spec)?;
+                make_directory(&self.settings.log_directory(spec)?)?;
+                self.client.run_pod_sandbox(config).await.map_err(failed())?
+            }
+        };
+        let status = self
+            .client
+            .pod_sandbox_status(&sandbox_id)
+            .await
+            .map_err(failed())?;
+        let ip = status
+            .network
+            .map(|network| network.ip)
+            .filter(|ip| !ip.is_empty());
+        Ok(StepOutcome::Sandbox { sandbox_id, ip })
+    }
+
+    async fn sandbox_of_attempt(&self, spec: &SandboxSpec) -> Result<Option<PodSandbox>, StepFailure> {
+        let selector = labels::of_workload(&self.settings.agent, &spec.uid);
+        let found = self.client.list_pod_sandboxes(selector).await;
+        let found = found.map_err(because(Reason::FailedCreatePodSandBox))?;
+        Ok(found.into_iter().find(|sandbox| {
+            sandbox
+                .metadata
+                .as_ref()
+                .is_some_and(|m| m.attempt == spec.attempt)
+        }))
+    }
+
+    /// Clears a sandbox that a failed or interrupted run left; it holds the name of the attempt.
+    async fn remove_empty_sandbox(&self, id: &str) -> Result<(), StepFailure> {
+        let failed = || because(Reason::FailedCreatePodSandBox);
+        let ours = labels::ours(&self.settings.agent);
+        let containers = self.client.list_containers(ours).await.map_err(failed())?;
+        if containers.iter().any(|container| container.pod_sandbox_id == id) {
+            return Err(StepFailure::SandboxInUse { id: id.to_owned() });
+        }
+        self.client.stop_pod_sandbox(id).await.map_err(failed())?;
+        self.client.remove_pod_sandbox(id).await.map_err(failed())
+    }
+
+    async fn start_container(&self, start: &StartContainer) -> Result<StepOutcome, StepFailure> {
+        let failed = || because(Reason::CreateContainerError);
+        let container_id = match self.container_of_attempt(start).await? {
+            Some(found) if found.state() != ContainerState::ContainerCreated => {
+                return Ok(StepOutcome::Started {
+                    container_id: found.id,
+                });
+            }
+            Some(found)
+                if labels::restart_digest(&found.annotations) == Some(start.container.restart_digest) =>
+            {
+                found.id
+            }
+            leftover => {
+                if let Some(stale) = leftover {
+                    self.client.remove_container(&stale.id).await.map_err(failed())?;
+                }
+                let logs = self.settings.log_directory(&start.sandbox)?;
+                let log = logs.join(log_path(&start.container.name, start.attempt)?);
+                make_directory(log.parent().unwrap_or(&logs))?;
+                let (config, pod) = (
+                    self.settings.container(start)?,
+                    self.settings.sandbox(&start.sandbox)?,
+                );
+                self.client
+                    .create_container(&start.sandbox_id, config, pod)
+                    .await
+                    .map_err(failed())?
+            }
+        };
+        self.client
+            .start_container(&container_id)
+            .await
+            .map_err(because(Reason::RunContainerError))?;
+        Ok(StepOutcome::Started { container_id })
+    }
+
+    async fn container_of_attempt(&self, start: &StartContainer) -> Result<Option<Container>, StepFailure> {
+        let selector = labels::of_container(&self.settings.agent, &start.sandbox.uid, &start.container.name);
+        let found = self.client.list_containers(selector).await;
+        let found = found.map_err(because(Reason::CreateContainerError))?;
+        Ok(found.into_iter().find(|container| {
+            container.pod_sandbox_id == start.sandbox_id
+                && container
+                    .metadata
+                    .as_ref()
+                    .is_some_and(|m| m.attempt == start.attempt)
+        }))
+    }
+
+    async fn stop_container(&self, id: &str, grace_s: u32) -> Result<StepOutcome, StepFailure> {
+        if self.owns_container(id).await? {
+            self.seen().will_stop(id);
+            let grace = Duration::from_secs(grace_s.into());
+            self.client
+                .stop_container(id, grace)
+                .await
+                .map_err(because(Reason::FailedKillPod))?;
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<StepOutcome, StepFailure> {
+        if self.owns_container(id).await? {
+            self.client
+                .remove_container(id)
+                .await
+                .map_err(because(Reason::FailedKillPod))?;
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<StepOutcome, StepFailure> {
+        if self.owns_sandbox(id).await? {
+            self.client
+                .stop_pod_sandbox(id)
+                .await
+                .map_err(because(Reason::FailedKillPod))?;
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<StepOutcome, StepFailure> {
+        if self.owns_sandbox(id).await? {
+            self.client
+                .remove_pod_sandbox(id)
+                .await
+                .map_err(because(Reason::FailedKillPod))?;
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn remove_workload(&self, uid: &PodUid) -> Result<StepOutcome, StepFailure> {
+        let cgroups = self.settings.cgroups.clone();
+        let (uid, log_root) = (uid.clone(), self.settings.log_root.clone());
+        // Both may block for a while, and the agent has one thread.
+        let work = tokio::task::spawn_blocking(move || {
+            cgroups.remove_pod(&uid)?;
+            remove_logs(&log_root, &uid)
+        });
+        work.await.map_err(|_| StepFailure::Abandoned)??;
+        Ok(StepOutcome::Done)
+    }
+
+    /// Whether the container exists; it must be ours then.
+    async fn owns_container(&self, id: &str) -> Result<bool, StepFailure> {
+        match self.client.container_status(id).await {
+            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(true),
+            Ok(_) => Err(StepFailure::NotOurs { id: id.to_owned() }),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(because(Reason::FailedKillPod)(error)),
+        }
+    }
+
+    /// Whether the sandbox exists; it must be ours then.
+    async fn owns_sandbox(&self, id: &str) -> Result<bool, StepFailure> {
+        match self.client.pod_sandbox_status(id).await {
+            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(true),
+            Ok(_) => Err(StepFailure::NotOurs { id: id.to_owned() }),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(because(Reason::FailedKillPod)(error)),
+        }
+    }
+}
+
+/// What a pod status shows as image id: the digest in a registry, or the local id of an image that came without one.
+fn image_id(image: &Image) -> String {
+    image.repo_digests.first().unwrap_or(&image.id).clone()
+}
+
+fn make_directory(path: &Path) -> Result<(), StepFailure> {
+    fs::create_dir_all(path).map_err(|source| StepFailure::Files {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn remove_logs(root: &Path, uid: &PodUid) -> Result<(), StepFailure> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StepFailure::Files { path, source }
+    };
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed(root))?,
+    };
+    let suffix = Settings::log_directory_suffix(uid);
+    for entry in entries {
+        let entry = entry.map_err(failed(root))?;
+        if entry.file_name().to_string_lossy().ends_with(&suffix) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(failed(&path))?;
+        }
+    }
+    Ok(())
+}
