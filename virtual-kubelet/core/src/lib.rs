@@ -1,1 +1,29 @@
-//! Node and pod decisions.
+//! What a virtual node and its pods need decided, over small facts of its own: no Kubernetes types, no client, no clock.
+//!
+//! * [`node`]: the fleet Node object, and which writes bring the one in the cluster to it without touching what others own.
+//! * [`lease`]: the Node's lease, and [`leader`]: which of two processes writes at all.
+//! * [`taint`]: whether a pod acknowledged our taint by key, and the patches that restore a missing taint.
+//! * [`deletion`]: whether a deletion is someone's intent or Kubernetes' reaction to silence (law 1).
+//! * [`tolerations`]: prevention of that reaction.
+//! * [`scope`]: which namespace may target what (law 12).
+//! * [`patch`]: whether a status patch would change anything, by the object in the API server and never by what was sent last.
+//!
+//! Facts are read from the API server's own JSON; fields that no decision needs are not there. It must not know of kube, of the
+//! hub, or of manifests.
+
+pub mod deletion;
+pub mod leader;
+pub mod lease;
+pub mod node;
+pub mod patch;
+pub mod scope;
+pub mod taint;
+pub mod tolerations;
+
+pub use deletion::{Cause, deletion_cause};
+pub use leader::{Leader, LeaderStep};
+pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
+pub use node::{Capacity, NodeAction, NodeSpec, NodeState, ObservedNode, plan_node};
+pub use patch::would_change;
+pub use scope::{Asks, NamespaceEntry, NamespaceMap, Rights, Selector, Target, TargetRefusal};
+pub use taint::{Taint, Toleration, acknowledges};

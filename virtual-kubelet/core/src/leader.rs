@@ -1,0 +1,184 @@
+//! Which of several processes for the same node writes: a lease that is taken over when its holder stops renewing it.
+//!
+//! As client-go's `leaderelection`: a holder's clock is never compared with ours. What counts is for how long, by our own monotonic
+//! clock, the lease was not seen to change.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::lease::{LeaseAction, LeaseFacts, LeaseSpec, micro_time};
+
+/// A lease not seen to change for this long is free. With the tries below, a standby takes over within 15 s at the latest.
+pub const DURATION_MS: u64 = 10_000;
+/// A leader that could not renew for this long stops writing, before any other may begin.
+pub const RENEW_DEADLINE_MS: u64 = 7_000;
+/// Between two tries, of leader and standby alike.
+pub const RETRY_MS: u64 = 2_000;
+
+/// One candidate for one lease.
+#[derive(Debug)]
+pub struct Leader {
+    namespace: String,
+    name: String,
+    identity: String,
+    /// The lease as last seen, and since when it has been like that.
+    observed: Option<(LeaseSpec, u64)>,
+    /// When the write that last succeeded was begun.
+    renewed_at: Option<u64>,
+}
+
+/// What to do after a look at the lease.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeaderStep {
+    /// Write this; when it succeeded, tell by [`Leader::written`].
+    Write(LeaseAction),
+    /// Another leads; look again after [`RETRY_MS`].
+    Wait { holder: String },
+}
+
+impl Leader {
+    /// `identity` is unique to this process.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            identity: identity.into(),
+            observed: None,
+            renewed_at: None,
+        }
+    }
+
+    /// Decides on the lease as just read; `None` when there is none.
+    pub fn look(&mut self, lease: Option<&LeaseFacts>, mono_ms: u64, wall: Timestamp) -> LeaderStep {
+        let Some(lease) = lease else {
+            self.observed = None;
+            return LeaderStep::Write(LeaseAction::Create(self.body(None, wall)));
+        };
+        if self.observed.as_ref().is_none_or(|(spec, _)| *spec != lease.spec) {
+            self.observed = Some((lease.spec.clone(), mono_ms));
+        }
+        let holder = lease.spec.holder_identity.clone().unwrap_or_default();
+        let since = self.observed.as_ref().map_or(mono_ms, |(_, since)| *since);
+        let is_ours = holder == self.identity;
+        let is_free = holder.is_empty() || mono_ms.saturating_sub(since) >= DURATION_MS;
+        if is_ours || is_free {
+            LeaderStep::Write(LeaseAction::Put(self.body(Some(lease), wall)))
+        } else {
+            LeaderStep::Wait { holder }
+        }
+    }
+
+    /// A write that was begun at `mono_ms` succeeded.
+    pub fn written(&mut self, mono_ms: u64) {
+        self.renewed_at = Some(mono_ms);
+    }
+
+    /// Whether this process may write to the cluster now.
+    pub fn leads(&self, mono_ms: u64) -> bool {
+        self.renewed_at
+            .is_some_and(|at| mono_ms.saturating_sub(at) < RENEW_DEADLINE_MS)
+    }
+
+    /// The body that gives the lease up, so that a standby need not wait; only a leader writes it.
+    pub fn resignation(&self, lease: &LeaseFacts, wall: Timestamp) -> Option<Value> {
+        if lease.spec.holder_identity.as_deref() != Some(&self.identity) {
+            return None;
+        }
+        let mut body = self.body(Some(lease), wall);
+        body["spec"]["holderIdentity"] = json!("");
+        body["spec"]["leaseDurationSeconds"] = json!(1);
+        Some(body)
+    }
+
+    fn body(&self, lease: Option<&LeaseFacts>, wall: Timestamp) -> Value {
+        let spec = lease.map(|lease| &lease.spec);
+        let is_ours = spec.is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity));
+        let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let acquired = spec
+            .filter(|_| is_ours)
+            .and_then(|spec| spec.acquire_time.clone());
+        let mut metadata = json!({"name": self.name, "namespace": self.namespace});
+        if let Some(lease) = lease {
+            metadata["resourceVersion"] = json!(lease.metadata.resource_version);
+        }
+        json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": {
+                "holderIdentity": self.identity,
+                "leaseDurationSeconds": DURATION_MS / 1000,
+                "leaseTransitions": transitions + i64::from(lease.is_some() && !is_ours),
+                "acquireTime": acquired.unwrap_or_else(|| micro_time(wall)),
+                "renewTime": micro_time(wall),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wall() -> Timestamp {
+        "2026-11-21T10:00:00Z".parse().unwrap()
+    }
+
+    fn lease(holder: &str, renewed: &str) -> LeaseFacts {
+        serde_json::from_value(json!({
+            "metadata": {"resourceVersion": "5"},
+            "spec": {"holderIdentity": holder, "renewTime": renewed, "leaseTransitions": 3},
+        }))
+        .unwrap()
+    }
+
+    fn writes(step: &LeaderStep) -> bool {
+        matches!(step, LeaderStep::Write(_))
+    }
+
+    #[test]
+    fn a_standby_takes_over_after_silence_by_its_own_clock() {
+        let mut standby = Leader::new("ns", "node", "b");
+        assert!(!writes(&standby.look(Some(&lease("a", "1")), 0, wall())));
+        assert!(
+            !writes(&standby.look(Some(&lease("a", "2")), 9_000, wall())),
+            "it was renewed"
+        );
+        assert!(!writes(&standby.look(Some(&lease("a", "2")), 18_999, wall())));
+        let step = standby.look(Some(&lease("a", "2")), 19_000, wall());
+        let LeaderStep::Write(LeaseAction::Put(body)) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(body["spec"]["leaseTransitions"], 4);
+        assert_eq!(body["metadata"]["resourceVersion"], "5");
+    }
+
+    #[test]
+    fn a_free_or_absent_lease_is_taken_at_once() {
+        let mut leader = Leader::new("ns", "node", "b");
+        assert!(matches!(
+            leader.look(None, 0, wall()),
+            LeaderStep::Write(LeaseAction::Create(_))
+        ));
+        assert!(writes(&leader.look(Some(&lease("", "1")), 0, wall())));
+        assert!(writes(&leader.look(Some(&lease("b", "1")), 0, wall())));
+    }
+
+    #[test]
+    fn a_leader_stops_before_another_may_begin() {
+        let mut leader = Leader::new("ns", "node", "a");
+        assert!(!leader.leads(0));
+        leader.written(1_000);
+        assert!(leader.leads(7_999));
+        assert!(!leader.leads(8_000));
+        const { assert!(RENEW_DEADLINE_MS < DURATION_MS && DURATION_MS + RETRY_MS <= 15_000) };
+    }
+
+    #[test]
+    fn only_the_holder_resigns() {
+        let leader = Leader::new("ns", "node", "a");
+        assert!(leader.resignation(&lease("b", "1"), wall()).is_none());
+        let body = leader.resignation(&lease("a", "1"), wall()).unwrap();
+        assert_eq!(body["spec"]["holderIdentity"], "");
+    }
+}

@@ -1,0 +1,201 @@
+//! What is written for which state of the Node.
+
+use super::*;
+use crate::taint::{HUB_UNREACHABLE_KEY, PROVIDER_KEY};
+
+fn spec() -> NodeSpec {
+    NodeSpec {
+        name: "outrigger".into(),
+        internal_ip: "192.0.2.7".into(),
+        kubelet_port: Some(10250),
+        provider_id: "outrigger://hub/outrigger".into(),
+        zone: "outrigger-site".into(),
+        os: "linux".into(),
+        arch: "amd64".into(),
+        kubelet_version: "v1.37.0-outrigger.1".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn state(hub_reachable: bool) -> NodeState {
+    NodeState {
+        capacity: Capacity {
+            cpu_milli: 12_500,
+            memory_bytes: 6 << 30,
+            pods: 110,
+        },
+        hub_reachable,
+        hub_message: "no answer".into(),
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// The Node that the API server would have after our creation, with something of others beside it.
+fn created() -> Value {
+    let Some(NodeAction::Create(mut node)) = plan_node(None, &spec(), &state(true), at(0)).pop() else {
+        panic!("a missing Node is created")
+    };
+    node["metadata"]["uid"] = json!("u1");
+    node["metadata"]["resourceVersion"] = json!("5");
+    node["metadata"]["labels"]["theirs"] = json!("x");
+    node["spec"]["taints"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"key": "theirs", "effect": "NoExecute"}));
+    node["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "Theirs", "status": "True"}));
+    node
+}
+
+fn plan(node: &Value, state: &NodeState, now: Timestamp) -> Vec<NodeAction> {
+    plan_node(
+        Some(&serde_json::from_value(node.clone()).unwrap()),
+        &spec(),
+        state,
+        now,
+    )
+}
+
+#[test]
+fn a_new_node_says_who_it_is() {
+    let node = created();
+    assert_eq!(node["spec"]["providerID"], "outrigger://hub/outrigger");
+    assert_eq!(node["spec"]["taints"][0]["key"], PROVIDER_KEY);
+    assert_eq!(
+        node["status"]["capacity"],
+        json!({"cpu": "12500m", "memory": "6Gi", "pods": "110"})
+    );
+    assert_eq!(node["status"]["allocatable"], node["status"]["capacity"]);
+    assert_eq!(
+        node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"],
+        10250
+    );
+    let kinds: Vec<_> = node["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["type"].as_str().unwrap())
+        .collect();
+    for kind in [
+        "Ready",
+        "MemoryPressure",
+        "DiskPressure",
+        "PIDPressure",
+        "NetworkUnavailable",
+        HUB_REACHABLE,
+    ] {
+        assert!(kinds.contains(&kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_node_as_it_should_be_is_left_alone() {
+    assert_eq!(plan(&created(), &state(true), at(299)), []);
+}
+
+#[test]
+fn only_heartbeats_are_renewed_after_five_minutes() {
+    let actions = plan(&created(), &state(true), at(300));
+    let [NodeAction::ApplyStatus(apply)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let ready = &apply["status"]["conditions"][0];
+    assert_eq!(
+        ready["lastTransitionTime"],
+        created()["status"]["conditions"][0]["lastTransitionTime"]
+    );
+    assert_ne!(ready["lastHeartbeatTime"], ready["lastTransitionTime"]);
+    assert!(
+        apply["status"].get("addresses").is_none(),
+        "addresses are not applied"
+    );
+}
+
+#[test]
+fn what_the_node_controller_wrote_in_a_silence_is_taken_back() {
+    let mut node = created();
+    node["status"]["conditions"][0]["status"] = json!("Unknown");
+    assert!(matches!(
+        plan(&node, &state(true), at(10))[..],
+        [NodeAction::ApplyStatus(_)]
+    ));
+}
+
+#[test]
+fn a_silent_hub_leaves_the_node_ready_and_taints_it() {
+    let actions = plan(&created(), &state(false), at(10));
+    let [NodeAction::PatchTaints(patch), NodeAction::ApplyStatus(apply)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(patch[1]["value"]["key"], HUB_UNREACHABLE_KEY);
+    let conditions = apply["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions[0]["status"], "True");
+    assert_eq!(conditions[5]["status"], "False");
+
+    let mut node = created();
+    node["spec"]["taints"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!(Taint::hub_unreachable()));
+    let actions = plan(&node, &state(true), at(10));
+    assert!(matches!(&actions[..], [NodeAction::PatchTaints(patch)] if patch[1]["path"] == "/spec/taints/2"));
+}
+
+#[test]
+fn a_missing_own_taint_and_a_lost_label_come_back() {
+    let mut node = created();
+    node["spec"]["taints"].as_array_mut().unwrap().remove(0);
+    node["metadata"]["labels"].as_object_mut().unwrap().remove("type");
+    let actions = plan(&node, &state(true), at(10));
+    let [NodeAction::Apply(apply), NodeAction::PatchTaints(patch)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(apply["metadata"]["labels"]["type"], "virtual-kubelet");
+    assert!(
+        apply["metadata"]["labels"].get("theirs").is_none(),
+        "we never own others' labels"
+    );
+    assert!(apply.get("spec").is_none());
+    assert_eq!(patch[0]["value"], node["spec"]["taints"]);
+}
+
+#[test]
+fn addresses_replace_the_list() {
+    let mut node = created();
+    node["status"]["addresses"] = json!([{"type": "InternalIP", "address": "192.0.2.1"}]);
+    let actions = plan(&node, &state(true), at(10));
+    assert!(
+        matches!(&actions[..], [NodeAction::ReplaceAddresses(patch)] if patch["status"]["addresses"][0]["address"] == "192.0.2.7")
+    );
+}
+
+#[test]
+fn a_node_that_is_going_is_waited_for() {
+    let mut node = created();
+    node["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+    node["status"] = json!({});
+    assert_eq!(plan(&node, &state(true), at(10)), []);
+}
+
+#[test]
+fn capacity_is_bounded_and_canonical() {
+    let bound = Capacity {
+        cpu_milli: 4000,
+        memory_bytes: 1 << 40,
+        pods: 50,
+    };
+    let bounded = state(true).capacity.at_most(bound);
+    assert_eq!(
+        bounded.quantities(),
+        json!({"cpu": "4", "memory": "6Gi", "pods": "50"})
+    );
+    assert_eq!(canonical_binary(0), "0");
+    assert_eq!(canonical_binary(1025), "1025");
+    assert_eq!(canonical_binary(3 << 20), "3Mi");
+}

@@ -1,0 +1,80 @@
+//! Whether a patch would change an object: compared with the object as the API server has it, never with what was sent last.
+
+use serde_json::Value;
+
+/// Whether strategically merging `wanted` onto `current` changes anything.
+///
+/// Objects merge member by member, lists of conditions by their `type`; other lists replace. An empty text and an absent member
+/// are the same, since the API server drops empty texts.
+pub fn would_change(current: &Value, wanted: &Value) -> bool {
+    match (current, wanted) {
+        (_, Value::Object(members)) => members
+            .iter()
+            .any(|(name, wanted)| would_change(current.get(name).unwrap_or(&Value::Null), wanted)),
+        (Value::Array(current), Value::Array(wanted)) if is_keyed(wanted) => wanted.iter().any(|wanted| {
+            let same = current.iter().find(|item| item.get("type") == wanted.get("type"));
+            same.is_none_or(|current| would_change(current, wanted))
+        }),
+        (Value::Null, Value::String(text)) => !text.is_empty(),
+        (Value::Null, Value::Array(items)) => !items.is_empty(),
+        (current, wanted) => current != wanted,
+    }
+}
+
+/// `status.conditions` merge by `type`; `status.addresses` also carry a `type` but are written by a replacing patch of their own.
+fn is_keyed(items: &[Value]) -> bool {
+    !items.is_empty()
+        && items
+            .iter()
+            .all(|item| item.get("type").is_some() && item.get("status").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(current: &Value, wanted: &Value, expected: bool) {
+        assert_eq!(would_change(current, wanted), expected, "{current} <- {wanted}");
+    }
+
+    #[test]
+    fn only_what_would_change_is_a_change() {
+        check(
+            &json!({"phase": "Running", "qosClass": "Burstable"}),
+            &json!({"phase": "Running"}),
+            false,
+        );
+        check(&json!({"phase": "Pending"}), &json!({"phase": "Running"}), true);
+        check(&json!({}), &json!({"message": ""}), false);
+        check(&json!({"message": "x"}), &json!({"message": ""}), true);
+        check(&json!({}), &json!({"hostIPs": []}), false);
+        let conditions =
+            json!({"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]});
+        check(
+            &conditions,
+            &json!({"conditions": [{"type": "B", "status": "True"}]}),
+            false,
+        );
+        check(
+            &conditions,
+            &json!({"conditions": [{"type": "B", "status": "False"}]}),
+            true,
+        );
+        check(
+            &conditions,
+            &json!({"conditions": [{"type": "C", "status": "False"}]}),
+            true,
+        );
+        let list =
+            json!({"containerStatuses": [{"name": "a", "restartCount": 1, "lastState": {"running": {}}}]});
+        check(&list, &list, false);
+        check(
+            &list,
+            &json!({"containerStatuses": [{"name": "a", "restartCount": 1}]}),
+            true,
+        );
+    }
+}
