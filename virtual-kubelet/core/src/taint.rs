@@ -124,25 +124,25 @@ mod tests {
         check(&json!([]), true);
         check(&json!([{"key": PROVIDER_KEY, "operator": "Exists"}]), true);
         check(
-            json!([{"key": PROVIDER_KEY, "value": "outrigger", "effect": "NoSchedule"}]),
+            &json!([{"key": PROVIDER_KEY, "value": "outrigger", "effect": "NoSchedule"}]),
             true,
         );
         check(&json!([{"operator": "Exists"}]), false);
         check(
-            json!([{"key": "", "operator": "Exists", "effect": "NoSchedule"}]),
+            &json!([{"key": "", "operator": "Exists", "effect": "NoSchedule"}]),
             false,
         );
         check(&json!([{"operator": "Exists", "effect": "NoExecute"}]), true);
         check(
-            json!([{"operator": "Exists"}, {"key": PROVIDER_KEY, "operator": "Exists"}]),
+            &json!([{"operator": "Exists"}, {"key": PROVIDER_KEY, "operator": "Exists"}]),
             true,
         );
         check(
-            json!([{"operator": "Exists"}, {"key": PROVIDER_KEY, "value": "azure"}]),
+            &json!([{"operator": "Exists"}, {"key": PROVIDER_KEY, "value": "azure"}]),
             false,
         );
         check(
-            json!([{"operator": "Exists"}, {"key": "other", "operator": "Exists"}]),
+            &json!([{"operator": "Exists"}, {"key": "other", "operator": "Exists"}]),
             false,
         );
     }
