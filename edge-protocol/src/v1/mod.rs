@@ -28,7 +28,7 @@ pub use manifest::{
 pub use status::{
     ContainerState, ContainerStatus, DeviceEvent, EventLevel, Phase, Reason, Rung, WorkloadStatus,
 };
-pub use up::{AckStage, EventReport, Hello, SetAck, StatusReport, Up, UpFrame};
+pub use up::{AckStage, EventReport, HeldSet, Hello, SetAck, StatusReport, Up, UpFrame};
 
 /// The version that every document of this module states in its `v`.
 pub const VERSION: u16 = 1;
