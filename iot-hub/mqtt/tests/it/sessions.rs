@@ -1,6 +1,6 @@
 //! Takeover, revocation, resumption and the stop.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use iot_hub_mqtt::{CutReason, CutTarget, DisconnectReason, DownLane, Event, RefuseReason, Serial, UpLane};
@@ -150,6 +150,27 @@ async fn a_resumed_handshake_asks_the_gate_and_a_revoked_serial_stays_out() {
     assert_eq!(third.packet().await, [0x20, 2, 0, 5]);
     site.refused(RefuseReason::Gate(iot_hub_mqtt::Refusal::Revoked), 1)
         .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_since_the_ticket_is_refused_on_resumption() {
+    let site = Site::start();
+    let ends = SystemTime::now() + Duration::from_secs(3);
+    let config = site.enrol_until("a", ends);
+    drop(Raw::session(&site, "a", &config).await);
+    until("the certificate expired", || {
+        SystemTime::now() > ends + Duration::from_secs(1)
+    })
+    .await;
+    let mut raw = Raw::open(&site, &config).await;
+    assert_eq!(
+        raw.stream.get_ref().1.handshake_kind(),
+        Some(HandshakeKind::Resumed)
+    );
+    raw.send(&Connect::of("a").bytes()).await;
+    assert_eq!(raw.try_packet().await, None);
+    site.refused(RefuseReason::CertificateNotValid, 1).await;
+    assert_eq!(site.registry.asked(), 1);
 }
 
 #[tokio::test]

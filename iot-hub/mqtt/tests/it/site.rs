@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use iot_hub_mqtt::{
     AcceptorOptions, Bound, ConnectionId, DeviceId, Endpoint, EndpointHandle, Event, Gate, Identity, Options,
@@ -89,7 +89,10 @@ impl Ca {
     }
 
     pub fn issue(&self, name: &str) -> CertificateDer<'static> {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    fn sign(&self, params: &CertificateParams) -> CertificateDer<'static> {
         params.signed_by(&self.key, &self.issuer).unwrap().der().clone()
     }
 
@@ -179,7 +182,17 @@ impl Site {
     }
 
     pub fn enrol_as(&self, name: &str, serial: &str) -> Arc<ClientConfig> {
-        let certificate = self.ca.issue(name);
+        self.know(self.ca.issue(name), name, serial)
+    }
+
+    /// Enrols a device with a certificate that ends then.
+    pub fn enrol_until(&self, name: &str, ends: SystemTime) -> Arc<ClientConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = ends.into();
+        self.know(self.ca.sign(&params), name, name)
+    }
+
+    fn know(&self, certificate: CertificateDer<'static>, name: &str, serial: &str) -> Arc<ClientConfig> {
         let identity = Identity {
             device: device(name),
             serial: Serial::new(serial).unwrap(),
