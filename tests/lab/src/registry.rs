@@ -1,0 +1,93 @@
+//! Debian's docker-registry on the lab's bridge, with the test images in it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use test_images::Catalogue;
+
+use crate::network::free_port;
+use crate::process::Process;
+use crate::state::Store;
+use crate::{Error, Program};
+
+const PROCESS: &str = "registry";
+const START_LIMIT: Duration = Duration::from_secs(20);
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+
+/// The registry; devices reach it over plain HTTP at [`Registry::host`].
+#[derive(Clone, Debug)]
+pub struct Registry {
+    store: Store,
+    address: SocketAddr,
+}
+
+impl Registry {
+    pub(crate) fn open(store: &Store) -> Result<Self, Error> {
+        let address = store.load()?.registry.ok_or_else(|| Error::no_part(PROCESS))?;
+        Ok(Self {
+            store: store.clone(),
+            address,
+        })
+    }
+
+    /// Starts the registry and pushes every image of the catalogue.
+    pub(crate) fn create(store: &Store, images: &Catalogue) -> Result<Self, Error> {
+        let home = store.directory().join("registry");
+        fs::create_dir_all(&home).map_err(Error::file(&home))?;
+        let network = store.load()?.network;
+        let address = SocketAddr::from((network.address(), free_port(network.address())?));
+        let config = home.join("config.json");
+        // JSON is YAML, which the registry reads.
+        let text = serde_json::json!({
+            "version": "0.1",
+            "log": { "level": "warn", "accesslog": { "disabled": true } },
+            "storage": { "filesystem": { "rootdirectory": home.join("data") }, "delete": { "enabled": true } },
+            "http": { "addr": address.to_string(), "relativeurls": true, "secret": "the lab's" },
+        });
+        fs::write(&config, text.to_string()).map_err(Error::file(&config))?;
+        store.set(|state| state.registry = Some(address))?;
+        let program = Program::new("docker-registry")
+            .arg("serve")
+            .arg(config.display().to_string());
+        Process::spawn(store, PROCESS, program)?;
+        let registry = Self {
+            store: store.clone(),
+            address,
+        };
+        registry.wait_until_ready()?;
+        for image in images.images() {
+            test_images::push(address, image).map_err(Error::Images)?;
+        }
+        Ok(registry)
+    }
+
+    /// `address:port`, as image references begin.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Where further images can be pushed with [`test_images::push`].
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The reference of an image, such as `reference("busybox", "v1")`. [`test_images::NAMES`] and [`test_images::TAGS`] list what is there.
+    pub fn reference(&self, name: &str, tag: &str) -> String {
+        format!("{}/{name}:{tag}", self.address)
+    }
+
+    /// Its process; kill it to see what a missing registry does, `start` it again and [`Registry::wait_until_ready`].
+    pub fn process(&self) -> Process {
+        Process::new(&self.store, PROCESS)
+    }
+
+    /// Returns when it accepts connections.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] or [`Error::Deadline`] when it does not.
+    pub fn wait_until_ready(&self) -> Result<(), Error> {
+        let dial = || Ok(TcpStream::connect_timeout(&self.address, DIAL_LIMIT).is_ok());
+        self.process().until("the registry listens", START_LIMIT, dial)
+    }
+}
