@@ -3,14 +3,14 @@
 //! It reads what its containers do from their last argument, a shell script, as far as tests need it: `exit N` ends at
 //! once, `trap 'exit N' TERM` ends with N when asked to, and everything else runs until it is killed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_agent_core::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step,
     StepOutcome,
 };
-use edge_protocol::v1::{ContainerSpec, PullPolicy, Reason};
+use edge_protocol::v1::{PullPolicy, Reason};
 use tokio::sync::Notify;
 
 use super::{ContainerRuntime, ObserveError};
@@ -28,8 +28,8 @@ pub struct FakeRuntime {
 struct World {
     images: BTreeSet<String>,
     now: Observed,
-    /// The exit code that each container, in the order of `now.containers`, gives to SIGTERM.
-    on_term: Vec<Option<i32>>,
+    /// The exit code that a container gives to SIGTERM, by id; the others need killing.
+    on_term: BTreeMap<String, i32>,
     /// Counts ids and milliseconds: every use is a later one.
     clock: i64,
     down: bool,
@@ -47,7 +47,7 @@ impl FakeRuntime {
 
     /// Ends a running container as if by itself.
     pub fn exit(&self, container_id: &str, exit_code: i32, reason: Reason) {
-        self.change(|world| world.end(container_id, exit_code, reason));
+        self.change(|world| world.end(|container| container.id == container_id, exit_code, reason));
     }
 
     /// The runtime stops answering; what runs there goes on.
@@ -86,12 +86,9 @@ impl ContainerRuntime for FakeRuntime {
 
     async fn changed(&self) {
         loop {
+            // Made before the comparison, so that a change right after it is not missed.
             let notified = self.changed.notified();
-            let differs = {
-                let world = self.world();
-                world.observed.as_ref() != (!world.down).then_some(&world.now)
-            };
-            if differs {
+            if self.world().differs() {
                 return;
             }
             notified.await;
@@ -100,70 +97,69 @@ impl ContainerRuntime for FakeRuntime {
 }
 
 impl World {
+    fn differs(&self) -> bool {
+        self.observed.as_ref() != (!self.down).then_some(&self.now)
+    }
+
     fn run(&mut self, step: &Step) -> StepOutcome {
         if self.down {
             return failed(Reason::Failed, "the fake runtime is down");
         }
         match step {
-            Step::EnsureImage { image, policy } => self.ensure_image(image, *policy),
-            Step::RunSandbox(spec) => self.run_sandbox(spec),
-            Step::StartContainer(start) => self.start(start),
+            Step::EnsureImage { image, policy } => return self.ensure_image(image, *policy),
+            Step::RunSandbox(spec) => return self.run_sandbox(spec),
+            Step::StartContainer(start) => return self.start(start),
             Step::StopContainer {
                 container_id,
                 grace_s,
             } => {
-                let code = self.position(container_id).and_then(|at| *self.on_term.get(at)?);
+                let polite = self.on_term.get(container_id).filter(|_| *grace_s > 0);
+                let exit_code = *polite.unwrap_or(&KILLED);
                 self.end(
-                    container_id,
-                    code.filter(|_| *grace_s > 0).unwrap_or(KILLED),
+                    |container| container.id == *container_id,
+                    exit_code,
                     Reason::Error,
                 );
-                StepOutcome::Done
             }
-            Step::RemoveContainer { container_id } => self.remove(|container| container.id == *container_id),
-            Step::StopSandbox { sandbox_id } => {
-                let inside = self
-                    .now
+            Step::RemoveContainer { container_id } => {
+                self.now
                     .containers
-                    .iter()
-                    .filter(|container| container.sandbox_id == *sandbox_id);
-                for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
-                    self.end(&id, KILLED, Reason::Error);
-                }
-                for sandbox in self
-                    .now
-                    .sandboxes
-                    .iter_mut()
-                    .filter(|sandbox| sandbox.id == *sandbox_id)
-                {
+                    .retain(|container| container.id != *container_id);
+            }
+            Step::StopSandbox { sandbox_id } => {
+                self.end(
+                    |container| container.sandbox_id == *sandbox_id,
+                    KILLED,
+                    Reason::Error,
+                );
+                for sandbox in self.now.sandboxes.iter_mut().filter(|s| s.id == *sandbox_id) {
                     (sandbox.ready, sandbox.ip) = (false, None);
                 }
-                StepOutcome::Done
             }
             Step::RemoveSandbox { sandbox_id, .. } => {
                 self.now.sandboxes.retain(|sandbox| sandbox.id != *sandbox_id);
-                self.remove(|container| container.sandbox_id == *sandbox_id)
+                self.now
+                    .containers
+                    .retain(|container| container.sandbox_id != *sandbox_id);
             }
-            Step::RemoveWorkload { .. } => StepOutcome::Done,
+            Step::RemoveWorkload { .. } => {}
         }
+        StepOutcome::Done
     }
 
     fn ensure_image(&self, image: &str, policy: PullPolicy) -> StepOutcome {
-        if image.chars().any(char::is_uppercase) {
-            failed(Reason::InvalidImageName, image)
-        } else if self.images.contains(image) {
-            StepOutcome::Image {
+        match (self.images.contains(image), policy) {
+            (true, _) => StepOutcome::Image {
                 image_id: format!("sha256:{image}"),
-            }
-        } else if policy == PullPolicy::Never {
-            failed(Reason::ErrImageNeverPull, image)
-        } else {
-            failed(Reason::ErrImagePull, image)
+            },
+            _ if image.contains(' ') => failed(Reason::InvalidImageName, image),
+            (false, PullPolicy::Never) => failed(Reason::ErrImageNeverPull, image),
+            (false, _) => failed(Reason::ErrImagePull, image),
         }
     }
 
     fn run_sandbox(&mut self, spec: &SandboxSpec) -> StepOutcome {
-        let same = |sandbox: &&ObservedSandbox| (&sandbox.uid, sandbox.attempt) == (&spec.uid, spec.attempt);
+        let same = |s: &&ObservedSandbox| (&s.uid, s.attempt) == (&spec.uid, spec.attempt);
         if let Some(ObservedSandbox { id, ip, .. }) = self.now.sandboxes.iter().find(same) {
             return StepOutcome::Sandbox {
                 sandbox_id: id.clone(),
@@ -173,112 +169,92 @@ impl World {
         let created_at_ms = self.tick();
         let (id, ip) = (format!("sandbox-{created_at_ms}"), Some("10.0.0.1".to_owned()));
         let (uid, attempt) = (spec.uid.clone(), spec.attempt);
-        let sandbox = ObservedSandbox {
-            id: id.clone(),
+        let outcome = StepOutcome::Sandbox {
+            sandbox_id: id.clone(),
+            ip: ip.clone(),
+        };
+        self.now.sandboxes.push(ObservedSandbox {
+            id,
             uid,
             attempt,
             ready: true,
-            ip: ip.clone(),
+            ip,
             created_at_ms,
-        };
-        self.now.sandboxes.push(sandbox);
-        StepOutcome::Sandbox { sandbox_id: id, ip }
+        });
+        outcome
     }
 
-    fn start(&mut self, start: &StartContainer) -> StepOutcome {
-        let StartContainer {
+    fn start(
+        &mut self,
+        StartContainer {
             sandbox_id,
             sandbox,
             attempt,
             container,
-        } = start;
-        let ContainerSpec {
-            name,
-            image,
-            command,
-            args,
-            restart_digest,
-            ..
-        } = container;
-        let same =
-            |c: &&ObservedContainer| (&c.sandbox_id, &c.name, c.attempt) == (sandbox_id, name, *attempt);
+        }: &StartContainer,
+    ) -> StepOutcome {
+        let same = |c: &&ObservedContainer| {
+            (&c.sandbox_id, &c.name, c.attempt) == (sandbox_id, &container.name, *attempt)
+        };
         if let Some(found) = self.now.containers.iter().find(same) {
             return StepOutcome::Started {
                 container_id: found.id.clone(),
             };
         }
-        if !self
-            .now
-            .sandboxes
-            .iter()
-            .any(|sandbox| sandbox.id == *sandbox_id && sandbox.ready)
-        {
+        if !self.now.sandboxes.iter().any(|s| s.id == *sandbox_id && s.ready) {
             return failed(Reason::CreateContainerError, "no such sandbox");
         }
         let started_at_ms = self.tick();
-        let id = format!("container-{started_at_ms}");
+        let container_id = format!("container-{started_at_ms}");
         self.now.containers.push(ObservedContainer {
-            id: id.clone(),
+            id: container_id.clone(),
             sandbox_id: sandbox_id.clone(),
             uid: sandbox.uid.clone(),
-            name: name.clone(),
+            name: container.name.clone(),
             attempt: *attempt,
-            image: image.clone(),
-            image_id: format!("sha256:{image}"),
-            restart_digest: *restart_digest,
+            image: container.image.clone(),
+            image_id: format!("sha256:{}", container.image),
+            restart_digest: container.restart_digest,
             state: ObservedState::Running { started_at_ms },
         });
-        let script = command.iter().chain(args).next_back().map_or("", String::as_str);
-        self.on_term.push(code_in(script, "trap 'exit "));
-        if let Some(code) = code_in(script, "exit ").filter(|_| script.starts_with("exit ")) {
-            self.end(
-                &id,
-                code,
-                if code == 0 {
-                    Reason::Completed
-                } else {
-                    Reason::Error
-                },
-            );
-        }
-        StepOutcome::Started { container_id: id }
-    }
-
-    fn end(&mut self, id: &str, exit_code: i32, reason: Reason) {
-        let finished_at_ms = self.tick();
-        if let Some(container) = self.position(id).and_then(|at| self.now.containers.get_mut(at))
-            && let ObservedState::Running { started_at_ms } = container.state
-        {
-            let message = String::new();
-            container.state = ObservedState::Exited {
-                exit_code,
-                reason,
-                message,
-                started_at_ms,
-                finished_at_ms,
+        let script = container
+            .command
+            .iter()
+            .chain(&container.args)
+            .next_back()
+            .map_or("", String::as_str);
+        if let Some(code) = script.strip_prefix("exit ").and_then(number) {
+            let reason = if code == 0 {
+                Reason::Completed
+            } else {
+                Reason::Error
             };
+            self.end(|container| container.id == container_id, code, reason);
+        } else if let Some(code) = script.strip_prefix("trap 'exit ").and_then(number) {
+            self.on_term.insert(container_id.clone(), code);
         }
+        StepOutcome::Started { container_id }
     }
 
-    fn remove(&mut self, goes: impl Fn(&ObservedContainer) -> bool) -> StepOutcome {
-        let mut stays = self
+    fn end(&mut self, which: impl Fn(&ObservedContainer) -> bool, exit_code: i32, reason: Reason) {
+        let finished_at_ms = self.tick();
+        for container in self
             .now
             .containers
-            .iter()
-            .map(|container| !goes(container))
-            .collect::<Vec<_>>()
-            .into_iter();
-        let mut stays_too = stays.clone();
-        self.now.containers.retain(|_| stays.next().unwrap_or(true));
-        self.on_term.retain(|_| stays_too.next().unwrap_or(true));
-        StepOutcome::Done
-    }
-
-    fn position(&self, id: &str) -> Option<usize> {
-        self.now
-            .containers
-            .iter()
-            .position(|container| container.id == id)
+            .iter_mut()
+            .filter(|container| which(container))
+        {
+            if let ObservedState::Running { started_at_ms } = container.state {
+                let message = String::new();
+                container.state = ObservedState::Exited {
+                    exit_code,
+                    reason,
+                    message,
+                    started_at_ms,
+                    finished_at_ms,
+                };
+            }
+        }
     }
 
     fn tick(&mut self) -> i64 {
@@ -287,10 +263,9 @@ impl World {
     }
 }
 
-/// The number after `mark` in a script.
-fn code_in(script: &str, mark: &str) -> Option<i32> {
-    let (_, after) = script.split_once(mark)?;
-    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// The number that a text begins with.
+fn number(text: &str) -> Option<i32> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn failed(reason: Reason, message: &str) -> StepOutcome {

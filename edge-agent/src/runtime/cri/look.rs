@@ -26,7 +26,8 @@ const YOUNG: Duration = Duration::from_secs(10);
 const POLL_EMPTY: Duration = Duration::from_secs(10);
 /// Between two looks while the runtime sends events: they are hints, and hints get lost.
 const POLL_BESIDE_EVENTS: Duration = Duration::from_secs(10);
-/// containerd learns of an out-of-memory kill on another path than of the exit, and sometimes later.
+/// containerd learns of an out-of-memory kill on another path than of the exit, and sometimes later
+/// (containerd issues 8180 and 12260).
 const OOM_NEWS: Duration = Duration::from_millis(150);
 const KILLED: i32 = 128 + 9;
 
