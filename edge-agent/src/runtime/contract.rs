@@ -51,6 +51,8 @@ on_both!(
     a_workload_lives_and_leaves_nothing,
     a_repeated_step_finds_its_own_work,
     a_stop_asks_and_then_kills,
+    a_second_stop_shortens_the_first,
+    a_leftover_sandbox_gives_way,
     images_follow_their_policy,
     what_is_gone_is_done,
     a_second_sandbox_follows_the_first,
@@ -211,6 +213,70 @@ async fn a_stop_asks_and_then_kills(Subject { runtime, logs }: Subject<impl Cont
         )
         .await;
     }
+}
+
+async fn a_second_stop_shortens_the_first(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
+    let workload = Workload::new("hurry");
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    let container_id = started(&runtime, workload.start(&sandbox, "main", 0, "sleep 1000")).await;
+    let patient = Step::StopContainer {
+        container_id: container_id.clone(),
+        grace_s: 1000,
+    };
+    let patient = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.run(patient).await }
+    });
+    tokio::task::yield_now().await;
+    done(
+        &runtime,
+        Step::StopContainer {
+            container_id: container_id.clone(),
+            grace_s: 0,
+        },
+    )
+    .await;
+    let outcome = within("the patient stop ends, too", patient).await.unwrap();
+    assert_eq!(outcome, StepOutcome::Done);
+    let state = exited(&runtime, &container_id).await.state;
+    assert!(
+        matches!(state, ObservedState::Exited { exit_code: 137, .. }),
+        "{state:?}"
+    );
+}
+
+async fn a_leftover_sandbox_gives_way(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
+    let workload = Workload::new("leftover");
+    let leftover = started(&runtime, workload.run_sandbox(0)).await;
+    done(
+        &runtime,
+        Step::StopSandbox {
+            sandbox_id: leftover.clone(),
+        },
+    )
+    .await;
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    assert_ne!(sandbox, leftover);
+    let seen = runtime.observe().await.unwrap().sandboxes;
+    assert_eq!(
+        seen.iter().map(|s| (&s.id, s.ready)).collect::<Vec<_>>(),
+        [(&sandbox, true)]
+    );
+
+    // One that still holds a container of its time is for the plan to clear, not for this step.
+    started(&runtime, workload.start(&sandbox, "main", 0, "exit 1")).await;
+    done(&runtime, Step::StopSandbox { sandbox_id: sandbox }).await;
+    let outcome = runtime.run(workload.run_sandbox(0)).await;
+    assert!(
+        matches!(
+            outcome,
+            StepOutcome::Failed {
+                reason: Reason::FailedCreatePodSandBox,
+                ..
+            }
+        ),
+        "{outcome:?}"
+    );
 }
 
 async fn images_follow_their_policy(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {

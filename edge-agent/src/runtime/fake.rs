@@ -159,13 +159,27 @@ impl World {
     }
 
     fn run_sandbox(&mut self, spec: &SandboxSpec) -> StepOutcome {
-        let same = |s: &&ObservedSandbox| (&s.uid, s.attempt) == (&spec.uid, spec.attempt);
-        if let Some(ObservedSandbox { id, ip, .. }) = self.now.sandboxes.iter().find(same) {
-            return StepOutcome::Sandbox {
-                sandbox_id: id.clone(),
-                ip: ip.clone(),
-            };
+        let same = |s: &ObservedSandbox| (&s.uid, s.attempt) == (&spec.uid, spec.attempt);
+        if let Some(ObservedSandbox { id, ip, ready, .. }) = self.now.sandboxes.iter().find(|s| same(s)) {
+            if *ready {
+                return StepOutcome::Sandbox {
+                    sandbox_id: id.clone(),
+                    ip: ip.clone(),
+                };
+            }
+            if self
+                .now
+                .containers
+                .iter()
+                .any(|container| container.sandbox_id == *id)
+            {
+                return failed(
+                    Reason::FailedCreatePodSandBox,
+                    "the attempt's sandbox holds containers",
+                );
+            }
         }
+        self.now.sandboxes.retain(|s| !same(s));
         let created_at_ms = self.tick();
         let (id, ip) = (format!("sandbox-{created_at_ms}"), Some("10.0.0.1".to_owned()));
         let (uid, attempt) = (spec.uid.clone(), spec.attempt);

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use edge_agent_core::step::{ObservedState, Step, StepOutcome};
 use edge_agent_cri::CriOptions;
-use edge_agent_cri::v1::{PodSandboxConfig, PodSandboxMetadata};
+use edge_agent_cri::v1::{
+    ContainerConfig, ContainerMetadata, ImageSpec, PodSandboxConfig, PodSandboxMetadata,
+};
+use edge_protocol::Digest;
 use edge_protocol::v1::{PortProtocol, PortSpec, QosClass, Reason, Resources};
 
 use super::containerd::{Containerd, eventually};
-use super::given::Workload;
+use super::given::{IMAGE, Workload, restart_digest};
 use super::{done, find, started, within};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::{ContainerRuntime, CriRuntime, CriRuntimeOptions};
@@ -292,6 +295,71 @@ async fn a_restart_of_either_side_disturbs_nothing() {
     within("its return wakes", runtime.changed()).await;
     device.containerd.ready().await;
     assert_eq!(runtime.observe().await.unwrap(), before);
+}
+
+/// Also the golden form of our labels: the next version must find what this one left.
+#[tokio::test]
+async fn an_interrupted_start_is_finished() {
+    let device = Device::start().await;
+    let (runtime, client) = (device.runtime("device-a"), device.containerd.client());
+    let workload = Workload::new("interrupted");
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    let map = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect()
+    };
+    let current = restart_digest().to_string();
+    for (name, digest, survives) in [
+        ("same", current.as_str(), true),
+        ("other", &Digest::of("another specification").to_string(), false),
+    ] {
+        let pod = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: "interrupted".into(),
+                uid: "uid-interrupted.device-a".into(),
+                namespace: "default".into(),
+                attempt: 0,
+            }),
+            ..Default::default()
+        };
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata {
+                name: name.into(),
+                attempt: 0,
+            }),
+            image: Some(ImageSpec {
+                image: IMAGE.into(),
+                ..Default::default()
+            }),
+            command: vec!["sleep".into(), "1000".into()],
+            labels: map(&[
+                ("outrigger.io/agent", "device-a"),
+                ("io.kubernetes.pod.name", "interrupted"),
+                ("io.kubernetes.pod.namespace", "default"),
+                ("io.kubernetes.pod.uid", "uid-interrupted"),
+                ("io.kubernetes.container.name", name),
+            ]),
+            annotations: map(&[
+                ("outrigger.io/restart-digest", digest),
+                ("io.kubernetes.container.restartCount", "0"),
+            ]),
+            ..Default::default()
+        };
+        let created = client.create_container(&sandbox, config, pod).await.unwrap();
+        let seen = find(&runtime, &created).await.expect("carries our labels");
+        assert_eq!(
+            (seen.uid, seen.name.as_str(), seen.state),
+            (workload.uid(), name, ObservedState::Created)
+        );
+        let id = started(&runtime, workload.start(&sandbox, name, 0, "sleep 1000")).await;
+        assert_eq!(id == created, survives, "{name}");
+        let seen = find(&runtime, &id).await.expect("runs");
+        assert_eq!(seen.restart_digest, restart_digest());
+        assert!(matches!(seen.state, ObservedState::Running { .. }), "{seen:?}");
+    }
+    assert_eq!(runtime.observe().await.unwrap().containers.len(), 2);
 }
 
 #[tokio::test]
