@@ -303,4 +303,9 @@ pub enum Note {
         generation: SetGeneration,
     },
     NewIncarnation(Incarnation),
+    /// A stored deployment that this build cannot read: its devices keep it as it is.
+    Unreadable {
+        uid: PodUid,
+        why: String,
+    },
 }

@@ -1,0 +1,1 @@
+//! The Fleet machine by itself.

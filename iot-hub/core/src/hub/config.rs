@@ -1,0 +1,48 @@
+//! What a hub is told at its beginning.
+
+use edge_protocol::HubId;
+use edge_protocol::sign::Signer;
+
+#[derive(Debug)]
+pub struct HubConfig {
+    pub hub: HubId,
+    pub signer: Signer,
+    /// Milliseconds until a late joiner counts although it was never healthy.
+    pub join_deadline_ms: u64,
+    pub limits: Limits,
+}
+
+/// What one caller or one device may make the hub hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub devices: usize,
+    pub deployments: usize,
+    pub manifest_bytes: usize,
+    pub tags: usize,
+    /// Of a tag's key and of its value each.
+    pub tag_bytes: usize,
+}
+
+impl HubConfig {
+    /// Ten minutes until a late joiner counts (law 3), and the default limits.
+    pub fn new(hub: HubId, signer: Signer) -> Self {
+        Self {
+            hub,
+            signer,
+            join_deadline_ms: 600_000,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            devices: 100_000,
+            deployments: 20_000,
+            manifest_bytes: 1 << 20,
+            tags: 64,
+            tag_bytes: 256,
+        }
+    }
+}

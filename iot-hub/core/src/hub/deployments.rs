@@ -1,0 +1,207 @@
+//! A deployment's life: put, released, superseded, deleted, ended.
+
+use edge_protocol::v1::{DeploymentSpec, DeploymentState, TombstoneReason};
+use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid};
+
+use super::{Hub, Turn};
+use crate::fleet::{Deployment, Outline, Role, Target};
+use crate::io::{CallError, Change, DeploymentRecord};
+
+impl Hub {
+    pub(super) fn put_deployment(&mut self, turn: &mut Turn, spec: DeploymentSpec) -> Result<(), CallError> {
+        let uid = spec.uid.clone();
+        if let Some(held) = self.fleet.get(&uid) {
+            if held.record.spec.source != spec.source {
+                return Err(CallError::NotYours);
+            }
+            if held.is_deleting() {
+                return Err(CallError::BeingDeleted);
+            }
+            if held.record.spec == spec && held.record.state == DeploymentState::Active {
+                return Ok(());
+            }
+        }
+        let target = Target::parse(&spec.target)?;
+        let outline = Outline::parse(&spec, self.config.limits.manifest_bytes)?;
+        target.check_secrets(&outline)?;
+        if self.fleet.get(&uid).is_some() {
+            self.renew(turn, spec, target, outline);
+        } else {
+            self.found(turn, spec, target, outline)?;
+        }
+        Ok(())
+    }
+
+    fn found(
+        &mut self,
+        turn: &mut Turn,
+        spec: DeploymentSpec,
+        target: Target,
+        outline: Outline,
+    ) -> Result<(), CallError> {
+        let limit = self.config.limits.deployments;
+        if self.fleet.iter().len() >= limit {
+            return Err(CallError::LimitReached {
+                what: "deployments",
+                limit,
+            });
+        }
+        let uid = spec.uid.clone();
+        let record = DeploymentRecord {
+            manifest: Digest::of(&spec.manifest),
+            spec,
+            revision: DeploymentRevision(1),
+            state: DeploymentState::Active,
+            created_ms: turn.now.wall_ms,
+            ended: None,
+        };
+        self.blobs.hold(record.manifest, &record.spec.manifest);
+        turn.blobs.insert(record.manifest);
+        let deployment = Deployment::new(record, target, outline);
+        let candidates = self.candidates(&deployment);
+        self.fleet.insert(deployment);
+        turn.deployment_changed(&uid);
+        turn.founding = Some(uid.clone());
+        for id in candidates {
+            self.reconcile(turn, &uid, &id, false);
+        }
+        Ok(())
+    }
+
+    /// Other content, or an orphan whose pod is back.
+    fn renew(&mut self, turn: &mut Turn, spec: DeploymentSpec, target: Target, outline: Outline) {
+        let uid = spec.uid.clone();
+        let Some(held) = self.fleet.remove(&uid) else {
+            return;
+        };
+        let matched: Vec<DeviceId> = held
+            .assignments()
+            .filter(|(id, _)| {
+                let device = self.devices.get(*id);
+                device.is_some_and(|device| held.target.matches(&device.subject()))
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        let former = held.record.manifest;
+        let same = held.record.spec == spec;
+        let record = DeploymentRecord {
+            manifest: Digest::of(&spec.manifest),
+            spec,
+            revision: DeploymentRevision(held.record.revision.0 + u64::from(!same)),
+            state: DeploymentState::Active,
+            created_ms: held.record.created_ms,
+            ended: held.record.ended,
+        };
+        self.blobs.hold(record.manifest, &record.spec.manifest);
+        self.blobs.release(&former);
+        turn.blobs.extend([record.manifest, former]);
+        let deployment = held.renewed(record, target, outline);
+        let candidates = self.candidates(&deployment);
+        self.fleet.insert(deployment);
+        turn.deployment_changed(&uid);
+        for id in candidates {
+            self.reconcile(turn, &uid, &id, matched.contains(&id));
+            self.refresh(turn, &uid, &id);
+        }
+    }
+
+    pub(super) fn release(&mut self, turn: &mut Turn, uid: &PodUid) -> Result<(), CallError> {
+        let deployment = self
+            .fleet
+            .get_mut(uid)
+            .ok_or(CallError::NoSuchDeployment(uid.clone()))?;
+        match deployment.record.state {
+            DeploymentState::Released { .. } => return Ok(()),
+            DeploymentState::Deleting { .. } => return Err(CallError::BeingDeleted),
+            DeploymentState::Active => {}
+        }
+        deployment.record.state = DeploymentState::Released {
+            since_ms: turn.now.wall_ms,
+        };
+        turn.deployment_changed(uid);
+        for id in deployment.devices() {
+            self.orphan(turn, uid, &id);
+        }
+        Ok(())
+    }
+
+    /// Tombstones everywhere. Repeated, it can only shorten the grace period; the record shows the shortest.
+    pub(super) fn delete(
+        &mut self,
+        turn: &mut Turn,
+        uid: &PodUid,
+        grace_period_s: Option<u32>,
+        reason: TombstoneReason,
+    ) {
+        let Some(deployment) = self.fleet.get_mut(uid) else {
+            return;
+        };
+        let own = deployment.outline.grace_period_s;
+        let next = match deployment.record.state {
+            DeploymentState::Deleting {
+                grace_period_s: given,
+                ..
+            } if grace_period_s.unwrap_or(own) >= given.unwrap_or(own) => return,
+            DeploymentState::Deleting { since_ms, .. } => since_ms,
+            DeploymentState::Active | DeploymentState::Released { .. } => turn.now.wall_ms,
+        };
+        deployment.record.state = DeploymentState::Deleting {
+            since_ms: next,
+            grace_period_s,
+        };
+        turn.deployment_changed(uid);
+        for id in deployment.devices() {
+            self.stop(turn, uid, &id, (reason, grace_period_s));
+        }
+    }
+
+    /// The deployment `next` is healthy on the device: what it replaces there, stops. Only a successor of the same provider and
+    /// namespace may do that (law 12).
+    pub(super) fn supersede(&mut self, turn: &mut Turn, next: &PodUid, id: &DeviceId) {
+        let Some(successor) = self.fleet.get(next).filter(|next| !next.is_deleting()) else {
+            return;
+        };
+        let replaced: Vec<PodUid> = successor
+            .outline
+            .replaces
+            .iter()
+            .filter(|uid| {
+                let replaced = self
+                    .fleet
+                    .get(uid)
+                    .filter(|replaced| successor.may_replace(replaced));
+                replaced.is_some_and(|replaced| {
+                    !replaced.is_deleting() && replaced.role(id).is_some_and(Role::runs)
+                })
+            })
+            .cloned()
+            .collect();
+        for uid in replaced {
+            if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
+                assignment.superseded = true;
+            }
+            self.stop(turn, &uid, id, (TombstoneReason::Superseded, None));
+        }
+    }
+
+    /// No device owes anything any more.
+    pub(super) fn end_deployment(&mut self, turn: &mut Turn, uid: &PodUid) {
+        let Some(deployment) = self.fleet.get(uid) else {
+            return;
+        };
+        for id in deployment.devices() {
+            self.unassign(turn, uid, &id);
+        }
+        let Some(ended) = self.fleet.remove(uid) else {
+            return;
+        };
+        self.blobs.release(&ended.record.manifest);
+        turn.blobs.insert(ended.record.manifest);
+        turn.deployments.insert(uid.clone());
+        turn.checks.remove(uid);
+        let present = Change::Deployment { uid: uid.clone() };
+        turn.changes.remove(&present);
+        turn.announced.remove(&present);
+        turn.changes.insert(Change::DeploymentEnded { uid: uid.clone() });
+    }
+}

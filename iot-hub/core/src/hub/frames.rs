@@ -1,0 +1,213 @@
+//! Connections and frames: only the present session of the present connection is listened to.
+
+use edge_protocol::v1::{HeldSet, Hello, SetAck, Up, UpFrame, VERSION};
+use edge_protocol::{DeviceId, EnrolmentSerial, Incarnation, Lane, frame};
+
+use super::devices::cut_connection;
+use super::timers::Timer;
+use super::{Hub, Turn};
+use crate::device::{AckOutcome, Greeting};
+use crate::io::{ConnectionId, DeviceState, Note};
+
+/// Incarnations are wall clock milliseconds at most this far ahead of ours. A device that claims more is not believed, or a single one could
+/// use up the numbers.
+const MAX_INCARNATION_LEAD_MS: u64 = 366 * 24 * 3_600_000;
+
+impl Hub {
+    pub(super) fn connected(
+        &mut self,
+        turn: &mut Turn,
+        id: &DeviceId,
+        connection: ConnectionId,
+        enrolment: &EnrolmentSerial,
+    ) {
+        let device = self.devices.get_mut(id).filter(|device| {
+            device.record.state == DeviceState::Active && device.record.enrolment == *enrolment
+        });
+        let Some(device) = device else {
+            cut_connection(turn, id, connection, "not an active enrolment");
+            return;
+        };
+        if device.connection == Some(connection) {
+            return;
+        }
+        device.end_session();
+        if let Some(former) = device.connection.replace(connection) {
+            cut_connection(turn, id, former, "replaced by a newer connection");
+        }
+        self.timers.cancel(&Timer::Resend(id.clone()));
+        turn.announce_device(id);
+    }
+
+    /// The loss of a connection proves nothing but itself: whether the device is there is for its deadline to say.
+    pub(super) fn disconnected(&mut self, turn: &mut Turn, id: &DeviceId, connection: ConnectionId) {
+        let device = self.devices.get_mut(id);
+        let Some(device) = device.filter(|device| device.connection == Some(connection)) else {
+            return;
+        };
+        device.connection = None;
+        device.end_session();
+        self.timers.cancel(&Timer::Resend(id.clone()));
+        turn.announce_device(id);
+    }
+
+    pub(super) fn frame(
+        &mut self,
+        turn: &mut Turn,
+        id: &DeviceId,
+        connection: ConnectionId,
+        (lane, bytes): (Lane, &[u8]),
+    ) {
+        let device = self.devices.get(id);
+        let Some(device) = device.filter(|device| device.connection == Some(connection)) else {
+            return turn.refuse(id, "not of the device's present connection");
+        };
+        if !matches!(lane, Lane::Status | Lane::Bulk) {
+            return turn.refuse(
+                id,
+                format!("lane '{}' is not the device's to write", lane.topic_level()),
+            );
+        }
+        let frame: UpFrame = match frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => return turn.refuse(id, describe(&error)),
+        };
+        if frame.v != VERSION {
+            return turn.refuse(id, format!("version {}", frame.v));
+        }
+        if let Up::Hello(hello) = frame.body {
+            return self.hello(turn, id, connection, &hello);
+        }
+        let session = device.session().map(|session| session.epoch);
+        if session.is_none() || session != frame.session {
+            return turn.refuse(id, "of another session");
+        }
+        self.hear(turn, id);
+        match frame.body {
+            Up::Ack(ack) => self.ack(turn, id, &ack),
+            Up::Status(report) => self.status(turn, id, frame.seq, report),
+            Up::Events(report) => self.events(turn, id, frame.seq, report),
+            Up::Hello(_) | Up::Heartbeat | Up::Bye => {}
+            Up::Unknown => turn.refuse(id, "of a kind this hub does not know"),
+        }
+    }
+
+    fn hello(&mut self, turn: &mut Turn, id: &DeviceId, connection: ConnectionId, hello: &Hello) {
+        if let Some(held) = hello.held.filter(|held| !self.is_plausible(turn, held)) {
+            turn.note(Note::Quarantined {
+                device: id.clone(),
+                generation: held.generation,
+            });
+            return self.cut(turn, id, "what it says it holds is not plausible");
+        }
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        turn.offers.insert(id.clone());
+        if device.is_repeat(connection, &hello.nonce) {
+            device.greet_again();
+            return self.hear(turn, id);
+        }
+        let before = device.record.facts.clone();
+        let session = device.begin(connection, hello);
+        turn.note(Note::SessionBegan {
+            device: id.clone(),
+            session,
+        });
+        turn.device_changed(id);
+        self.timers.cancel(&Timer::Resend(id.clone()));
+        self.greet(turn, id, hello.held);
+        self.hear(turn, id);
+        self.follow_claims(turn, id, &before);
+        self.refresh_all(turn, id);
+    }
+
+    /// A generation below zero does not exist, and one from the far future was not given by any hub.
+    fn is_plausible(&self, turn: &Turn, held: &HeldSet) -> bool {
+        let wall = u64::try_from(turn.now.wall_ms).unwrap_or(0);
+        held.generation.incarnation.0
+            <= self
+                .incarnation
+                .0
+                .max(wall)
+                .saturating_add(MAX_INCARNATION_LEAD_MS)
+    }
+
+    /// Holds what the device has against its set. A set of an earlier incarnation is issued anew in the present one: since then this hub
+    /// cannot know which of its generations the device has seen.
+    fn greet(&mut self, turn: &mut Turn, id: &DeviceId, held: Option<HeldSet>) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        match device.greet(held.as_ref()) {
+            Greeting::Same => {
+                if device.acknowledge_current() {
+                    turn.sets.insert(id.clone());
+                    self.settle_all(turn, id);
+                }
+            }
+            Greeting::Known => {}
+            Greeting::Unknown => {
+                turn.sets.insert(id.clone());
+            }
+            Greeting::Ahead => {
+                let held = held.map_or(Incarnation(0), |held| held.generation.incarnation);
+                if held >= self.incarnation {
+                    self.begin_incarnation(turn, held);
+                }
+                turn.sets.insert(id.clone());
+            }
+        }
+        let stale = self
+            .devices
+            .get(id)
+            .is_some_and(|device| device.generation().incarnation != self.incarnation);
+        if stale {
+            turn.edited.insert(id.clone());
+        }
+    }
+
+    /// This hub was restored from an older state: what it gives out from now on is above all that it gave before.
+    fn begin_incarnation(&mut self, turn: &mut Turn, held: Incarnation) {
+        let wall = u64::try_from(turn.now.wall_ms).unwrap_or(0);
+        self.incarnation = Incarnation(wall.max(held.0.saturating_add(1)));
+        turn.incarnation = true;
+        turn.note(Note::NewIncarnation(self.incarnation));
+    }
+
+    fn ack(&mut self, turn: &mut Turn, id: &DeviceId, ack: &SetAck) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        match device.ack(ack) {
+            AckOutcome::Ignored => {}
+            AckOutcome::Received => self.refresh_all(turn, id),
+            AckOutcome::Persisted => {
+                turn.sets.insert(id.clone());
+                turn.offers.insert(id.clone());
+                self.timers.cancel(&Timer::Resend(id.clone()));
+                self.refresh_all(turn, id);
+                self.settle_all(turn, id);
+            }
+            AckOutcome::WantsSnapshot => {
+                turn.offers.insert(id.clone());
+            }
+            AckOutcome::Quarantined => turn.note(Note::Quarantined {
+                device: id.clone(),
+                generation: ack.generation,
+            }),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    edge_protocol::text::sanitise(&text)
+}

@@ -1,0 +1,188 @@
+//! What devices report of their workloads: status, history, and that something is gone.
+
+use std::collections::BTreeSet;
+
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::{
+    ContainerState, ContainerStatus, EventReport, Phase, Rung, StatusReport, WorkloadStatus,
+};
+use edge_protocol::{DeviceId, PodUid};
+
+use super::timers::Timer;
+use super::{Hub, Turn};
+use crate::fleet::Outline;
+
+impl Hub {
+    pub(super) fn status(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: StatusReport) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        turn.acks.insert(id.clone());
+        if !device.takes_status(seq) {
+            return;
+        }
+        device.record.status_upto = report.upto;
+        turn.devices.insert(id.clone());
+        let unlisted: BTreeSet<PodUid> = if report.complete {
+            device.items().iter().map(|item| item.uid.clone()).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let listed: BTreeSet<PodUid> = report.workloads.iter().map(|status| status.uid.clone()).collect();
+        for status in report.workloads {
+            self.workload(turn, id, status);
+        }
+        for uid in unlisted.difference(&listed) {
+            self.absent(turn, uid, id);
+        }
+    }
+
+    fn workload(&mut self, turn: &mut Turn, id: &DeviceId, status: WorkloadStatus) {
+        let uid = status.uid.clone();
+        let Some(deployment) = self.fleet.get_mut(&uid) else {
+            return turn.refuse(id, format!("status of {uid}, which is no deployment"));
+        };
+        let status = Box::new(cleaned(status, &deployment.outline));
+        let healthy = status.rung == Rung::Healthy && status.manifest == deployment.record.manifest;
+        let Some(assignment) = deployment.assignment_mut(id) else {
+            return turn.refuse(id, format!("status of {uid}, which is not assigned to it"));
+        };
+        if assignment.status.as_ref() != Some(&status) {
+            assignment.status = Some(status);
+            turn.assignment_changed(&uid, id);
+        }
+        if healthy && !assignment.counted {
+            assignment.counted = true;
+            self.timers.cancel(&Timer::Join(uid.clone(), id.clone()));
+            turn.assignment_changed(&uid, id);
+        }
+        self.refresh(turn, &uid, id);
+        if healthy {
+            self.supersede(turn, &uid, id);
+        }
+        self.settle(turn, &uid, id);
+    }
+
+    /// The device has listed all it has, without this one.
+    fn absent(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        let Some(role) = self.fleet.get(uid).and_then(|deployment| deployment.role(id)) else {
+            return;
+        };
+        if role.stops() {
+            if self
+                .devices
+                .get(id)
+                .is_some_and(|device| device.has_persisted(uid))
+            {
+                self.forget_item(turn, uid, id);
+                self.leave(turn, uid, id);
+            }
+            return;
+        }
+        let assignment = self
+            .fleet
+            .get_mut(uid)
+            .and_then(|deployment| deployment.assignment_mut(id));
+        if assignment.is_some_and(|assignment| assignment.status.take().is_some()) {
+            turn.assignment_changed(uid, id);
+            self.refresh(turn, uid, id);
+        }
+    }
+
+    pub(super) fn settle_all(&mut self, turn: &mut Turn, id: &DeviceId) {
+        let Some(device) = self.devices.get(id) else {
+            return;
+        };
+        let uids: Vec<PodUid> = device.items().iter().map(|item| item.uid.clone()).collect();
+        for uid in uids {
+            self.settle(turn, &uid, id);
+        }
+    }
+
+    /// Forgets a tombstone once the device has it on disk and has said that the workload is gone. Before that, `Gone` may speak of an
+    /// earlier tombstone.
+    fn settle(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        let assignment = self
+            .fleet
+            .get(uid)
+            .and_then(|deployment| deployment.assignment(id));
+        let gone = assignment.is_some_and(|assignment| {
+            let status = assignment.status.as_ref();
+            assignment.role.stops() && status.is_some_and(|status| status.phase == Phase::Gone)
+        });
+        if gone
+            && self
+                .devices
+                .get(id)
+                .is_some_and(|device| device.has_persisted(uid))
+        {
+            self.forget_item(turn, uid, id);
+            self.leave(turn, uid, id);
+        }
+    }
+
+    pub(super) fn events(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: EventReport) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        turn.acks.insert(id.clone());
+        let Some(first) = report.events.first() else {
+            return;
+        };
+        if !device.takes_events(first.seq, seq) {
+            return;
+        }
+        for mut event in report.events {
+            if event.seq <= device.record.event_seq {
+                continue;
+            }
+            device.record.event_seq = event.seq;
+            turn.devices.insert(id.clone());
+            let assigned = self
+                .fleet
+                .get(&event.uid)
+                .is_some_and(|deployment| deployment.assignment(id).is_some());
+            if !assigned {
+                // Of a workload whose tombstone is acknowledged, or someone else's: in no case for others to read (law 9).
+                continue;
+            }
+            event.message = sanitise(&event.message);
+            event.container = event.container.as_deref().map(sanitise);
+            turn.events.push((id.clone(), event));
+        }
+    }
+}
+
+/// Only what the manifest names, and only bounded text (law 8).
+fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
+    let known = |name: &str| outline.containers.iter().any(|(known, _)| known == name);
+    let mut seen = BTreeSet::new();
+    status
+        .containers
+        .retain(|container| known(&container.name) && seen.insert(container.name.clone()));
+    status.containers.iter_mut().for_each(clean_container);
+    status.message = sanitise(&status.message);
+    status.pod_ip = status.pod_ip.as_deref().map(sanitise);
+    status
+}
+
+fn clean_container(container: &mut ContainerStatus) {
+    for text in [
+        &mut container.image,
+        &mut container.image_id,
+        &mut container.container_id,
+    ] {
+        *text = sanitise(text);
+    }
+    for state in [Some(&mut container.state), container.last.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        match state {
+            ContainerState::Waiting { message, .. } | ContainerState::Terminated { message, .. } => {
+                *message = sanitise(message);
+            }
+            ContainerState::Running { .. } => {}
+        }
+    }
+}
