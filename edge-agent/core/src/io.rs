@@ -22,7 +22,8 @@ pub enum Input {
         digest: Digest,
         body: Option<String>,
     },
-    /// A complete look at the runtime, begun after all steps reported so far had ended.
+    /// A complete look at the runtime, begun after all steps reported so far had ended. The pump looks at start, soon after every
+    /// ended step that touched the runtime, at every runtime event, and from time to time.
     Observed(Observed),
     /// The runtime cannot be looked at now; what runs there goes on.
     RuntimeDown {
@@ -119,6 +120,7 @@ pub enum Note {
     SessionBegan {
         session: SessionEpoch,
     },
+    /// Something from the link was dropped; nothing of it was acted on.
     FrameRefused {
         why: String,
     },
@@ -145,10 +147,18 @@ pub enum Note {
         uid: PodUid,
         why: String,
     },
+    /// Kept as it is, because a restored hub's word contradicts what is held.
+    Quarantined {
+        uid: PodUid,
+    },
+    /// A part of the store could not be used; what it spoke of is kept and asked for again.
+    Damaged {
+        what: String,
+    },
 }
 
 impl Note {
-    /// The name under which the decision is counted.
+    /// A fixed name for the counter of this decision.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::SessionBegan { .. } => "session_began",
@@ -159,6 +169,8 @@ impl Note {
             Self::Stopped { .. } => "stopped",
             Self::Retried { .. } => "retried",
             Self::Refused { .. } => "refused",
+            Self::Quarantined { .. } => "quarantined",
+            Self::Damaged { .. } => "damaged",
         }
     }
 }

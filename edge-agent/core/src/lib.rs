@@ -4,10 +4,48 @@
 //!
 //! * [`io`]: the seam to the pump: what goes in, what comes out, what the store must keep.
 //! * [`step`]: the seam to a container runtime: what may be asked of it and what is seen there.
+//! * [`agent`]: the machine, its bounds, and the one transaction that ends each step.
+//! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
+//!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `fetch` gets blobs.
+//! * `workload` and `record`: one workload in memory and on disk.
+//! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
+//!   workload that is to run needs next, `teardown` what one that is to go needs next, `backoff` when.
+//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `reports`, `history`: what it is told.
+//!
+//! It must not know of MQTT, HTTP, SQL, CRI or the clock.
+//!
+//! # The contract with the pump
+//! * Effects are executed in the order given. Sends of one lane stay in order; steps run at the same time.
+//! * Every [`Effect::Run`] is answered by one [`Input::StepEnded`], every [`Effect::Fetch`] by one [`Input::Blob`], every [`Effect::Commit`]
+//!   by one [`Input::Committed`], in order; a commit that fails ends the process.
+//! * The pump looks at the runtime at start, after every ended step but a pull, at every event of the runtime, and from time to time. It
+//!   hands a look in only if no [`Input::StepEnded`] was handed in since the look began; else it looks again. A workload whose step failed
+//!   or stopped something is left alone until the next look.
+//! * After [`Effect::Reconnect`] the next word about the link is [`Input::LinkDown`] or [`Input::LinkUp`].
 
+mod admission;
+pub mod agent;
+mod backoff;
+mod desired;
+mod fetch;
+mod history;
+mod intake;
 pub mod io;
+mod lifecycle;
+mod outcome;
+mod plan;
+mod record;
+mod reports;
+mod session;
+mod status;
 pub mod step;
+mod succession;
+mod teardown;
+mod transition;
+mod upkeep;
+mod workload;
 
+pub use agent::{Agent, AgentConfig, Limits};
 pub use edge_protocol::Now;
 pub use io::{Effect, Input, Note, Restored, TrustedSet, Tx, Write};
 pub use step::{

@@ -1,0 +1,188 @@
+//! Whether a device takes a workload, by the kubelet's admission (pkg/kubelet/lifecycle/predicate.go).
+//!
+//! As there, a workload that does not fit fails for good, with the kubelet's reason. Unlike there, one that would fit but for workloads on
+//! their way out waits for them: the hub may swap two in one set, and the scheduler did not count for this device.
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::{ContainerSpec, Manifest, PortProtocol, Reason};
+
+use crate::plan::{Mark, World};
+use crate::workload::Workload;
+
+/// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured.
+pub(crate) fn unmet(manifest: &Manifest, features: &[String]) -> Option<String> {
+    let lacking: Vec<&str> = manifest
+        .requires
+        .iter()
+        .map(String::as_str)
+        .filter(|wanted| !features.iter().any(|feature| feature == wanted))
+        .collect();
+    let objects: Vec<String> = manifest
+        .objects
+        .iter()
+        .map(|object| format!("{} {}", object.kind, object.name))
+        .collect();
+    match (lacking.is_empty(), objects.is_empty()) {
+        (true, true) => None,
+        (false, _) => Some(format!("this agent lacks: {}", lacking.join(", "))),
+        (true, false) => Some(format!("this agent cannot place objects: {}", objects.join(", "))),
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Demand {
+    cpu_milli: u64,
+    memory_bytes: u64,
+    pods: u32,
+}
+
+impl Demand {
+    fn of(containers: &[ContainerSpec]) -> Self {
+        let resources = || containers.iter().map(|spec| &spec.resources);
+        Self {
+            cpu_milli: resources()
+                .map(|r| r.cpu_request_milli.or(r.cpu_limit_milli).unwrap_or(0))
+                .fold(0, u64::saturating_add),
+            memory_bytes: resources()
+                .map(|r| r.memory_request_bytes.or(r.memory_limit_bytes).unwrap_or(0))
+                .fold(0, u64::saturating_add),
+            pods: 1,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            pods: self.pods.saturating_add(other.pods),
+        }
+    }
+}
+
+/// The admissions that can be decided now, at most one per call: each changes what the next may use.
+pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
+    let candidates = world.workloads.iter().filter(|(_, workload)| {
+        let record = &workload.record;
+        workload.wants_run() && workload.manifest.is_some() && !record.admitted && record.rejected.is_none()
+    });
+    for (uid, workload) in candidates {
+        // What runs already was admitted, whatever the record remembers.
+        if world.pod(uid).live().next().is_some() {
+            return Some((uid.clone(), Mark::Admitted));
+        }
+        if let Some(mark) = judge(world, uid, workload) {
+            return Some((uid.clone(), mark));
+        }
+    }
+    None
+}
+
+fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
+    let staying = neighbours(world, uid, workload, false);
+    if let Some((reason, message)) = misfit(world, workload, &staying)? {
+        return Some(Mark::Rejected { reason, message });
+    }
+    let all = neighbours(world, uid, workload, true);
+    match misfit(world, workload, &all)? {
+        None => Some(Mark::Admitted),
+        Some(_) => None,
+    }
+}
+
+/// The admitted workloads beside this one, but those it replaces.
+fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) -> Vec<&'a [ContainerSpec]> {
+    let replaces = of
+        .manifest
+        .as_ref()
+        .map_or(&[][..], |manifest| &manifest.replaces);
+    world
+        .workloads
+        .iter()
+        .filter(|(other, workload)| {
+            let leaves = workload.record.ending.is_some() || workload.record.superseded.is_some();
+            *other != uid
+                && !replaces.contains(other)
+                && workload.record.admitted
+                && (!leaves || (leaving && !world.is_clear(other)))
+        })
+        .map(|(_, workload)| workload.containers())
+        .collect()
+}
+
+/// Why it does not fit beside the others; `None` while the device's facts are not known. Unknown capacities do not limit.
+#[expect(
+    clippy::option_option,
+    reason = "unknown facts, fits, and does not fit are three answers"
+)]
+fn misfit(
+    world: World<'_>,
+    workload: &Workload,
+    others: &[&[ContainerSpec]],
+) -> Option<Option<(Reason, String)>> {
+    let facts = world.facts?;
+    let own = Demand::of(workload.containers());
+    let used = others
+        .iter()
+        .map(|containers| Demand::of(containers))
+        .fold(Demand::default(), Demand::plus);
+    let checks = [
+        (
+            Reason::OutOfpods,
+            "pods",
+            u64::from(own.pods),
+            u64::from(used.pods),
+            u64::from(facts.pods),
+        ),
+        (
+            Reason::OutOfcpu,
+            "cpu",
+            own.cpu_milli,
+            used.cpu_milli,
+            facts.cpu_milli,
+        ),
+        (
+            Reason::OutOfmemory,
+            "memory",
+            own.memory_bytes,
+            used.memory_bytes,
+            facts.memory_bytes,
+        ),
+    ];
+    for (reason, what, requested, used, capacity) in checks {
+        if capacity > 0 && requested > 0 && requested.saturating_add(used) > capacity {
+            return Some(Some((
+                reason,
+                format!(
+                    "Pod was rejected: Node didn't have enough resource: {what}, requested: {requested}, used: {used}, capacity: {capacity}"
+                ),
+            )));
+        }
+    }
+    let taken = host_ports(workload.containers()).find(|port| {
+        others
+            .iter()
+            .any(|containers| host_ports(containers).any(|other| overlap(*port, other)))
+    });
+    Some(taken.map(|(_, _, port)| {
+        (
+            Reason::NodePorts,
+            format!("Pod was rejected: Predicate NodePorts failed: host port {port} is in use"),
+        )
+    }))
+}
+
+type HostPort<'a> = (PortProtocol, Option<&'a str>, u16);
+
+fn host_ports(containers: &[ContainerSpec]) -> impl Iterator<Item = HostPort<'_>> {
+    containers.iter().flat_map(|spec| &spec.ports).filter_map(|port| {
+        let ip = port
+            .host_ip
+            .as_deref()
+            .filter(|ip| !matches!(*ip, "" | "0.0.0.0" | "::"));
+        Some((port.protocol, ip, port.host_port.filter(|port| *port != 0)?))
+    })
+}
+
+fn overlap(one: HostPort<'_>, other: HostPort<'_>) -> bool {
+    one.0 == other.0 && one.2 == other.2 && (one.1.is_none() || other.1.is_none() || one.1 == other.1)
+}

@@ -1,0 +1,395 @@
+//! The machine itself: its state, its one entry point, and the transaction that ends each step.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::sign::TrustedKeys;
+use edge_protocol::v1::{DeviceEvent, EventLevel, Facts, LinkClass, Reason};
+use edge_protocol::{AfterCommit, BootId, DeviceId, DeviceTime, Digest, EnrolmentSerial, HubId, Now, PodUid};
+
+use crate::backoff::Rng;
+use crate::desired::{Desired, QUARANTINE_KEY};
+use crate::fetch::Fetches;
+use crate::history::{History, SEQ_KEY};
+use crate::io::{Effect, Input, Note, Restored, Tx, Write};
+use crate::record::Record;
+use crate::reports::Reports;
+use crate::session::{Parties, Session};
+use crate::transition::{Doc, Rules};
+use crate::workload::{Pod, Workload};
+
+/// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
+pub(crate) const FLOOR_KEY: &str = "time-floor";
+/// Where the link class is kept.
+pub(crate) const LINK_KEY: &str = "link-class";
+
+/// Who this device is and whom it believes. Fixed for one life of the process.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    pub device: DeviceId,
+    pub enrolment: EnrolmentSerial,
+    pub hub: HubId,
+    pub keys: TrustedKeys,
+    pub agent_version: String,
+    /// Abilities of this agent and of this device's policy; a manifest's `requires` is checked against them.
+    pub features: Vec<String>,
+    pub limits: Limits,
+}
+
+/// What bounds the machine's memory. Beyond a bound an offer is refused, or the oldest gives way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Workloads in a set.
+    pub items: usize,
+    /// Parts of a snapshot.
+    pub parts: u32,
+    /// Bytes of blobs held while a set is on its way to the disk.
+    pub blob_bytes: usize,
+    /// Events kept until the hub has them.
+    pub events: usize,
+    /// Blobs fetched at the same time.
+    pub fetches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            items: 1_000,
+            parts: 256,
+            blob_bytes: 64 << 20,
+            events: 1_000,
+            fetches: 4,
+        }
+    }
+}
+
+/// What waits for a transaction.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    /// The set being committed is now the trusted one.
+    Trust,
+    Record(PodUid),
+    EventsUpTo(u64),
+}
+
+/// Everything an edge device decides. See the crate's documentation for the contract with the pump.
+#[derive(Debug)]
+pub struct Agent {
+    pub(crate) config: AgentConfig,
+    pub(crate) rng: Rng,
+    pub(crate) boot_id: Option<BootId>,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) floor_ms: i64,
+    pub(crate) session: Session,
+    pub(crate) desired: Desired,
+    pub(crate) fetches: Fetches,
+    /// Blobs on disk, understood.
+    pub(crate) docs: BTreeMap<Digest, Doc>,
+    pub(crate) workloads: BTreeMap<PodUid, Workload>,
+    pub(crate) pods: BTreeMap<PodUid, Pod>,
+    /// The runtime was seen at least once, and was in reach when last looked at.
+    pub(crate) looked: bool,
+    pub(crate) in_reach: bool,
+    pub(crate) reports: Reports,
+    pub(crate) history: History,
+    pub(crate) next_step: u64,
+    pub(crate) stopping: bool,
+    pub(crate) plan_wake: Option<u64>,
+    armed: Option<u64>,
+    after: AfterCommit<Deferred>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) deferred: Vec<Deferred>,
+    /// Blobs or records may have lost their last user.
+    pub(crate) sweep_due: bool,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Agent {
+    /// Rebuilds the machine from what the store held. Nothing runs before the first [`Input::Observed`].
+    ///
+    /// What cannot be used of the store is reported with the first step as [`Note::Damaged`] and asked for again; it never stops work.
+    /// `seed` spreads retries; the same seed and inputs give the same effects.
+    pub fn new(config: AgentConfig, restored: Restored, seed: u64) -> Self {
+        let mut damage = Vec::new();
+        let meta: BTreeMap<String, String> = restored.meta.into_iter().collect();
+        let link: LinkClass = read_meta(&meta, LINK_KEY, &mut damage).unwrap_or_default();
+        let parties = Parties {
+            hub: config.hub,
+            device: config.device.clone(),
+            enrolment: config.enrolment.clone(),
+        };
+        let trusted = restored.set.filter(|set| {
+            let sound = set.items.digest() == set.digest;
+            if !sound {
+                damage.push("the trusted set does not have its digest".to_owned());
+            }
+            sound
+        });
+        let quarantine = read_meta(&meta, QUARANTINE_KEY, &mut damage).unwrap_or_default();
+        let desired = Desired::restored(trusted, quarantine);
+        let last_seq = read_meta(&meta, SEQ_KEY, &mut damage).unwrap_or(0);
+        let mut agent = Self {
+            rng: Rng::new(seed),
+            boot_id: None,
+            facts: None,
+            floor_ms: read_meta(&meta, FLOOR_KEY, &mut damage).unwrap_or(0),
+            session: Session::new(parties, link),
+            desired,
+            fetches: Fetches::new(config.limits.fetches),
+            docs: read_blobs(restored.blobs, &mut damage),
+            workloads: read_records(restored.workloads, &mut damage),
+            pods: BTreeMap::new(),
+            looked: false,
+            in_reach: false,
+            reports: Reports::default(),
+            history: History::new(restored.events, last_seq, config.limits.events),
+            next_step: 1,
+            stopping: false,
+            plan_wake: None,
+            armed: None,
+            after: AfterCommit::default(),
+            writes: Vec::new(),
+            deferred: Vec::new(),
+            sweep_due: true,
+            effects: vec![Effect::KeepAlive(link.keep_alive_s())],
+            config,
+        };
+        agent.effects.extend(
+            damage
+                .into_iter()
+                .map(|what| Effect::Report(Note::Damaged { what })),
+        );
+        agent
+    }
+
+    /// Takes one thing that happened and says what to do, in order.
+    ///
+    /// Total: no input panics, and inputs that are lost, doubled or reordered by the link change nothing in the end. `now.mono_ms` must not
+    /// go back while `now.boot_id` stays.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.mind_the_boot(&now);
+        match input {
+            Input::LinkUp { nonce } => {
+                self.desired.drop_parts();
+                self.session.link_up(nonce);
+            }
+            Input::LinkDown => {
+                self.desired.drop_parts();
+                self.session.link_down();
+            }
+            Input::Frame(lane, bytes) => self.frame(&now, lane, &bytes),
+            Input::Blob { digest, body } => self.blob(&now, digest, body),
+            Input::Observed(observed) => self.observe(&now, observed),
+            Input::RuntimeDown { message } => self.lose_sight(&message),
+            Input::StepEnded { step, outcome } => self.step_ended(&now, step, outcome),
+            Input::Committed(tx) => {
+                for deferred in self.after.committed(tx) {
+                    self.release(&now, deferred);
+                }
+            }
+            Input::Facts(facts) => self.facts = Some(facts),
+            Input::Wake => self.armed = None,
+            Input::Stop => self.stop(&now),
+        }
+        if !self.stopping {
+            self.reconcile(&now);
+            self.tell(&now);
+        }
+        self.flush(&now);
+        self.arm(&now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Deadlines are counts on one boot's monotonic clock. After another boot nothing of them is left.
+    fn mind_the_boot(&mut self, now: &Now) {
+        let first = self.boot_id.is_none();
+        if self.boot_id.replace(now.boot_id) == Some(now.boot_id) {
+            return;
+        }
+        self.armed = None;
+        if first {
+            // Items of the set may be newer than their records where a crash fell between two writes.
+            self.settle_restored(now);
+            return;
+        }
+        self.session.rebase(now.mono_ms);
+        self.reports.rebase();
+        self.history.rebase();
+        self.fetches.rebase(now.mono_ms);
+        for workload in self.workloads.values_mut() {
+            workload
+                .failures
+                .values_mut()
+                .for_each(|failure| failure.until_ms = now.mono_ms);
+            workload
+                .crashes
+                .values_mut()
+                .for_each(|crash| crash.rebase(now.mono_ms));
+        }
+    }
+
+    pub(crate) fn settle_restored(&mut self, now: &Now) {
+        let in_force = self.desired.in_force();
+        let rules = Rules {
+            stored: &self.docs,
+            coming: None,
+            features: &self.config.features,
+            now,
+        };
+        for uid in in_force.keys() {
+            self.workloads.entry(uid.clone()).or_default();
+        }
+        for (uid, workload) in &mut self.workloads {
+            let item = in_force.get(uid);
+            let before = workload.record.clone();
+            rules.apply(
+                &mut workload.record,
+                item.map(|(item, _)| item),
+                item.map(|(item, _)| item),
+            );
+            workload.dirty |= workload.record != before || (item.is_some() && !workload.stored);
+            workload.quarantined = item.is_some_and(|(_, quarantined)| *quarantined);
+            rules.sync(workload, item.map(|(item, _)| item.clone()));
+        }
+    }
+
+    fn stop(&mut self, now: &Now) {
+        if self.session.epoch().is_some() {
+            self.send(now, edge_protocol::Lane::Status, edge_protocol::v1::Up::Bye);
+        }
+        self.stopping = true;
+        self.session.link_down();
+    }
+
+    /// This moment as reports state it. The wall clock counts as trusted from the newest time a verified signature spoke of on (law 11).
+    pub(crate) fn device_time(&self, now: &Now) -> DeviceTime {
+        now.device_time(self.floor_ms > 0 && now.wall_ms >= self.floor_ms)
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.effects.push(Effect::Report(note));
+    }
+
+    /// Adds an event to the history.
+    pub(crate) fn event(
+        &mut self,
+        now: &Now,
+        uid: &PodUid,
+        (level, reason): (EventLevel, Reason),
+        container: Option<&str>,
+        message: &str,
+    ) {
+        let event = DeviceEvent {
+            seq: 0,
+            at: self.device_time(now),
+            uid: uid.clone(),
+            container: container.map(str::to_owned),
+            level,
+            reason,
+            message: edge_protocol::text::sanitise(message),
+        };
+        let writes = self.history.push(event);
+        self.writes.extend(writes);
+    }
+
+    /// One transaction for all that this step wants on disk. It goes first: what the step does may rest on it.
+    fn flush(&mut self, now: &Now) {
+        self.commit_desired(now);
+        if self.writes.is_empty() {
+            return;
+        }
+        let mut deferred = std::mem::take(&mut self.deferred);
+        deferred.push(Deferred::EventsUpTo(self.history.last_seq()));
+        let id = self.after.begin(deferred);
+        let writes = std::mem::take(&mut self.writes);
+        self.effects.insert(0, Effect::Commit(Tx { id, writes }));
+    }
+
+    fn release(&mut self, now: &Now, deferred: Deferred) {
+        match deferred {
+            Deferred::Trust => self.trust(now),
+            Deferred::EventsUpTo(seq) => self.history.committed(seq),
+            Deferred::Record(uid) => {
+                if let Some(workload) = self.workloads.get_mut(&uid) {
+                    workload.writing = workload.writing.saturating_sub(1);
+                    workload.stored = true;
+                }
+            }
+        }
+    }
+
+    /// Asks to be woken at the earliest deadline.
+    fn arm(&mut self, now: &Now) {
+        let reports = self.session.epoch().and_then(|_| {
+            [self.reports.wake_at(), self.history.wake_at()]
+                .into_iter()
+                .flatten()
+                .min()
+        });
+        let wishes = [
+            self.session.wake_at(),
+            reports,
+            self.fetches.wake_at(now.mono_ms),
+            self.plan_wake,
+        ];
+        let at = wishes
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(now.mono_ms + 1));
+        if let Some(at) = at.filter(|_| !self.stopping && at != self.armed) {
+            self.armed = Some(at);
+            self.effects.push(Effect::WakeAt(at));
+        }
+    }
+}
+
+fn read_meta<T: serde::de::DeserializeOwned>(
+    meta: &BTreeMap<String, String>,
+    key: &str,
+    damage: &mut Vec<String>,
+) -> Option<T> {
+    match serde_json::from_str(meta.get(key)?) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            damage.push(format!("{key}: {error}"));
+            None
+        }
+    }
+}
+
+fn read_blobs(blobs: Vec<(Digest, String)>, damage: &mut Vec<String>) -> BTreeMap<Digest, Doc> {
+    let sound = |(digest, body): &(Digest, String)| {
+        let sound = Digest::of(body) == *digest;
+        if !sound {
+            damage.push(format!("blob {digest} is not what its name says"));
+        }
+        sound
+    };
+    blobs
+        .into_iter()
+        .filter(sound)
+        .map(|(digest, body)| (digest, Doc::parse(&body)))
+        .collect()
+}
+
+fn read_records(records: Vec<(PodUid, String)>, damage: &mut Vec<String>) -> BTreeMap<PodUid, Workload> {
+    let mut workloads = BTreeMap::new();
+    for (uid, text) in records {
+        let record: Record = match serde_json::from_str(&text) {
+            Ok(record) => record,
+            Err(error) => {
+                damage.push(format!("record of {uid}: {error}"));
+                continue;
+            }
+        };
+        workloads.insert(
+            uid,
+            Workload {
+                record,
+                stored: true,
+                ..Workload::default()
+            },
+        );
+    }
+    workloads
+}

@@ -1,0 +1,162 @@
+//! Waiting before another try: capped, doubling, with full jitter where many devices share one server.
+
+use edge_protocol::v1::Reason;
+
+/// Splitmix64: enough to spread retries, seeded by the pump, so that a simulation replays.
+#[derive(Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Full jitter: anything up to the delay, but never so little that a failing step spins.
+    pub(crate) fn jitter(&mut self, delay_ms: u64) -> u64 {
+        (self.next() % (delay_ms + 1)).max(delay_ms.min(FLOOR_MS))
+    }
+}
+
+const FLOOR_MS: u64 = 500;
+
+/// A first delay and a cap, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) first_ms: u64,
+    pub(crate) cap_ms: u64,
+}
+
+/// `imageBackOffPeriod` and `MaxImageBackOff` of pkg/kubelet/kubelet.go.
+pub(crate) const IMAGES: Schedule = Schedule {
+    first_ms: 10_000,
+    cap_ms: 300_000,
+};
+/// `backOffPeriod` and `MaxCrashLoopBackOff` of pkg/kubelet/kubelet.go.
+pub(crate) const CRASHES: Schedule = Schedule {
+    first_ms: 10_000,
+    cap_ms: 300_000,
+};
+/// Any other step, and blobs.
+pub(crate) const STEPS: Schedule = Schedule {
+    first_ms: 1_000,
+    cap_ms: 60_000,
+};
+
+impl Schedule {
+    pub(crate) fn after(self, previous_ms: Option<u64>) -> u64 {
+        previous_ms.map_or(self.first_ms, |previous| (previous * 2).min(self.cap_ms))
+    }
+}
+
+/// What failed last, and when it may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) delay_ms: u64,
+    /// On the monotonic clock.
+    pub(crate) until_ms: u64,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// The kubelet's crash back-off of one container (`doBackOff` of `kuberuntime_manager.go`, `flowcontrol.Backoff`). It is exact, without jitter:
+/// no server is shared, and people know these times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CrashBackoff {
+    /// The delay that the next crash waits, and when it was set: at the last restart.
+    entry: Option<(u64, u64)>,
+    /// The attempt whose end was seen last, and from when on it may be followed by another.
+    ended: Option<(u32, u64)>,
+}
+
+impl CrashBackoff {
+    /// An instance was seen to have ended. Idempotent per attempt.
+    pub(crate) fn saw_end(&mut self, attempt: u32, now_ms: u64) {
+        if self.ended.is_some_and(|(seen, _)| seen >= attempt) {
+            return;
+        }
+        // As `hasExpired`: after twice the cap without a crash the past is forgotten.
+        self.entry = self
+            .entry
+            .filter(|(_, set_ms)| now_ms.saturating_sub(*set_ms) <= 2 * CRASHES.cap_ms);
+        let until = now_ms + self.entry.map_or(0, |(delay, _)| delay);
+        self.ended = Some((attempt, until));
+    }
+
+    /// From when on the successor of this attempt may start; absent when its end was not yet seen.
+    pub(crate) fn until_ms(&self, attempt: u32) -> Option<u64> {
+        self.ended
+            .filter(|(seen, _)| *seen == attempt)
+            .map(|(_, until)| until)
+    }
+
+    /// The delay that is being waited for, in milliseconds.
+    pub(crate) fn delay_ms(&self) -> u64 {
+        self.entry.map_or(0, |(delay, _)| delay)
+    }
+
+    /// A further instance is being started.
+    pub(crate) fn restarted(&mut self, now_ms: u64) {
+        self.entry = Some((CRASHES.after(self.entry.map(|(delay, _)| delay)), now_ms));
+    }
+
+    /// The monotonic clock began anew: what was waited for is over.
+    pub(crate) fn rebase(&mut self, now_ms: u64) {
+        self.entry = self.entry.map(|(delay, _)| (delay, now_ms));
+        self.ended = self.ended.map(|(attempt, _)| (attempt, now_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crashes_wait_as_under_a_kubelet() {
+        let mut backoff = CrashBackoff::default();
+        let (mut now, mut waits) = (1_000_000, vec![]);
+        for attempt in 0..8 {
+            now += 1_000;
+            backoff.saw_end(attempt, now);
+            backoff.saw_end(attempt, now + 5_000);
+            let until = backoff.until_ms(attempt).unwrap();
+            waits.push((until - now) / 1_000);
+            now = until;
+            backoff.restarted(now);
+        }
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
+        backoff.saw_end(8, now + 600_000);
+        assert_eq!(
+            backoff.until_ms(8),
+            Some(now + 600_000 + 300_000),
+            "ten minutes are not more than ten minutes"
+        );
+        backoff.restarted(now);
+        backoff.saw_end(9, now + 600_001);
+        assert_eq!(backoff.until_ms(9), Some(now + 600_001));
+    }
+
+    #[test]
+    fn a_new_boot_leaves_nothing_to_wait_for() {
+        let mut backoff = CrashBackoff::default();
+        backoff.restarted(5_000_000);
+        backoff.saw_end(1, 5_000_001);
+        backoff.rebase(7);
+        assert_eq!(backoff.until_ms(1), Some(7));
+    }
+
+    #[test]
+    fn jitter_is_full_but_does_not_spin() {
+        let mut rng = Rng::new(3);
+        let waits: Vec<u64> = (0..1_000).map(|_| rng.jitter(10_000)).collect();
+        assert!(waits.iter().all(|wait| (FLOOR_MS..=10_000).contains(wait)));
+        assert!(waits.iter().any(|wait| *wait < 1_500) && waits.iter().any(|wait| *wait > 8_500));
+    }
+}

@@ -1,0 +1,350 @@
+//! The set the device acts on, the one on its way there, and what a restored hub may not change.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::v1::{Blob, Statement, StatementBody};
+use edge_protocol::{DesiredSet, Digest, ItemState, PodUid, SetGeneration, SetItem, Verdict, judge};
+
+use crate::agent::Limits;
+use crate::io::TrustedSet;
+use crate::transition::Doc;
+
+/// Where held items are kept that the hub's set contradicts: JSON of a list of [`SetItem`].
+pub(crate) const QUARANTINE_KEY: &str = "quarantine";
+
+/// A whole set, judged newer, that waits for its blobs or for the disk.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) set: TrustedSet,
+    /// Blobs that are not on disk yet.
+    pub(crate) bodies: BTreeMap<Digest, String>,
+    pub(crate) docs: BTreeMap<Digest, Doc>,
+}
+
+/// A snapshot that has not come to its end mark. Nothing is concluded from it.
+#[derive(Debug)]
+struct Assembly {
+    generation: SetGeneration,
+    digest: Digest,
+    of: u32,
+    parts: BTreeMap<u32, Vec<SetItem>>,
+    bodies: BTreeMap<Digest, String>,
+}
+
+/// What a statement's offer came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Not acted on: older, contradictory, or what is held already.
+    Judged(Verdict),
+    /// A part of more to come.
+    Part,
+    /// Complete; it waits for blobs and disk.
+    Received,
+    /// It speaks of a base that is not held: only a snapshot helps.
+    BaseMissing,
+    /// It breaks a bound or its own digest.
+    Refused(String),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Desired {
+    pub(crate) trusted: Option<TrustedSet>,
+    /// Items of earlier sets that stay in force.
+    pub(crate) quarantine: BTreeMap<PodUid, SetItem>,
+    assembly: Option<Assembly>,
+    pub(crate) candidate: Option<Candidate>,
+    pub(crate) committing: Option<Candidate>,
+}
+
+impl Desired {
+    pub(crate) fn restored(trusted: Option<TrustedSet>, quarantine: Vec<SetItem>) -> Self {
+        let quarantine = quarantine
+            .into_iter()
+            .map(|item| (item.uid.clone(), item))
+            .collect();
+        Self {
+            trusted,
+            quarantine,
+            ..Self::default()
+        }
+    }
+
+    /// The newest set accepted so far, on disk or not.
+    fn newest(&self) -> Option<&TrustedSet> {
+        let coming = self
+            .candidate
+            .as_ref()
+            .or(self.committing.as_ref())
+            .map(|candidate| &candidate.set);
+        coming.or(self.trusted.as_ref())
+    }
+
+    fn base(&self, generation: SetGeneration, digest: Digest) -> Option<&TrustedSet> {
+        let coming = [&self.candidate, &self.committing]
+            .into_iter()
+            .flatten()
+            .map(|candidate| &candidate.set);
+        coming
+            .chain(&self.trusted)
+            .find(|set| (set.generation, set.digest) == (generation, digest))
+    }
+
+    /// Takes what a verified statement offers. Only what `judge` calls newer gets any further.
+    pub(crate) fn offer(
+        &mut self,
+        statement: Statement,
+        blobs: Vec<Blob>,
+        stored: &BTreeMap<Digest, Doc>,
+        limits: &Limits,
+    ) -> Offer {
+        let (generation, digest) = (statement.generation, statement.set_digest);
+        let verdict = judge(
+            self.newest().map(|set| (set.generation, set.digest)),
+            (generation, digest),
+        );
+        if verdict != Verdict::Newer {
+            return Offer::Judged(verdict);
+        }
+        let items = match statement.body {
+            StatementBody::Same => {
+                let Some(held) = self.trusted.as_ref().filter(|held| held.digest == digest) else {
+                    return Offer::BaseMissing;
+                };
+                held.items.clone()
+            }
+            StatementBody::Delta {
+                base,
+                base_digest,
+                put,
+                forget,
+            } => {
+                let Some(base) = self.base(base, base_digest) else {
+                    return Offer::BaseMissing;
+                };
+                base.items.clone().apply(put, &forget)
+            }
+            StatementBody::Snapshot { part, of, items } => {
+                return match self.assemble((generation, digest), (part, of), items, limits) {
+                    Err(why) => Offer::Refused(why),
+                    Ok(()) => self.end_of_parts(blobs, stored, limits),
+                };
+            }
+        };
+        self.complete(generation, digest, items, blobs, stored, limits)
+    }
+
+    fn assemble(
+        &mut self,
+        (generation, digest): (SetGeneration, Digest),
+        (part, of): (u32, u32),
+        items: Vec<SetItem>,
+        limits: &Limits,
+    ) -> Result<(), String> {
+        if part >= of || of > limits.parts {
+            return Err(format!("part {part} of {of} is out of bounds"));
+        }
+        let same = |assembly: &&mut Assembly| {
+            (assembly.generation, assembly.digest, assembly.of) == (generation, digest, of)
+        };
+        let mut assembly = match self.assembly.as_mut().filter(same) {
+            Some(_) => self.assembly.take(),
+            None => None,
+        }
+        .unwrap_or_else(|| Assembly {
+            generation,
+            digest,
+            of,
+            parts: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+        });
+        assembly.parts.insert(part, items);
+        let count: usize = assembly.parts.values().map(Vec::len).sum();
+        if count > limits.items {
+            self.assembly = None;
+            return Err(format!("a set of more than {} workloads", limits.items));
+        }
+        self.assembly = Some(assembly);
+        Ok(())
+    }
+
+    fn end_of_parts(&mut self, blobs: Vec<Blob>, stored: &BTreeMap<Digest, Doc>, limits: &Limits) -> Offer {
+        let Some(mut assembly) = self.assembly.take() else {
+            return Offer::Part;
+        };
+        let named = |digest: &Digest| {
+            assembly
+                .parts
+                .values()
+                .flatten()
+                .any(|item| item.digest == *digest)
+        };
+        let kept = keep(blobs, &assembly.bodies, named, stored, limits);
+        assembly.bodies.extend(kept);
+        if (assembly.parts.len() as u64) < u64::from(assembly.of) {
+            self.assembly = Some(assembly);
+            return Offer::Part;
+        }
+        let Assembly {
+            generation,
+            digest,
+            parts,
+            bodies,
+            ..
+        } = assembly;
+        let blobs = bodies
+            .into_iter()
+            .map(|(digest, body)| Blob { digest, body })
+            .collect();
+        let items = parts.into_values().flatten().collect();
+        self.complete(generation, digest, items, blobs, stored, limits)
+    }
+
+    fn complete(
+        &mut self,
+        generation: SetGeneration,
+        digest: Digest,
+        items: DesiredSet,
+        blobs: Vec<Blob>,
+        stored: &BTreeMap<Digest, Doc>,
+        limits: &Limits,
+    ) -> Offer {
+        if items.len() > limits.items {
+            return Offer::Refused(format!("a set of more than {} workloads", limits.items));
+        }
+        if items.digest() != digest {
+            return Offer::Refused("the set does not have the digest that was signed".to_owned());
+        }
+        // What the superseded candidate had fetched already is not fetched again.
+        let earlier = self
+            .candidate
+            .take()
+            .map_or(BTreeMap::new(), |earlier| earlier.bodies);
+        let earlier = earlier.into_iter().map(|(digest, body)| Blob { digest, body });
+        let named = |digest: &Digest| items.iter().any(|item| item.digest == *digest);
+        let all = earlier.chain(blobs).collect();
+        let bodies = keep(all, &BTreeMap::new(), named, stored, limits);
+        let docs = bodies
+            .iter()
+            .map(|(digest, body)| (*digest, Doc::parse(body)))
+            .collect();
+        self.candidate = Some(Candidate {
+            set: TrustedSet {
+                generation,
+                digest,
+                items,
+            },
+            bodies,
+            docs,
+        });
+        Offer::Received
+    }
+
+    /// Takes a fetched blob whose digest was checked, if the candidate waits for it.
+    pub(crate) fn fill(&mut self, digest: Digest, body: &str) {
+        if let Some(candidate) = &mut self.candidate
+            && candidate.set.items.iter().any(|item| item.digest == digest)
+        {
+            candidate.docs.insert(digest, Doc::parse(body));
+            candidate.bodies.insert(digest, body.to_owned());
+        }
+    }
+
+    /// Digests the candidate names that are neither on disk nor in hand.
+    pub(crate) fn missing(&self, stored: &BTreeMap<Digest, Doc>) -> Vec<Digest> {
+        self.candidate
+            .iter()
+            .flat_map(|c| c.set.items.iter().map(move |item| (c, item.digest)))
+            .filter(|(candidate, digest)| {
+                !stored.contains_key(digest) && !candidate.bodies.contains_key(digest)
+            })
+            .map(|(_, digest)| digest)
+            .collect()
+    }
+
+    /// What every set in memory names: these blobs stay.
+    pub(crate) fn named(&self) -> impl Iterator<Item = Digest> {
+        let sets = [&self.candidate, &self.committing]
+            .into_iter()
+            .flatten()
+            .map(|candidate| &candidate.set);
+        let items = sets.chain(&self.trusted).flat_map(|set| set.items.iter());
+        items.chain(self.quarantine.values()).map(|item| item.digest)
+    }
+
+    /// The item in force for each workload, and whether it is held against the hub's word.
+    pub(crate) fn in_force(&self) -> BTreeMap<PodUid, (SetItem, bool)> {
+        self.trusted
+            .as_ref()
+            .map_or(BTreeMap::new(), |set| in_force(&set.items, &self.quarantine))
+    }
+
+    /// The session is over: what was not complete is forgotten.
+    pub(crate) fn drop_parts(&mut self) {
+        self.assembly = None;
+    }
+
+    /// What stays in force against the set that comes (law 4): after a change of incarnation, held items that the new set lacks, or has
+    /// in a version that `judge` calls stale or conflicting; and what was held so before, until the hub offers something newer.
+    pub(crate) fn quarantine_after(&self, next: &TrustedSet) -> BTreeMap<PodUid, SetItem> {
+        let Some(trusted) = &self.trusted else {
+            return BTreeMap::new();
+        };
+        let restored = trusted.generation.incarnation != next.generation.incarnation;
+        in_force(&trusted.items, &self.quarantine)
+            .into_iter()
+            .filter(|(uid, (held, quarantined))| {
+                (restored || *quarantined)
+                    && match next.items.get(uid) {
+                        // A tombstone that was obeyed needs no one to repeat it.
+                        None => held.state != ItemState::Stop,
+                        Some(offered) => matches!(
+                            judge(Some(side(held)), side(offered)),
+                            Verdict::Stale | Verdict::Conflict
+                        ),
+                    }
+            })
+            .map(|(uid, (held, _))| (uid, held))
+            .collect()
+    }
+}
+
+/// Version and content of one item, state included.
+fn side(item: &SetItem) -> (edge_protocol::DeploymentRevision, Digest) {
+    (
+        item.revision,
+        std::iter::once(item.clone()).collect::<DesiredSet>().digest(),
+    )
+}
+
+pub(crate) fn in_force(
+    items: &DesiredSet,
+    quarantine: &BTreeMap<PodUid, SetItem>,
+) -> BTreeMap<PodUid, (SetItem, bool)> {
+    let offered = items.iter().map(|item| (item.uid.clone(), (item.clone(), false)));
+    let held = quarantine
+        .values()
+        .map(|item| (item.uid.clone(), (item.clone(), true)));
+    offered.chain(held).collect()
+}
+
+/// Of the blobs that came along: those that are named, new, what they claim to be, and within the bound.
+fn keep(
+    blobs: Vec<Blob>,
+    have: &BTreeMap<Digest, String>,
+    named: impl Fn(&Digest) -> bool,
+    stored: &BTreeMap<Digest, Doc>,
+    limits: &Limits,
+) -> BTreeMap<Digest, String> {
+    let mut left = limits
+        .blob_bytes
+        .saturating_sub(have.values().map(String::len).sum());
+    let mut kept = BTreeMap::new();
+    for Blob { digest, body } in blobs {
+        let wanted = named(&digest) && !have.contains_key(&digest) && !stored.contains_key(&digest);
+        if wanted && body.len() <= left && Digest::of(&body) == digest {
+            left -= body.len();
+            kept.insert(digest, body);
+        }
+    }
+    kept
+}

@@ -1,0 +1,366 @@
+//! What comes from the hub: frames, statements, blobs; and the way of a set from an offer to the trusted one.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::frame;
+use edge_protocol::v1::{AckStage, Blob, Down, DownFrame, SetAck, Statement, Up, VERSION};
+use edge_protocol::{Digest, Lane, Now, PodUid, SetItem, Verdict};
+
+use crate::agent::{Agent, Deferred, FLOOR_KEY, LINK_KEY};
+use crate::desired::{Candidate, Offer, QUARANTINE_KEY, in_force};
+use crate::io::{Effect, Note, TrustedSet, Write};
+use crate::record::Record;
+use crate::transition::{Doc, Rules};
+
+impl Agent {
+    pub(crate) fn frame(&mut self, now: &Now, lane: Lane, bytes: &[u8]) {
+        if self.stopping {
+            return;
+        }
+        if !matches!(lane, Lane::Desired | Lane::Command) {
+            return self.refuse("a frame on a lane that leads to the hub");
+        }
+        match frame::decode::<DownFrame>(bytes) {
+            Err(error) => self.refuse(&error.to_string()),
+            Ok(frame) if frame.v != VERSION => self.refuse(&format!("frame version {}", frame.v)),
+            Ok(DownFrame {
+                body: Down::Statement { envelope, blobs },
+                ..
+            }) => {
+                let Some(binding) = self.session.binding() else {
+                    return self.refuse("a statement that answers no hello");
+                };
+                match self.config.keys.open_statement(&envelope, binding) {
+                    Err(refusal) => self.refuse(&refusal.to_string()),
+                    Ok(statement) => self.statement(now, statement, blobs),
+                }
+            }
+            Ok(DownFrame {
+                body: Down::Ack(ack), ..
+            }) => {
+                if self.session.epoch() == Some(ack.session) {
+                    self.session.heard(now.mono_ms);
+                    self.reports.acknowledged(ack.status_upto);
+                    let writes = self.history.acknowledged(ack.event_seq);
+                    self.writes.extend(writes);
+                } else {
+                    self.refuse("an acknowledgement of another session");
+                }
+            }
+            Ok(DownFrame {
+                body: Down::Unknown, ..
+            }) => self.refuse("a kind of frame this agent does not know"),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.note(Note::FrameRefused {
+            why: edge_protocol::text::sanitise(why),
+        });
+    }
+
+    fn statement(&mut self, now: &Now, statement: Statement, blobs: Vec<Blob>) {
+        let began = self.session.accept(&statement, now.mono_ms);
+        self.floor_ms = self.floor_ms.max(statement.issued_ms);
+        if began {
+            self.note(Note::SessionBegan {
+                session: statement.session,
+            });
+            self.reports.begin(statement.status_upto);
+            self.history.begin(statement.event_seq);
+        }
+        let writes = self.history.acknowledged(statement.event_seq);
+        self.writes.extend(writes);
+        if self.session.assign(statement.link) {
+            self.effects
+                .push(Effect::KeepAlive(statement.link.keep_alive_s()));
+            self.put_meta(LINK_KEY, &statement.link);
+        }
+        let (generation, digest) = (statement.generation, statement.set_digest);
+        let offer = self
+            .desired
+            .offer(statement, blobs, &self.docs, &self.config.limits);
+        let held = self
+            .desired
+            .trusted
+            .as_ref()
+            .is_some_and(|set| (set.generation, set.digest) == (generation, digest));
+        let stage = match offer {
+            Offer::Part => return,
+            Offer::Refused(why) => {
+                self.session.await_resync(now.mono_ms);
+                return self.refuse(&why);
+            }
+            Offer::BaseMissing => {
+                self.session.await_resync(now.mono_ms);
+                AckStage::BaseMissing
+            }
+            Offer::Received => AckStage::Received,
+            Offer::Judged(Verdict::Same) if held => AckStage::Persisted,
+            Offer::Judged(Verdict::Same | Verdict::Newer) => AckStage::Received,
+            Offer::Judged(Verdict::Stale) => AckStage::Stale,
+            Offer::Judged(Verdict::Conflict) => AckStage::Quarantined,
+        };
+        if stage != AckStage::BaseMissing {
+            self.session.resynced();
+        }
+        let verdict = match stage {
+            AckStage::BaseMissing => "base_missing",
+            AckStage::Received => "newer",
+            AckStage::Persisted => "same",
+            AckStage::Stale => "stale",
+            _ => "conflict",
+        };
+        self.note(Note::SetJudged { verdict, generation });
+        self.send(
+            now,
+            Lane::Status,
+            Up::Ack(SetAck {
+                generation,
+                digest,
+                stage,
+            }),
+        );
+    }
+
+    pub(crate) fn blob(&mut self, now: &Now, digest: Digest, body: Option<String>) {
+        let body = body.filter(|body| {
+            let sound = Digest::of(body) == digest && body.len() <= frame::MAX_DOCUMENT;
+            if !sound {
+                self.note(Note::FrameRefused {
+                    why: format!("what came for blob {digest} is not it"),
+                });
+            }
+            sound
+        });
+        if !self
+            .fetches
+            .ended(&digest, body.is_some(), &mut self.rng, now.mono_ms)
+        {
+            return;
+        }
+        let Some(body) = body else { return };
+        self.desired.fill(digest, &body);
+        if self.is_named(&digest) && !self.docs.contains_key(&digest) {
+            // A blob of the trusted set that the store had lost.
+            self.docs.insert(digest, Doc::parse(&body));
+            self.writes.push(Write::PutBlob { digest, body });
+            self.settle_restored(now);
+        }
+    }
+
+    fn is_named(&self, digest: &Digest) -> bool {
+        let in_set = self
+            .desired
+            .trusted
+            .iter()
+            .flat_map(|set| set.items.iter())
+            .any(|item| item.digest == *digest);
+        in_set
+            || self
+                .desired
+                .quarantine
+                .values()
+                .any(|item| item.digest == *digest)
+            || self
+                .workloads
+                .values()
+                .any(|workload| workload.record.manifest == Some(*digest))
+    }
+
+    /// Asks for the blobs that are named and not here.
+    pub(crate) fn fetch_missing(&mut self, now: &Now) {
+        let mut missing = self.desired.missing(&self.docs);
+        let trusted = self.desired.in_force().into_values().map(|(item, _)| item.digest);
+        missing.extend(trusted.filter(|digest| !self.docs.contains_key(digest)));
+        let next = self.fetches.want(&missing, now.mono_ms);
+        self.effects.extend(next.into_iter().map(Effect::Fetch));
+    }
+
+    /// What this step wants on disk of sets and records. While a set is being committed the records wait: a record written in between
+    /// would carry the state before that set past it.
+    pub(crate) fn commit_desired(&mut self, now: &Now) {
+        if self.desired.committing.is_some() {
+            return;
+        }
+        if self.desired.candidate.is_some() && self.desired.missing(&self.docs).is_empty() {
+            self.desired.committing = self.desired.candidate.take();
+        }
+        let mut records: BTreeMap<PodUid, Record> = self
+            .workloads
+            .iter()
+            .filter(|(_, workload)| workload.dirty)
+            .map(|(uid, workload)| (uid.clone(), workload.record.clone()))
+            .collect();
+        if let Some(candidate) = &self.desired.committing {
+            let (writes, changed) = self.candidate_writes(now, candidate);
+            self.writes.extend(writes);
+            self.deferred.push(Deferred::Trust);
+            records.extend(changed);
+        } else if self.sweep_due {
+            self.sweep();
+        }
+        for (uid, record) in records {
+            let text = serde_json::to_string(&record).expect("a record has only string keys");
+            self.writes.push(Write::PutWorkload {
+                uid: uid.clone(),
+                record: text,
+            });
+            if let Some(workload) = self.workloads.get_mut(&uid) {
+                workload.dirty = false;
+                workload.writing += 1;
+                self.deferred.push(Deferred::Record(uid));
+            }
+        }
+    }
+
+    /// The set, its blobs, its quarantine, and the records as they will be: one transaction, so that a crash leaves all or nothing.
+    fn candidate_writes(&self, now: &Now, candidate: &Candidate) -> (Vec<Write>, BTreeMap<PodUid, Record>) {
+        let mut writes: Vec<Write> = candidate
+            .bodies
+            .iter()
+            .map(|(digest, body)| Write::PutBlob {
+                digest: *digest,
+                body: body.clone(),
+            })
+            .collect();
+        writes.push(Write::Set(candidate.set.clone()));
+        let quarantine = self.desired.quarantine_after(&candidate.set);
+        let list: Vec<&SetItem> = quarantine.values().collect();
+        writes.push(meta(QUARANTINE_KEY, &list));
+        writes.push(meta(FLOOR_KEY, &self.floor_ms));
+        let rules = self.rules(now, Some(&candidate.docs));
+        let after = in_force(&candidate.set.items, &quarantine);
+        let mut records = BTreeMap::new();
+        for uid in self.workloads.keys().chain(after.keys()) {
+            let workload = self.workloads.get(uid);
+            let old = workload
+                .map(|workload| workload.record.clone())
+                .unwrap_or_default();
+            let mut record = old.clone();
+            let before = workload.and_then(|workload| workload.item.as_ref());
+            rules.apply(&mut record, before, after.get(uid).map(|(item, _)| item));
+            if record != old || (after.contains_key(uid) && workload.is_none_or(|workload| !workload.stored))
+            {
+                records.insert(uid.clone(), record);
+            }
+        }
+        (writes, records)
+    }
+
+    fn rules<'a>(&'a self, now: &'a Now, coming: Option<&'a BTreeMap<Digest, Doc>>) -> Rules<'a> {
+        Rules {
+            stored: &self.docs,
+            coming,
+            features: &self.config.features,
+            now,
+        }
+    }
+
+    /// The set is on disk: say so, and act on it from now on.
+    pub(crate) fn trust(&mut self, now: &Now) {
+        let Some(candidate) = self.desired.committing.take() else {
+            return;
+        };
+        let quarantine = self.desired.quarantine_after(&candidate.set);
+        self.docs.extend(candidate.docs);
+        self.sweep_due = true;
+        let TrustedSet {
+            generation, digest, ..
+        } = candidate.set;
+        for uid in quarantine
+            .keys()
+            .filter(|uid| !self.desired.quarantine.contains_key(*uid))
+        {
+            self.effects
+                .push(Effect::Report(Note::Quarantined { uid: uid.clone() }));
+        }
+        let contradicted = !quarantine.is_empty();
+        self.desired.trusted = Some(candidate.set);
+        self.desired.quarantine = quarantine;
+        self.adopt_items(now);
+        self.send(
+            now,
+            Lane::Status,
+            Up::Ack(SetAck {
+                generation,
+                digest,
+                stage: AckStage::Persisted,
+            }),
+        );
+        if contradicted {
+            self.send(
+                now,
+                Lane::Status,
+                Up::Ack(SetAck {
+                    generation,
+                    digest,
+                    stage: AckStage::Quarantined,
+                }),
+            );
+        }
+    }
+
+    fn adopt_items(&mut self, now: &Now) {
+        let in_force = self.desired.in_force();
+        for uid in in_force.keys() {
+            // Its record was written with the set.
+            self.workloads.entry(uid.clone()).or_default().stored = true;
+        }
+        let rules = Rules {
+            stored: &self.docs,
+            coming: None,
+            features: &self.config.features,
+            now,
+        };
+        for (uid, workload) in &mut self.workloads {
+            let item = in_force.get(uid);
+            let before = workload.item.clone();
+            rules.apply(&mut workload.record, before.as_ref(), item.map(|(item, _)| item));
+            workload.quarantined = item.is_some_and(|(_, quarantined)| *quarantined);
+            rules.sync(workload, item.map(|(item, _)| item.clone()));
+            if let Some((_, why)) = &workload.refused {
+                self.effects.push(Effect::Report(Note::Refused {
+                    uid: uid.clone(),
+                    why: why.clone(),
+                }));
+            }
+        }
+    }
+
+    /// Drops workloads that are gone and told, and blobs that nothing names any more.
+    fn sweep(&mut self) {
+        self.sweep_due = false;
+        let named: std::collections::BTreeSet<Digest> = self
+            .desired
+            .named()
+            .chain(
+                self.workloads
+                    .values()
+                    .filter_map(|workload| workload.record.manifest),
+            )
+            .collect();
+        let unused: Vec<Digest> = self
+            .docs
+            .keys()
+            .filter(|digest| !named.contains(digest))
+            .copied()
+            .collect();
+        for digest in unused {
+            self.docs.remove(&digest);
+            self.writes.push(Write::DropBlob(digest));
+        }
+    }
+
+    fn put_meta(&mut self, key: &str, value: &impl serde::Serialize) {
+        self.writes.push(meta(key, value));
+    }
+}
+
+fn meta(key: &str, value: &impl serde::Serialize) -> Write {
+    let value = serde_json::to_string(value).expect("meta values have only string keys");
+    Write::PutMeta {
+        key: key.to_owned(),
+        value,
+    }
+}

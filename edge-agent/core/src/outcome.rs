@@ -1,0 +1,336 @@
+//! What comes from the runtime: how steps ended, and what a look at it shows.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::{EventLevel, Reason};
+use edge_protocol::{Now, PodUid};
+
+use crate::agent::Agent;
+use crate::backoff::{Failure, IMAGES, STEPS};
+use crate::io::{Effect, Note};
+use crate::step::{
+    Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
+    StepOutcome,
+};
+use crate::workload::{InFlight, Pod, Subject, Workload};
+
+const NORMAL: EventLevel = EventLevel::Normal;
+const WARNING: EventLevel = EventLevel::Warning;
+
+impl Agent {
+    /// A complete look: what is not in it is not in the runtime.
+    pub(crate) fn observe(&mut self, now: &Now, observed: Observed) {
+        let first = !std::mem::replace(&mut self.looked, true);
+        self.in_reach = true;
+        self.pods = by_workload(observed);
+        for uid in self.pods.keys() {
+            self.workloads.entry(uid.clone()).or_default();
+        }
+        let at = self.device_time(now);
+        let mut adopted = Vec::new();
+        for (uid, workload) in &mut self.workloads {
+            workload.blind = false;
+            workload.unseen = false;
+            let Some(pod) = self.pods.get(uid) else {
+                workload.stopped.clear();
+                continue;
+            };
+            see(workload, pod, now.mono_ms);
+            if workload.record.started.is_none() && (workload.stored || workload.item.is_some()) {
+                workload.record.started = Some(at);
+                workload.dirty = true;
+            }
+            let live = pod.live().count();
+            if first && live > 0 {
+                adopted.push((uid.clone(), live));
+            }
+        }
+        // What no set named and the runtime no longer has is nothing.
+        self.workloads.retain(|uid, workload| {
+            workload.stored
+                || workload.item.is_some()
+                || workload.dirty
+                || workload.writing > 0
+                || self.pods.contains_key(uid)
+        });
+        for (uid, live) in adopted {
+            self.event(
+                now,
+                &uid,
+                (NORMAL, Reason::Adopted),
+                None,
+                &format!("Adopted {live} running containers"),
+            );
+            self.note(Note::Adopted { uid });
+        }
+    }
+
+    /// The runtime cannot be looked at: nothing is concluded, statuses stay and say so.
+    pub(crate) fn lose_sight(&mut self, message: &str) {
+        self.in_reach = false;
+        self.reports.remark(&sanitise(&format!(
+            "the container runtime is out of reach: {message}"
+        )));
+    }
+
+    pub(crate) fn step_ended(&mut self, now: &Now, id: StepId, outcome: StepOutcome) {
+        let owner = self.workloads.iter_mut().find_map(|(uid, workload)| {
+            let flight = workload.steps.remove(&id)?;
+            Some((uid.clone(), flight))
+        });
+        // A step of an earlier life, or one told twice.
+        let Some((uid, flight)) = owner else { return };
+        match outcome {
+            StepOutcome::Failed { reason, message } => {
+                self.step_failed(now, &uid, flight, reason, &sanitise(&message))
+            }
+            outcome => self.step_done(now, &uid, flight, outcome),
+        }
+    }
+
+    fn step_done(&mut self, now: &Now, uid: &PodUid, flight: InFlight, outcome: StepOutcome) {
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        workload.failures.remove(&flight.subject);
+        let pod = self.pods.entry(uid.clone()).or_default();
+        match (flight.step, outcome) {
+            (Step::EnsureImage { image, .. }, _) => {
+                // An image of a spec that was replaced meanwhile is of no use.
+                if workload.containers().iter().any(|spec| spec.image == image) {
+                    workload.images.insert(image.clone());
+                }
+                self.event(
+                    now,
+                    uid,
+                    (NORMAL, Reason::Pulled),
+                    None,
+                    &format!("Image \"{image}\" is present on the device"),
+                );
+            }
+            (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {
+                workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
+                workload.dirty = true;
+                workload.unseen = true;
+                add_sandbox(pod, *spec, sandbox_id, ip, now);
+            }
+            (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
+                self.started(now, uid, &start, container_id);
+            }
+            (Step::StopContainer { container_id, .. }, _) => {
+                // How it ended, only the runtime can tell.
+                workload.stopped.insert(container_id);
+                workload.blind = true;
+                self.note(Note::Stopped { uid: uid.clone() });
+            }
+            (Step::RemoveContainer { container_id }, _) => pod.containers.retain(|c| c.id != container_id),
+            (Step::StopSandbox { sandbox_id }, _) => {
+                if let Some(sandbox) = pod.sandboxes.iter_mut().find(|sandbox| sandbox.id == sandbox_id) {
+                    sandbox.ready = false;
+                }
+                // What still lived in it was killed: see how it ended.
+                workload.blind = pod.live().any(|container| container.sandbox_id == sandbox_id);
+                workload.unseen = true;
+                workload.stopped.insert(sandbox_id);
+            }
+            (Step::RemoveSandbox { sandbox_id, .. }, _) => {
+                pod.sandboxes.retain(|sandbox| sandbox.id != sandbox_id);
+                pod.containers
+                    .retain(|container| container.sandbox_id != sandbox_id);
+            }
+            (Step::RemoveWorkload { .. }, _) => workload.cleaned = true,
+            // The pump answered another question: only a look can tell what happened.
+            (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blind = true,
+        }
+    }
+
+    fn started(&mut self, now: &Now, uid: &PodUid, start: &StartContainer, container_id: String) {
+        let (Some(workload), Some(pod)) = (self.workloads.get_mut(uid), self.pods.get_mut(uid)) else {
+            return;
+        };
+        let name = &start.container.name;
+        let attempts = workload.record.attempts.entry(name.clone()).or_default();
+        *attempts = (*attempts).max(start.attempt);
+        if workload.record.replacing.remove(name) {
+            // As the kubelet, whose back-off is kept by the hash of the spec.
+            workload.crashes.remove(name);
+        }
+        workload.record.ended.remove(name);
+        workload.dirty = true;
+        workload.unseen = true;
+        pod.containers.retain(|container| container.id != container_id);
+        pod.containers.push(ObservedContainer {
+            id: container_id,
+            sandbox_id: start.sandbox_id.clone(),
+            uid: uid.clone(),
+            name: name.clone(),
+            attempt: start.attempt,
+            image: start.container.image.clone(),
+            image_id: String::new(),
+            restart_digest: start.container.restart_digest,
+            state: ObservedState::Running {
+                started_at_ms: now.wall_ms,
+            },
+        });
+        let name = name.clone();
+        self.event(
+            now,
+            uid,
+            (NORMAL, Reason::Created),
+            Some(&name),
+            &format!("Created container {name}"),
+        );
+        self.event(
+            now,
+            uid,
+            (NORMAL, Reason::Started),
+            Some(&name),
+            &format!("Started container {name}"),
+        );
+        self.note(Note::Started {
+            uid: uid.clone(),
+            container: name,
+        });
+    }
+
+    fn step_failed(&mut self, now: &Now, uid: &PodUid, flight: InFlight, reason: Reason, message: &str) {
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        let is_image = matches!(flight.subject, Subject::Image(_));
+        if let Subject::Image(image) = &flight.subject
+            && !workload.containers().iter().any(|spec| spec.image == *image)
+        {
+            return;
+        }
+        // What it left in the runtime, only a look can tell.
+        workload.blind |= !is_image;
+        if let Step::StartContainer(start) = &flight.step {
+            // The image may have gone; asking again costs little.
+            workload.images.remove(&start.container.image);
+        }
+        let schedule = if is_image { IMAGES } else { STEPS };
+        let delay_ms = schedule.after(
+            workload
+                .failures
+                .get(&flight.subject)
+                .map(|failure| failure.delay_ms),
+        );
+        let in_ms = self.rng.jitter(delay_ms);
+        let failure = Failure {
+            delay_ms,
+            until_ms: now.mono_ms + in_ms,
+            reason,
+            message: message.to_owned(),
+        };
+        workload.failures.insert(flight.subject, failure);
+        let (what, event, container, text) = describe(&flight.step, reason, message);
+        self.event(now, uid, (WARNING, event), container.as_deref(), &text);
+        if let Step::EnsureImage { image, .. } = &flight.step {
+            self.event(
+                now,
+                uid,
+                (NORMAL, Reason::BackOff),
+                None,
+                &format!("Back-off pulling image \"{image}\""),
+            );
+        }
+        self.effects.push(Effect::Report(Note::Retried {
+            uid: uid.clone(),
+            what,
+            in_ms,
+        }));
+    }
+}
+
+fn describe(step: &Step, reason: Reason, message: &str) -> (&'static str, Reason, Option<String>, String) {
+    match step {
+        Step::EnsureImage { image, .. } => (
+            "pull",
+            Reason::Failed,
+            None,
+            format!("Failed to pull image \"{image}\": {reason}: {message}"),
+        ),
+        Step::RunSandbox(_) => (
+            "sandbox",
+            Reason::FailedCreatePodSandBox,
+            None,
+            format!("Failed to create pod sandbox: {message}"),
+        ),
+        Step::StartContainer(start) => (
+            "start",
+            Reason::Failed,
+            Some(start.container.name.clone()),
+            format!("Error: {reason}: {message}"),
+        ),
+        Step::StopContainer { .. } => (
+            "stop",
+            Reason::FailedKillPod,
+            None,
+            format!("error killing pod: {message}"),
+        ),
+        Step::StopSandbox { .. } => (
+            "stop_sandbox",
+            Reason::FailedKillPod,
+            None,
+            format!("error killing pod: {message}"),
+        ),
+        Step::RemoveContainer { .. } | Step::RemoveSandbox { .. } | Step::RemoveWorkload { .. } => (
+            "remove",
+            Reason::FailedKillPod,
+            None,
+            format!("error removing pod: {message}"),
+        ),
+    }
+}
+
+fn by_workload(observed: Observed) -> BTreeMap<PodUid, Pod> {
+    let mut pods: BTreeMap<PodUid, Pod> = BTreeMap::new();
+    for sandbox in observed.sandboxes {
+        pods.entry(sandbox.uid.clone())
+            .or_default()
+            .sandboxes
+            .push(sandbox);
+    }
+    for container in observed.containers {
+        pods.entry(container.uid.clone())
+            .or_default()
+            .containers
+            .push(container);
+    }
+    pods
+}
+
+/// What a look at one workload adds to memory.
+fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
+    workload.stopped.retain(|id| {
+        let container = pod.containers.iter().find(|container| container.id == *id);
+        // A stop that ended well while its container runs was none.
+        let still = container.is_some_and(|c| !matches!(c.state, ObservedState::Running { .. }));
+        still
+            || pod
+                .sandboxes
+                .iter()
+                .any(|sandbox| sandbox.id == *id && !sandbox.ready)
+    });
+    for container in pod.containers.iter().filter(|container| !container.is_live()) {
+        workload
+            .crashes
+            .entry(container.name.clone())
+            .or_default()
+            .saw_end(container.attempt, now_ms);
+    }
+}
+
+fn add_sandbox(pod: &mut Pod, spec: SandboxSpec, id: String, ip: Option<String>, now: &Now) {
+    pod.sandboxes.retain(|sandbox| sandbox.id != id);
+    pod.sandboxes.push(ObservedSandbox {
+        id,
+        uid: spec.uid,
+        attempt: spec.attempt,
+        ready: true,
+        ip,
+        created_at_ms: now.wall_ms,
+    });
+}

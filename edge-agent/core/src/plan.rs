@@ -1,0 +1,194 @@
+//! From what is desired, observed and remembered to what is done next: a total function without effects.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::v1::{Facts, Manifest, Reason};
+use edge_protocol::{ItemState, Now, PodUid};
+
+use crate::lifecycle::{self, Gate};
+use crate::step::Step;
+use crate::teardown::{self, Depth, Stage};
+use crate::workload::{Pod, Subject, Workload};
+
+/// All that a plan is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) workloads: &'a BTreeMap<PodUid, Workload>,
+    pub(crate) pods: &'a BTreeMap<PodUid, Pod>,
+    pub(crate) facts: Option<&'a Facts>,
+    pub(crate) now: &'a Now,
+}
+
+/// The part of it that concerns one workload.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) uid: &'a PodUid,
+    pub(crate) workload: &'a Workload,
+    pub(crate) pod: &'a Pod,
+    pub(crate) now: &'a Now,
+}
+
+/// What to do for one workload now, and when to look again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Planned>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) wake_at: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    pub(crate) subject: Subject,
+    pub(crate) step: Step,
+    /// When a stop will kill, on the monotonic clock.
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+/// A change of a workload's record that the plan asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Admitted,
+    Rejected {
+        reason: Reason,
+        message: String,
+    },
+    /// Its place is taken by the named workload from now on.
+    Superseded {
+        by: PodUid,
+    },
+    /// Its successor had started and is gone: an orphan stays stopped.
+    SupersededForGood,
+    /// Its successor is gone: it goes on.
+    GoesOn,
+    /// The container is stopped because its spec changed, and starts again whatever its exit.
+    Replacing {
+        container: String,
+    },
+    /// Remember how these containers ended.
+    Ended {
+        containers: Vec<String>,
+    },
+    /// The teardown came to its end while the workload is desired again: begin from nothing.
+    Fresh,
+}
+
+impl Plan {
+    pub(crate) fn push(&mut self, subject: Subject, step: Step) {
+        self.steps.push(Planned {
+            subject,
+            step,
+            deadline_ms: None,
+        });
+    }
+
+    pub(crate) fn wake(&mut self, at_ms: u64) {
+        self.wake_at = Some(self.wake_at.map_or(at_ms, |earlier| earlier.min(at_ms)));
+    }
+}
+
+static NOTHING: Pod = Pod {
+    sandboxes: Vec::new(),
+    containers: Vec::new(),
+};
+
+impl<'a> World<'a> {
+    pub(crate) fn pod(&self, uid: &PodUid) -> &'a Pod {
+        self.pods.get(uid).unwrap_or(&NOTHING)
+    }
+
+    pub(crate) fn given(&self, uid: &'a PodUid, workload: &'a Workload) -> Given<'a> {
+        Given {
+            uid,
+            workload,
+            pod: self.pod(uid),
+            now: self.now,
+        }
+    }
+
+    /// Nothing of it is in the runtime, and nothing is being done that could change that.
+    pub(crate) fn is_clear(&self, uid: &PodUid) -> bool {
+        self.pod(uid).is_empty()
+            && self
+                .workloads
+                .get(uid)
+                .is_none_or(|workload| !workload.is_busy() && !workload.blind)
+    }
+}
+
+impl Given<'_> {
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        self.workload.manifest.as_deref()
+    }
+
+    /// Plans a step unless one of its subject is under way or must wait after a failure. Whether it was planned.
+    pub(crate) fn try_step(&self, plan: &mut Plan, subject: Subject, step: Step) -> bool {
+        if self.workload.in_flight(&subject) {
+            return false;
+        }
+        if let Some(until) = self.workload.retry_at(&subject, self.now.mono_ms) {
+            plan.wake(until);
+            return false;
+        }
+        plan.push(subject, step);
+        true
+    }
+}
+
+/// The next steps of every workload. It may be called at any time and as often as wanted: what is under way is not planned again, and
+/// a converged state plans nothing.
+pub(crate) fn plan(world: World<'_>) -> Vec<(PodUid, Plan)> {
+    world
+        .workloads
+        .iter()
+        .filter(|(_, workload)| !workload.blind)
+        .map(|(uid, workload)| (uid.clone(), plan_workload(world, &world.given(uid, workload))))
+        .collect()
+}
+
+fn plan_workload(world: World<'_>, given: &Given<'_>) -> Plan {
+    let record = &given.workload.record;
+    if let Some(ending) = &record.ending {
+        let (mut plan, stage) = teardown::run(given, Depth::Everything, ending.deadline_ms(given.now));
+        let again = given
+            .workload
+            .item
+            .as_ref()
+            .is_some_and(|item| item.state != ItemState::Stop);
+        if stage == Stage::Empty && again {
+            plan.marks.push(Mark::Fresh);
+        }
+        return plan;
+    }
+    if record.superseded.is_some() {
+        // The latch is on disk before the first stop: after a crash the teardown goes on instead of wavering.
+        if !given.workload.is_settled() {
+            return Plan::default();
+        }
+        let deadline = given.now.mono_ms + u64::from(given.workload.grace_s()) * 1_000;
+        return teardown::run(given, Depth::KeepLogs, deadline).0;
+    }
+    if record.rejected.is_some() || !given.workload.wants_run() || given.manifest().is_none() {
+        return Plan::default();
+    }
+    lifecycle::run(given, gate(world, given))
+}
+
+/// Containers start only when the record is on disk, the workload is admitted, and what it replaces has left the runtime.
+fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
+    let replaces = given.manifest().map_or(&[][..], |manifest| &manifest.replaces);
+    let in_place = |uid: &PodUid| {
+        uid != given.uid
+            && (!world.is_clear(uid)
+                || world
+                    .workloads
+                    .get(uid)
+                    .is_some_and(|other| other.wants_run() && other.record.superseded.is_none()))
+    };
+    if !given.workload.record.admitted {
+        Gate::Shut
+    } else if given.workload.stored && !replaces.iter().any(in_place) {
+        Gate::Open
+    } else {
+        Gate::PullOnly
+    }
+}

@@ -1,0 +1,59 @@
+//! Which workload has the place when one names another in `replaces`.
+//!
+//! The order is pull, stop, start: the older one is superseded only when all images of the newer are present. Should the newer go before
+//! it took over, the older goes on.
+
+use edge_protocol::{ItemState, PodUid};
+
+use crate::lifecycle;
+use crate::plan::{Mark, World};
+use crate::workload::Workload;
+
+/// The next change of places, at most one per call.
+pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
+    world
+        .workloads
+        .iter()
+        .find_map(|(uid, workload)| displaced(world, uid, workload))
+        .or_else(|| {
+            world
+                .workloads
+                .iter()
+                .find_map(|(uid, workload)| returned(world, workload).map(|mark| (uid.clone(), mark)))
+        })
+}
+
+/// One that this workload may displace now. One that is superseded itself displaces nobody, so no circle can stop both.
+fn displaced(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<(PodUid, Mark)> {
+    let manifest = workload.manifest.as_ref()?;
+    let may = workload.wants_run()
+        && workload.record.admitted
+        && workload.record.superseded.is_none()
+        && !workload.blind
+        && !manifest.replaces.is_empty()
+        && lifecycle::images_ready(&world.given(uid, workload));
+    let older = manifest.replaces.iter().filter(|_| may).find(|older| {
+        *older != uid
+            && world.workloads.get(*older).is_some_and(|older| {
+                older.record.ending.is_none() && older.record.superseded.is_none() && !older.quarantined
+            })
+    })?;
+    Some((older.clone(), Mark::Superseded { by: uid.clone() }))
+}
+
+/// What becomes of a superseded workload whose successor is no longer desired.
+fn returned(world: World<'_>, workload: &Workload) -> Option<Mark> {
+    let superseded = workload.record.superseded.as_ref()?;
+    let successor = world.workloads.get(&superseded.by);
+    if superseded.for_good || workload.record.ending.is_some() || successor.is_some_and(Workload::wants_run) {
+        return None;
+    }
+    let runs = workload
+        .item
+        .as_ref()
+        .is_some_and(|item| item.state == ItemState::Run);
+    if !runs && successor.is_some_and(|successor| !successor.record.attempts.is_empty()) {
+        return Some(Mark::SupersededForGood);
+    }
+    (!workload.is_busy() && !workload.blind && world.is_clear(&superseded.by)).then_some(Mark::GoesOn)
+}

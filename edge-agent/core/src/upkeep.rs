@@ -1,0 +1,373 @@
+//! The end of every step: plan, execute the plan on paper, and tell the hub what it does not know.
+
+use edge_protocol::frame;
+use edge_protocol::v1::up::HeldSet;
+use edge_protocol::v1::{EventLevel, Hello, PullPolicy, Reason, StatusReport, Up, UpFrame, VERSION};
+use edge_protocol::{Lane, Now, PodUid};
+
+use crate::agent::Agent;
+use crate::io::{Effect, Note, Write};
+use crate::plan::{self, Mark, Plan, Planned, World};
+use crate::record::{Record, Rejection, Superseded};
+use crate::session::Due;
+use crate::status::{self, Saying};
+use crate::step::{Step, StepId};
+use crate::transition::Rules;
+use crate::workload::InFlight;
+use crate::{admission, succession};
+
+const NORMAL: EventLevel = EventLevel::Normal;
+const WARNING: EventLevel = EventLevel::Warning;
+
+impl Agent {
+    fn world<'a>(&'a self, now: &'a Now) -> World<'a> {
+        World {
+            workloads: &self.workloads,
+            pods: &self.pods,
+            facts: self.facts.as_ref(),
+            now,
+        }
+    }
+
+    /// Plans from what is desired and observed, and starts the steps. Blind, it plans nothing.
+    pub(crate) fn reconcile(&mut self, now: &Now) {
+        self.fetch_missing(now);
+        self.plan_wake = None;
+        if !self.looked || !self.in_reach {
+            return;
+        }
+        // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
+        for _ in 0..=4 * self.workloads.len() {
+            let world = self.world(now);
+            let Some((uid, mark)) = succession::next(world).or_else(|| admission::next(world)) else {
+                break;
+            };
+            self.mark(now, &uid, mark);
+        }
+        for (uid, plan) in plan::plan(self.world(now)) {
+            self.execute(now, &uid, plan);
+        }
+    }
+
+    fn execute(&mut self, now: &Now, uid: &PodUid, plan: Plan) {
+        if let Some(at) = plan.wake_at {
+            self.plan_wake = Some(self.plan_wake.map_or(at, |earlier| earlier.min(at)));
+        }
+        for mark in plan.marks {
+            self.mark(now, uid, mark);
+        }
+        for planned in plan.steps {
+            self.begin(now, uid, planned);
+        }
+    }
+
+    fn begin(&mut self, now: &Now, uid: &PodUid, planned: Planned) {
+        let Planned {
+            subject,
+            step,
+            deadline_ms,
+        } = planned;
+        let at = self.device_time(now);
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        let event = match &step {
+            Step::RunSandbox(spec) => {
+                if workload.record.started.is_none() {
+                    workload.record.started = Some(at);
+                    workload.dirty = true;
+                }
+                let changed = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+                (spec.attempt > 0).then_some((Reason::SandboxChanged, None, changed))
+            }
+            Step::StartContainer(start) => {
+                let name = &start.container.name;
+                let restart = self
+                    .pods
+                    .get(uid)
+                    .and_then(|pod| pod.current(name))
+                    .is_some_and(|c| !c.is_live());
+                if restart {
+                    workload
+                        .crashes
+                        .entry(name.clone())
+                        .or_default()
+                        .restarted(now.mono_ms);
+                }
+                None
+            }
+            Step::EnsureImage {
+                image,
+                policy: PullPolicy::Always,
+            } => Some((Reason::Pulling, None, format!("Pulling image \"{image}\""))),
+            Step::StopContainer { container_id, .. } => {
+                let pod = self.pods.get(uid);
+                let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
+                let name = container
+                    .map_or("", |container| container.name.as_str())
+                    .to_owned();
+                let message = format!("Stopping container {name}");
+                Some((Reason::Killing, Some(name), message))
+            }
+            _ => None,
+        };
+        let id = StepId(self.next_step);
+        self.next_step += 1;
+        workload.steps.insert(
+            id,
+            InFlight {
+                subject,
+                step: step.clone(),
+                deadline_ms,
+            },
+        );
+        if let Some((reason, container, message)) = event {
+            self.event(now, uid, (NORMAL, reason), container.as_deref(), &message);
+        }
+        self.effects.push(Effect::Run(id, step));
+    }
+
+    fn mark(&mut self, now: &Now, uid: &PodUid, mark: Mark) {
+        let saying_now = self.device_time(now);
+        if let Mark::Superseded { by } = &mark {
+            // Who waited for the one that goes now waits for the one that takes its place.
+            let heirs = self
+                .workloads
+                .values_mut()
+                .filter(|workload| workload.record.superseded.as_ref().is_some_and(|s| s.by == *uid));
+            for heir in heirs {
+                heir.record.superseded = Some(Superseded {
+                    by: by.clone(),
+                    for_good: false,
+                });
+                heir.dirty = true;
+            }
+        }
+        let ended: Vec<_> = match &mark {
+            Mark::Ended { containers } => {
+                let world = self.world(now);
+                let saying = Saying {
+                    runtime: self.runtime(),
+                    now: saying_now,
+                };
+                let Some(workload) = self.workloads.get(uid) else {
+                    return;
+                };
+                let given = world.given(uid, workload);
+                containers
+                    .iter()
+                    .filter_map(|name| Some((name.clone(), status::ended(&given, name, saying)?)))
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        workload.dirty = true;
+        let record = &mut workload.record;
+        match mark {
+            Mark::Admitted => record.admitted = true,
+            Mark::Rejected { reason, message } => {
+                let manifest = record.manifest.unwrap_or_else(|| edge_protocol::Digest::of(""));
+                record.rejected = Some(Rejection {
+                    manifest,
+                    reason,
+                    message: message.clone(),
+                });
+                self.event(now, uid, (WARNING, reason), None, &message);
+                self.note(Note::Refused {
+                    uid: uid.clone(),
+                    why: message,
+                });
+            }
+            Mark::Superseded { by } => {
+                record.superseded = Some(Superseded { by, for_good: false });
+                workload.stopped.clear();
+            }
+            Mark::SupersededForGood => {
+                if let Some(superseded) = &mut record.superseded {
+                    superseded.for_good = true;
+                }
+            }
+            Mark::GoesOn => {
+                record.superseded = None;
+                record.ended.clear();
+                workload.cleaned = false;
+            }
+            Mark::Replacing { container } => {
+                record.replacing.insert(container);
+            }
+            Mark::Ended { .. } => record.ended.extend(ended),
+            Mark::Fresh => self.refresh(now, uid),
+        }
+    }
+
+    /// A workload that ended and is desired again begins from nothing.
+    fn refresh(&mut self, now: &Now, uid: &PodUid) {
+        let rules = Rules {
+            stored: &self.docs,
+            coming: None,
+            features: &self.config.features,
+            now,
+        };
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        let item = workload.item.clone();
+        workload.record = Record::default();
+        workload.manifest = None;
+        workload.images.clear();
+        workload.crashes.clear();
+        workload.failures.clear();
+        workload.stopped.clear();
+        workload.cleaned = false;
+        rules.apply(&mut workload.record, None, item.as_ref());
+        rules.sync(workload, item);
+        // The steps that follow are planned in another turn, when this is on disk.
+        workload.stored = false;
+    }
+
+    fn runtime(&self) -> &str {
+        let name = self
+            .facts
+            .as_ref()
+            .map_or("", |facts| facts.runtime_name.as_str());
+        if name.is_empty() { "containerd" } else { name }
+    }
+
+    /// Hello, status, history and heartbeat: what the hub must be told now.
+    pub(crate) fn tell(&mut self, now: &Now) {
+        self.say_hello(now);
+        if self.looked && self.in_reach {
+            self.say_statuses(now);
+        }
+        if self.session.epoch().is_some() {
+            if self.looked
+                && let Some(report) = self.reports.report(now.mono_ms)
+            {
+                self.send_report(now, report);
+            }
+            if let Some(report) = self.history.report(now.mono_ms) {
+                self.send(now, Lane::Bulk, Up::Events(report));
+            }
+        }
+        match self.session.due(now.mono_ms) {
+            Some(Due::Heartbeat) => {
+                self.send(now, Lane::Status, Up::Heartbeat);
+            }
+            Some(Due::Reconnect(why)) => {
+                self.session.link_down();
+                self.desired.drop_parts();
+                self.effects.push(Effect::Reconnect { why: why.to_owned() });
+            }
+            None => {}
+        }
+    }
+
+    fn say_hello(&mut self, now: &Now) {
+        let (Some(nonce), Some(facts)) = (self.session.unsaid(), &self.facts) else {
+            return;
+        };
+        let hello = Hello {
+            nonce: nonce.clone(),
+            agent_version: self.config.agent_version.clone(),
+            features: self.config.features.clone(),
+            held: self.desired.trusted.as_ref().map(|set| HeldSet {
+                generation: set.generation,
+                digest: set.digest,
+            }),
+            facts: facts.clone(),
+        };
+        self.session.ask(now.mono_ms);
+        self.send(now, Lane::Status, Up::Hello(Box::new(hello)));
+    }
+
+    fn say_statuses(&mut self, now: &Now) {
+        let world = World {
+            workloads: &self.workloads,
+            pods: &self.pods,
+            facts: self.facts.as_ref(),
+            now,
+        };
+        let saying = Saying {
+            runtime: self.runtime(),
+            now: self.device_time(now),
+        };
+        let said: Vec<_> = self
+            .workloads
+            .iter()
+            .filter(|(_, workload)| !workload.unseen && !workload.blind)
+            .filter_map(|(uid, workload)| status::build(&world.given(uid, workload), saying))
+            .collect();
+        for status in said {
+            self.reports.update(status);
+        }
+        // Those that are gone and told, and that no set names, are over.
+        let world = World {
+            workloads: &self.workloads,
+            pods: &self.pods,
+            facts: self.facts.as_ref(),
+            now,
+        };
+        let committing = self.desired.committing.is_some();
+        let over: Vec<PodUid> = self
+            .workloads
+            .iter()
+            .filter(|(uid, workload)| {
+                !committing
+                    && workload.item.is_none()
+                    && workload.writing == 0
+                    && status::is_gone(&world.given(uid, workload))
+                    && self.reports.is_acknowledged(uid)
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in over {
+            self.workloads.remove(&uid);
+            self.pods.remove(&uid);
+            self.reports.forget(&uid);
+            self.writes.push(Write::DropWorkload(uid));
+            self.sweep_due = true;
+        }
+    }
+
+    fn send_report(&mut self, now: &Now, report: StatusReport) {
+        if !self.try_send(now, Lane::Status, Up::Status(report)) {
+            let part = self.reports.part(now.mono_ms);
+            self.send(now, Lane::Status, Up::Status(part));
+        }
+    }
+
+    /// Sends a frame that is known to fit. Outside a session only the hello goes out.
+    pub(crate) fn send(&mut self, now: &Now, lane: Lane, body: Up) {
+        let kind = matches!(body, Up::Hello(_));
+        if (kind || self.session.epoch().is_some()) && !self.try_send(now, lane, body) {
+            self.note(Note::Damaged {
+                what: format!("a frame on lane {} is too large to send", lane.topic_level()),
+            });
+        }
+    }
+
+    /// Whether the frame fits.
+    fn try_send(&mut self, now: &Now, lane: Lane, body: Up) -> bool {
+        let frame = UpFrame {
+            v: VERSION,
+            session: self.session.epoch(),
+            incarnation: self
+                .desired
+                .trusted
+                .as_ref()
+                .map(|set| set.generation.incarnation),
+            seq: self.session.seq(),
+            time: self.device_time(now),
+            body,
+        };
+        let Ok(bytes) = frame::encode(&frame) else {
+            return false;
+        };
+        self.session.sent(now.mono_ms);
+        self.effects.push(Effect::Send(lane, bytes));
+        true
+    }
+}

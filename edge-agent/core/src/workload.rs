@@ -1,0 +1,175 @@
+//! One workload in memory: what is desired of it, its record, what is in flight, and what was seen of it in the runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
+use edge_protocol::{ItemState, SetItem};
+
+use crate::backoff::{CrashBackoff, Failure};
+use crate::record::Record;
+use crate::step::{ObservedContainer, ObservedSandbox, ObservedState, Step, StepId};
+
+/// What a step is about. Of one subject at most one step is in flight, but for stops.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// By reference.
+    Image(String),
+    /// By name: its next instance.
+    Start(String),
+    /// By runtime id.
+    Container(String),
+    /// By runtime id, or empty for the one to come.
+    Sandbox(String),
+    Workload,
+}
+
+/// A step that the pump executes now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) subject: Subject,
+    pub(crate) step: Step,
+    /// When a stop will kill, on the monotonic clock.
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Workload {
+    /// What is desired, after quarantine. Absent for what is in no trusted set: such a workload is kept as it is.
+    pub(crate) item: Option<SetItem>,
+    /// The item is held against a restored hub's word.
+    pub(crate) quarantined: bool,
+    pub(crate) record: Record,
+    /// The parsed manifest that the record names.
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    /// Why the desired manifest is not acted on.
+    pub(crate) refused: Option<(Reason, String)>,
+    /// Some version of the record is on disk. Nothing starts before.
+    pub(crate) stored: bool,
+    pub(crate) dirty: bool,
+    /// Commits of the record under way.
+    pub(crate) writing: u32,
+    pub(crate) steps: BTreeMap<StepId, InFlight>,
+    pub(crate) failures: BTreeMap<Subject, Failure>,
+    /// References of images that are present for the manifest acted on.
+    pub(crate) images: BTreeSet<String>,
+    pub(crate) crashes: BTreeMap<String, CrashBackoff>,
+    /// Runtime ids whose stop ended well.
+    pub(crate) stopped: BTreeSet<String>,
+    /// A step left the runtime in a state that only a look can tell: nothing is planned before it.
+    pub(crate) blind: bool,
+    /// A step changed the runtime: the status waits for the runtime's own figures.
+    pub(crate) unseen: bool,
+    /// The cgroup and the logs are removed.
+    pub(crate) cleaned: bool,
+}
+
+impl Workload {
+    pub(crate) fn in_flight(&self, subject: &Subject) -> bool {
+        self.steps.values().any(|flight| flight.subject == *subject)
+    }
+
+    /// Whether anything but a pull is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.steps
+            .values()
+            .any(|flight| !matches!(flight.subject, Subject::Image(_)))
+    }
+
+    /// The deadline of the strictest stop of this container under way.
+    pub(crate) fn stop_deadline(&self, container_id: &str) -> Option<u64> {
+        self.steps
+            .values()
+            .filter(|flight| matches!(&flight.subject, Subject::Container(id) if id == container_id))
+            .filter_map(|flight| flight.deadline_ms)
+            .min()
+    }
+
+    /// All that is known of it is on disk.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.stored && !self.dirty && self.writing == 0
+    }
+
+    /// May a step of this subject be tried now; if not, when.
+    pub(crate) fn retry_at(&self, subject: &Subject, now_ms: u64) -> Option<u64> {
+        self.failures
+            .get(subject)
+            .map(|failure| failure.until_ms)
+            .filter(|until| *until > now_ms)
+    }
+
+    pub(crate) fn wants_run(&self) -> bool {
+        self.record.ending.is_none()
+            && self
+                .item
+                .as_ref()
+                .is_some_and(|item| item.state != ItemState::Stop)
+    }
+
+    pub(crate) fn containers(&self) -> &[ContainerSpec] {
+        self.manifest
+            .as_ref()
+            .map_or(&[], |manifest| &manifest.workload.containers)
+    }
+
+    pub(crate) fn grace_s(&self) -> u32 {
+        self.manifest.as_ref().map_or(DEFAULT_GRACE_S, |manifest| {
+            manifest.workload.termination_grace_period_s
+        })
+    }
+}
+
+/// Kubernetes' default, for workloads whose manifest is not known.
+pub(crate) const DEFAULT_GRACE_S: u32 = 30;
+
+/// What the runtime has of one workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) sandboxes: Vec<ObservedSandbox>,
+    pub(crate) containers: Vec<ObservedContainer>,
+}
+
+impl Pod {
+    /// The sandbox that containers start in: of the ready ones that with live containers, and of these the newest.
+    pub(crate) fn sandbox(&self) -> Option<&ObservedSandbox> {
+        self.sandboxes
+            .iter()
+            .filter(|sandbox| sandbox.ready)
+            .max_by_key(|sandbox| (self.live().any(|c| c.sandbox_id == sandbox.id), sandbox.attempt))
+    }
+
+    /// Instances of one container, the newest first.
+    pub(crate) fn instances(&self, name: &str) -> Vec<&ObservedContainer> {
+        let mut all: Vec<_> = self
+            .containers
+            .iter()
+            .filter(|container| container.name == name)
+            .collect();
+        all.sort_by_key(|container| std::cmp::Reverse((container.attempt, container.is_live())));
+        all
+    }
+
+    /// The instance that counts: the newest live one, or else the newest.
+    pub(crate) fn current(&self, name: &str) -> Option<&ObservedContainer> {
+        let all = self.instances(name);
+        all.iter()
+            .find(|container| container.is_live())
+            .or(all.first())
+            .copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.containers.is_empty()
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = &ObservedContainer> {
+        self.containers.iter().filter(|container| container.is_live())
+    }
+}
+
+impl ObservedContainer {
+    /// It runs, may run, or could be made to run: no other instance may start beside it.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(self.state, ObservedState::Exited { .. })
+    }
+}

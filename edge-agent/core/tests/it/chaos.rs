@@ -1,0 +1,1 @@
+//! Faults at every point, then peace.

@@ -1,0 +1,1 @@
+//! What the hub may and may not say.

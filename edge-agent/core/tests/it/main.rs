@@ -1,0 +1,6 @@
+//! The Agent machine in a tiny world: a store that forgets what was not committed, a runtime, and a hub that signs.
+
+mod chaos;
+mod conversation;
+mod lifecycle;
+mod world;
