@@ -1,0 +1,262 @@
+//! From options to a running agent: everything that can fail at start fails here, by name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_agent_core::{Agent, AgentConfig, Input, Limits};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::host::{self, BootIdError};
+use crate::identity::{self, Identity, IdentityError, IdentityFiles};
+use crate::link::{LinkOptions, LinkTask};
+use crate::local::{LocalError, LocalServer, Vitals};
+use crate::options::Options;
+use crate::pump::{BlobSource, Pump, PumpError, Sources};
+use crate::runtime::{ContainerRuntime as _, CriRuntime, RuntimeError};
+use crate::store::{Store, StoreError};
+use crate::tls::{self, Alpn, TimeFloor};
+
+/// Inputs waiting for the machine.
+const INPUTS: usize = 64;
+/// The pause before an enrolment that found no hub is tried again.
+const ENROL_AGAIN: Duration = Duration::from_secs(5);
+/// The pause before a runtime that did not answer is asked again for its name.
+const RUNTIME_AGAIN: Duration = Duration::from_secs(2);
+/// It cannot be earlier than the day this source was written (2026-11-21), whatever the clock says.
+const BUILT_UNIX_S: u64 = 1_795_219_200;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("cannot create the state directory {path}")]
+    StateDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    BootId(#[from] BootIdError),
+    #[error("this device has no identity")]
+    Identity(#[from] IdentityError),
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the container runtime cannot be used")]
+    Runtime(#[from] RuntimeError),
+    #[error("the local socket cannot be used")]
+    Local(#[from] LocalError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("stopped before the device was enrolled")]
+    Stopped,
+}
+
+/// An agent with everything open, not yet running.
+pub struct Bound {
+    pump: Pump<CriRuntime>,
+    sources: Sources,
+    link: LinkTask,
+    local: LocalServer,
+    facts: FactsTask,
+    runtime: CriRuntime,
+    changed: mpsc::Sender<()>,
+}
+
+/// Opens the store, the identity (enrolling if need be), the runtime and the local socket.
+///
+/// # Errors
+/// [`BuildError`] says what could not be opened.
+pub async fn build(options: Options) -> Result<Bound, BuildError> {
+    let boot_id = host::boot_id(&options.boot_id_file)?;
+    let identity = ensure_identity(&options, &CancellationToken::new()).await?;
+    let store = Store::open(&options.state_dir.join("agent.db"))?;
+    let restored = store.restore()?;
+    let vitals = Vitals::default();
+    let local = LocalServer::bind(&options.local_socket, vitals.clone())?;
+    let device = identity.answer.device.clone();
+    let runtime = CriRuntime::connect(&options.runtime, &device).await?;
+    let floor = TimeFloor::new(BUILT_UNIX_S);
+    let tls = |alpn| -> Result<_, rustls::Error> {
+        let Identity {
+            anchors, chain, key, ..
+        } = &identity;
+        let config = tls::enrolled(
+            anchors,
+            identity.answer.hub,
+            chain.clone(),
+            key.clone_key(),
+            floor.clone(),
+            alpn,
+        )?;
+        Ok(Arc::new(config))
+    };
+    let (inputs, receiver) = mpsc::channel(INPUTS);
+    let (committed_sender, committed) = mpsc::channel(INPUTS);
+    let (changed, changes) = mpsc::channel(1);
+    let keep_alive = Duration::from_secs(identity.answer.link.keep_alive_s().into());
+    let link_options = LinkOptions {
+        device,
+        endpoints: options.endpoints.clone(),
+        tls: tls(Alpn::Mqtt)?,
+    };
+    let (link, link_handle) = LinkTask::new(link_options, keep_alive, inputs.clone());
+    let agent = Agent::new(config(&identity), restored, rand::random());
+    let (store, _writer) = store.start(committed_sender);
+    let blobs = BlobSource {
+        endpoints: options.endpoints.clone(),
+        tls: tls(Alpn::Http)?,
+    };
+    let pump = Pump {
+        agent,
+        boot_id,
+        runtime: runtime.clone(),
+        store,
+        link: link_handle,
+        blobs,
+        vitals,
+        stop_timeout: options.stop_timeout,
+    };
+    let sources = Sources {
+        inputs: receiver,
+        committed,
+        changed: changes,
+    };
+    let facts = FactsTask {
+        runtime: runtime.clone(),
+        inputs,
+        state_dir: options.state_dir,
+        max_pods: options.max_pods,
+    };
+    Ok(Bound {
+        pump,
+        sources,
+        link,
+        local,
+        facts,
+        runtime,
+        changed,
+    })
+}
+
+fn config(identity: &Identity) -> AgentConfig {
+    let answer = &identity.answer;
+    AgentConfig {
+        device: answer.device.clone(),
+        enrolment: answer.enrolment.clone(),
+        hub: answer.hub,
+        keys: identity.trusted_keys.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+/// Tells the machine what the device is: at once what the kernel knows, and the runtime's name when it answers.
+struct FactsTask {
+    runtime: CriRuntime,
+    inputs: mpsc::Sender<Input>,
+    state_dir: PathBuf,
+    max_pods: u32,
+}
+
+impl FactsTask {
+    async fn run(self, token: CancellationToken) {
+        let mut known = None;
+        loop {
+            let facts = host::facts(known.clone().unwrap_or_default(), &self.state_dir, self.max_pods);
+            if self.inputs.send(Input::Facts(facts)).await.is_err() || known.is_some() {
+                return;
+            }
+            known = tokio::select! {
+                () = token.cancelled() => return,
+                version = self.version() => Some(version),
+            };
+        }
+    }
+
+    async fn version(&self) -> (String, String) {
+        loop {
+            match self.runtime.version().await {
+                Ok(version) => return version,
+                Err(error) => warn!(%error, "the container runtime does not say what it is yet"),
+            }
+            tokio::time::sleep(RUNTIME_AGAIN).await;
+        }
+    }
+}
+
+impl Bound {
+    /// Runs until the token is cancelled. Workloads are left running.
+    ///
+    /// # Errors
+    /// [`PumpError`] when the agent cannot go on; the next process takes over what runs.
+    pub async fn run(self, token: CancellationToken) -> Result<(), PumpError> {
+        let Self {
+            pump,
+            sources,
+            link,
+            local,
+            facts,
+            runtime,
+            changed,
+        } = self;
+        // The link outlives the pump by its last flush, so that a goodbye gets out.
+        let link_token = CancellationToken::new();
+        let mut side = tokio::task::JoinSet::new();
+        side.spawn(local.run(link_token.clone()));
+        side.spawn(link.run(link_token.clone()));
+        side.spawn(facts.run(link_token.clone()));
+        let watching = link_token.clone();
+        side.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = watching.cancelled() => return,
+                    () = runtime.changed() => {}
+                }
+                if changed.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let outcome = pump.run(sources, token).await;
+        link_token.cancel();
+        side.join_all().await;
+        outcome
+    }
+}
+
+/// The stored identity, or a new one by enrolment; keeps trying while the hub cannot be reached.
+///
+/// # Errors
+/// [`BuildError::Identity`] when a person is needed: no token, a refused token, a damaged file.
+pub async fn ensure_identity(options: &Options, token: &CancellationToken) -> Result<Identity, BuildError> {
+    std::fs::create_dir_all(&options.state_dir).map_err(|source| BuildError::StateDir {
+        path: options.state_dir.clone(),
+        source,
+    })?;
+    let files = IdentityFiles::in_dir(&options.state_dir);
+    if let Some(identity) = files.load()? {
+        return Ok(identity);
+    }
+    let token_file = options.token_file.as_ref().ok_or(IdentityError::NoToken)?;
+    let floor = TimeFloor::new(BUILT_UNIX_S);
+    loop {
+        let device = options.device.clone();
+        match identity::enrol(&files, &options.endpoints, token_file, device, floor.clone()).await {
+            Ok(identity) => {
+                info!(device = %identity.answer.device, "enrolled");
+                return Ok(identity);
+            }
+            Err(IdentityError::Unreachable(error)) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(%error, cause, "the hub cannot be reached yet; trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = token.cancelled() => return Err(BuildError::Stopped),
+            () = tokio::time::sleep(ENROL_AGAIN.mul_f64(0.5 + rand::random::<f64>())) => {}
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The agent's shell: it carries the decisions of [`edge_agent_core::Agent`] out on a real device.
+//!
+//! * [`options`]: the configuration file.
+//! * [`identity`]: enrolment, key and certificate; [`tls`] and [`device_api`]: how the hub is reached over the one port.
+//! * [`store`]: SQLite on a thread of its own. [`link`]: the MQTT connection. [`runtime`]: containers.
+//! * [`host`]: clocks and facts. [`local`]: health and metrics on a local socket.
+//! * [`pump`]: executes effects, feeds inputs. There is no second place that decides.
+//!
+//! [`build`] opens and binds everything, so that what is wrong is an error before anything runs; [`Bound::run`] runs until it is told
+//! to stop. Workloads outlive both.
+
+pub mod device_api;
+pub mod host;
+pub mod identity;
+pub mod link;
+pub mod local;
+pub mod options;
+pub mod process;
+pub mod pump;
+pub mod runtime;
+pub mod store;
+pub mod tls;
+
+mod build;
+
+pub use build::{Bound, BuildError, build, ensure_identity};

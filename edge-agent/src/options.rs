@@ -1,0 +1,307 @@
+//! The agent's configuration: read once, checked once, then only values that are known to be good.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edge_protocol::DeviceId;
+use serde::Deserialize;
+
+/// The file as people write it. See `docs/agent.md`.
+#[derive(Debug, Deserialize)]
+struct File {
+    state_dir: PathBuf,
+    hub: HubSection,
+    #[serde(default)]
+    runtime: RuntimeSection,
+    #[serde(default)]
+    enrolment: EnrolmentSection,
+    #[serde(default)]
+    local: LocalSection,
+}
+
+#[derive(Debug, Deserialize)]
+struct HubSection {
+    /// `host:port` of the hub's device port, tried in order.
+    endpoints: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct RuntimeSection {
+    socket: PathBuf,
+    cgroup_root: String,
+    log_dir: PathBuf,
+}
+
+impl Default for RuntimeSection {
+    fn default() -> Self {
+        Self {
+            socket: "/run/containerd/containerd.sock".into(),
+            cgroup_root: "/outrigger".into(),
+            log_dir: "/var/log/outrigger/pods".into(),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EnrolmentSection {
+    device: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct LocalSection {
+    socket: Option<PathBuf>,
+    boot_id_file: PathBuf,
+    max_pods: u32,
+    stop_timeout_s: u64,
+}
+
+impl Default for LocalSection {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            boot_id_file: "/proc/sys/kernel/random/boot_id".into(),
+            max_pods: 110,
+            stop_timeout_s: 10,
+        }
+    }
+}
+
+/// Checked options.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub state_dir: PathBuf,
+    pub endpoints: Vec<Endpoint>,
+    pub runtime: RuntimeOptions,
+    /// The id to ask for at enrolment; the hub's token may fix another.
+    pub device: Option<DeviceId>,
+    pub token_file: Option<PathBuf>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; only processes of this machine can reach a socket file.
+    pub local_socket: PathBuf,
+    pub boot_id_file: PathBuf,
+    pub max_pods: u32,
+    /// How long a clean stop may take before the process ends regardless. Workloads go on either way.
+    pub stop_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    pub socket: PathBuf,
+    pub cgroup_root: String,
+    pub log_dir: PathBuf,
+}
+
+/// A host and port to dial. The host is no identity: the hub proves who it is by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+/// What is wrong with a configuration file, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    #[error("cannot read {path}")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is not valid")]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: toml::de::Error,
+    },
+    #[error("{path}: {field} {problem}")]
+    Invalid {
+        path: PathBuf,
+        field: &'static str,
+        problem: String,
+    },
+}
+
+/// Options, and the keys of the file that this version does not know.
+///
+/// `check-config` treats unknown keys as errors. `run` only warns, so that an agent that was downgraded still starts.
+#[derive(Debug)]
+pub struct Loaded {
+    pub options: Options,
+    pub unknown_keys: Vec<String>,
+}
+
+/// Reads and checks the file.
+///
+/// # Errors
+/// [`OptionsError`] names the file, and the field or line.
+pub fn load(path: &Path) -> Result<Loaded, OptionsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| OptionsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let malformed = |source| OptionsError::Malformed {
+        path: path.to_owned(),
+        source,
+    };
+    let mut unknown_keys = Vec::new();
+    let document = toml::Deserializer::parse(&text).map_err(malformed)?;
+    let file: File =
+        serde_ignored::deserialize(document, |key| unknown_keys.push(key.to_string())).map_err(malformed)?;
+    let options = check(path, file)?;
+    Ok(Loaded {
+        options,
+        unknown_keys,
+    })
+}
+
+fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
+    let File {
+        state_dir,
+        hub,
+        runtime,
+        enrolment,
+        local,
+    } = file;
+    let invalid = |field, problem: String| OptionsError::Invalid {
+        path: path.to_owned(),
+        field,
+        problem,
+    };
+    if !state_dir.is_absolute() {
+        return Err(invalid("state_dir", "must be an absolute path".to_owned()));
+    }
+    if hub.endpoints.is_empty() {
+        return Err(invalid(
+            "hub.endpoints",
+            "needs at least one \"host:port\"".to_owned(),
+        ));
+    }
+    let endpoints = hub
+        .endpoints
+        .iter()
+        .map(|text| {
+            endpoint(text).ok_or_else(|| invalid("hub.endpoints", format!("{text:?} is not \"host:port\"")))
+        })
+        .collect::<Result<_, _>>()?;
+    let device = enrolment
+        .device
+        .map(DeviceId::new)
+        .transpose()
+        .map_err(|error| invalid("enrolment.device", error.to_string()))?;
+    if !runtime.cgroup_root.starts_with('/') || runtime.cgroup_root.split('/').any(|part| part == "..") {
+        return Err(invalid(
+            "runtime.cgroup_root",
+            "must be an absolute cgroup path without '..'".to_owned(),
+        ));
+    }
+    let RuntimeSection {
+        socket,
+        cgroup_root,
+        log_dir,
+    } = runtime;
+    let LocalSection {
+        socket: local_socket,
+        boot_id_file,
+        max_pods,
+        stop_timeout_s,
+    } = local;
+    Ok(Options {
+        local_socket: local_socket.unwrap_or_else(|| state_dir.join("agent.sock")),
+        state_dir,
+        endpoints,
+        runtime: RuntimeOptions {
+            socket,
+            cgroup_root,
+            log_dir,
+        },
+        device,
+        token_file: enrolment.token_file,
+        boot_id_file,
+        max_pods,
+        stop_timeout: Duration::from_secs(stop_timeout_s),
+    })
+}
+
+/// `host:port`, `1.2.3.4:443` or `[2001:db8::1]:443`.
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host = match bracketed {
+        Some(address) => address,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then(|| Endpoint {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Loaded, OptionsError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&path)
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough() {
+        let loaded = load_text(
+            "state_dir = '/var/lib/outrigger'\n[hub]\nendpoints = ['hub.example:443', '[::1]:8443']\n",
+        )
+        .unwrap();
+        assert!(loaded.unknown_keys.is_empty());
+        assert_eq!(
+            loaded.options.endpoints[1],
+            Endpoint {
+                host: "::1".into(),
+                port: 8443
+            }
+        );
+        assert_eq!(
+            loaded.options.local_socket,
+            Path::new("/var/lib/outrigger/agent.sock")
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_told_apart_from_wrong_ones() {
+        let loaded =
+            load_text("state_dir = '/s'\nfuture = 1\n[hub]\nendpoints = ['h:1']\nmood = 'x'\n").unwrap();
+        assert_eq!(loaded.unknown_keys, ["future", "hub.mood"]);
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, names: &str) {
+        let error = load_text(text).unwrap_err();
+        let whole = format!(
+            "{error}: {:?}",
+            std::error::Error::source(&error).map(ToString::to_string)
+        );
+        assert!(whole.contains(names), "{whole}");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        check_error(
+            "state_dir = 'relative'\n[hub]\nendpoints = ['h:1']\n",
+            "state_dir",
+        );
+        check_error("state_dir = '/s'\n[hub]\nendpoints = []\n", "hub.endpoints");
+        check_error("state_dir = '/s'\n[hub]\nendpoints = ['nohost']\n", "nohost");
+        check_error("state_dir = '/s'\n[hub]\nendpoints = ['::1:443']\n", "::1:443");
+        check_error(
+            "state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n[enrolment]\ndevice = 'A'\n",
+            "enrolment.device",
+        );
+        check_error("state_dir = 7\n", "state_dir");
+    }
+}
