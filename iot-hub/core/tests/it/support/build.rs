@@ -1,0 +1,155 @@
+//! Documents for tests, small and valid.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::SigningKey;
+use edge_protocol::sign::Signer;
+use edge_protocol::v1::{
+    ContainerSpec, DeploymentSpec, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources, RestartPolicy,
+    Source, TargetSpec, TombstoneReason, WorkloadSpec,
+};
+use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, PodUid};
+use iot_hub_core::{Call, HubConfig};
+
+pub fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+pub fn pod(name: &str) -> PodUid {
+    PodUid::new(name).unwrap()
+}
+
+pub fn hub_id() -> HubId {
+    HubId(uuid::Uuid::from_u128(1))
+}
+
+pub fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+pub fn config() -> HubConfig {
+    HubConfig::new(hub_id(), Signer::new(key()))
+}
+
+pub fn serial(number: u8) -> EnrolmentSerial {
+    EnrolmentSerial::new(format!("{number:02x}")).unwrap()
+}
+
+pub fn tag_map(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+    tags.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+pub fn enrol_call(name: &str, tags: &[(&str, &str)]) -> Call {
+    Call::EnrolDevice {
+        device: device(name),
+        enrolment: serial(1),
+        group: "plant".to_owned(),
+        tags: tag_map(tags),
+    }
+}
+
+/// A deployment as tests vary it.
+#[derive(Clone)]
+pub struct Wanted {
+    pub spec: DeploymentSpec,
+    pub manifest: Manifest,
+}
+
+/// One container, restart policy Always, for all devices in scope of `condition`.
+pub fn wanted(uid: &str, condition: &str) -> Wanted {
+    let container = ContainerSpec {
+        name: "main".to_owned(),
+        image: "app:1".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: Vec::new(),
+        args: Vec::new(),
+        working_dir: None,
+        env: Vec::new(),
+        ports: Vec::new(),
+        resources: Resources::default(),
+        restart_digest: Digest::of("1"),
+    };
+    Wanted {
+        manifest: Manifest {
+            v: 1,
+            uid: pod(uid),
+            namespace: "default".to_owned(),
+            name: uid.to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            workload: WorkloadSpec {
+                hostname: uid.to_owned(),
+                restart_policy: RestartPolicy::Always,
+                termination_grace_period_s: 30,
+                qos: QosClass::BestEffort,
+                containers: vec![container],
+            },
+            objects: Vec::new(),
+            requires: Vec::new(),
+            replaces: Vec::new(),
+        },
+        spec: DeploymentSpec {
+            uid: pod(uid),
+            source: Source {
+                cluster_uid: "cluster".to_owned(),
+                node: "outrigger".to_owned(),
+            },
+            node_uid: None,
+            namespace: "default".to_owned(),
+            name: uid.to_owned(),
+            owner: None,
+            target: TargetSpec {
+                condition: condition.to_owned(),
+                scope: "*".to_owned(),
+            },
+            ready_policy: ReadyPolicy::All,
+            manifest: String::new(),
+        },
+    }
+}
+
+impl Wanted {
+    pub fn image(mut self, image: &str) -> Self {
+        image.clone_into(&mut self.manifest.workload.containers[0].image);
+        self
+    }
+
+    pub fn policy(mut self, policy: RestartPolicy) -> Self {
+        self.manifest.workload.restart_policy = policy;
+        self
+    }
+
+    pub fn replaces(mut self, uid: &str) -> Self {
+        self.manifest.replaces.push(pod(uid));
+        self
+    }
+
+    pub fn label(mut self, key: &str, value: String) -> Self {
+        self.manifest.labels.insert(key.to_owned(), value);
+        self
+    }
+
+    pub fn spec(mut self) -> DeploymentSpec {
+        self.spec.manifest = serde_json::to_string(&self.manifest).unwrap();
+        self.spec
+    }
+
+    pub fn put(self) -> Call {
+        Call::PutDeployment(Box::new(self.spec()))
+    }
+}
+
+pub fn delete(uid: &PodUid, grace_period_s: Option<u32>) -> Call {
+    Call::DeleteDeployment {
+        uid: uid.clone(),
+        source_node: Some("outrigger".to_owned()),
+        grace_period_s,
+        reason: TombstoneReason::Deleted,
+    }
+}
+
+pub fn release(uid: &PodUid) -> Call {
+    Call::ReleaseDeployment { uid: uid.clone() }
+}
