@@ -12,5 +12,6 @@ mod limits;
 mod port;
 mod raw;
 mod sessions;
+#[allow(dead_code, reason = "a bench uses the rest of the harness")]
 mod site;
 mod storm;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use iot_hub_mqtt::{
-    AcceptorOptions, Bound, ConnectionId, DeviceId, Endpoint, EndpointHandle, Event, Gate, Identity, Options,
-    OtherHandler, PeerCertificates, Refusal, RefuseReason, Serial, ServerTls, UpLane,
+    AcceptorOptions, Bound, ConnectionId, DeviceId, Endpoint, EndpointError, EndpointHandle, Event, Gate,
+    Identity, Options, OtherHandler, PeerCertificates, Refusal, RefuseReason, Serial, ServerTls, UpLane,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -70,6 +70,7 @@ impl Registry {
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pub roots: RootCertStore,
+    certificate: CertificateDer<'static>,
     key: KeyPair,
 }
 
@@ -83,6 +84,7 @@ impl Ca {
         roots.add(certificate.der().clone()).unwrap();
         Self {
             issuer: Issuer::new(params, key),
+            certificate: certificate.der().clone(),
             roots,
             key: KeyPair::generate().unwrap(),
         }
@@ -104,21 +106,35 @@ impl Ca {
         ServerTls::new(vec![self.issue("127.0.0.1")], self.key(), self.roots.clone()).unwrap()
     }
 
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// A client's configuration; without certificate if `chain` is empty.
     pub fn client(&self, chain: Vec<CertificateDer<'static>>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots.clone());
-        let mut config = if chain.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            builder.with_client_auth_cert(chain, self.key()).unwrap()
-        };
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Arc::new(config)
+        client(self.roots.clone(), chain, self.key(), alpn)
     }
+}
+
+/// The configuration of a client that trusts `roots`; without certificate if `chain` is empty.
+pub fn client(
+    roots: RootCertStore,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = if chain.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        builder.with_client_auth_cert(chain, key).unwrap()
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
 }
 
 impl Site {
@@ -161,7 +177,10 @@ impl Site {
         let mut tasks = JoinSet::new();
         tasks.spawn(bound.run(tls, handle.clone(), other, stop.clone()));
         let run = endpoint.run(stop.clone());
-        tasks.spawn(async move { run.await.unwrap() });
+        tasks.spawn(async move {
+            // When a site is dropped, whoever takes its events may go first.
+            assert!(matches!(run.await, Ok(()) | Err(EndpointError::EventsDropped)));
+        });
         (
             Self {
                 address,
@@ -190,6 +209,13 @@ impl Site {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_after = ends.into();
         self.know(self.ca.sign(&params), name, name)
+    }
+
+    /// Enrols a device; its certificate.
+    pub fn enrol_certificate(&self, name: &str) -> CertificateDer<'static> {
+        let certificate = self.ca.issue(name);
+        self.know(certificate.clone(), name, name);
+        certificate
     }
 
     fn know(&self, certificate: CertificateDer<'static>, name: &str, serial: &str) -> Arc<ClientConfig> {
