@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::reports::Reports;
 use crate::session::{Parties, Session};
 use crate::transition::{Doc, Rules};
-use crate::workload::{Pod, Workload};
+use crate::workload::{Durability, Pod, Workload};
 
 /// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
 pub(crate) const FLOOR_KEY: &str = "time-floor";
@@ -62,6 +62,15 @@ impl Default for Limits {
     }
 }
 
+/// Whether the runtime can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Not once in this life of the process.
+    Never,
+    Lost,
+    Seen,
+}
+
 /// What waits for a transaction.
 #[derive(Debug)]
 pub(crate) enum Deferred {
@@ -86,9 +95,7 @@ pub struct Agent {
     pub(crate) docs: BTreeMap<Digest, Doc>,
     pub(crate) workloads: BTreeMap<PodUid, Workload>,
     pub(crate) pods: BTreeMap<PodUid, Pod>,
-    /// The runtime was seen at least once, and was in reach when last looked at.
-    pub(crate) looked: bool,
-    pub(crate) in_reach: bool,
+    pub(crate) reach: Reach,
     pub(crate) reports: Reports,
     pub(crate) history: History,
     pub(crate) next_step: u64,
@@ -138,8 +145,7 @@ impl Agent {
             docs: read_blobs(restored.blobs, &mut damage),
             workloads: read_records(restored.workloads, &mut damage),
             pods: BTreeMap::new(),
-            looked: false,
-            in_reach: false,
+            reach: Reach::Never,
             reports: Reports::default(),
             history: History::new(restored.events, last_seq, config.limits.events),
             next_step: 1,
@@ -246,7 +252,7 @@ impl Agent {
                 item.map(|(item, _)| item),
                 item.map(|(item, _)| item),
             );
-            workload.dirty |= workload.record != before || (item.is_some() && !workload.stored);
+            workload.disk.dirty |= workload.record != before || (item.is_some() && !workload.disk.stored);
             workload.quarantined = item.is_some_and(|(_, quarantined)| *quarantined);
             rules.sync(workload, item.map(|(item, _)| item.clone()));
         }
@@ -310,8 +316,8 @@ impl Agent {
             Deferred::EventsUpTo(seq) => self.history.committed(seq),
             Deferred::Record(uid) => {
                 if let Some(workload) = self.workloads.get_mut(&uid) {
-                    workload.writing = workload.writing.saturating_sub(1);
-                    workload.stored = true;
+                    workload.disk.writing = workload.disk.writing.saturating_sub(1);
+                    workload.disk.stored = true;
                 }
             }
         }
@@ -386,7 +392,10 @@ fn read_records(records: Vec<(PodUid, String)>, damage: &mut Vec<String>) -> BTr
             uid,
             Workload {
                 record,
-                stored: true,
+                disk: Durability {
+                    stored: true,
+                    ..Durability::default()
+                },
                 ..Workload::default()
             },
         );

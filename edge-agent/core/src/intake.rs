@@ -95,9 +95,8 @@ impl Agent {
                 self.session.await_resync(now.mono_ms);
                 AckStage::BaseMissing
             }
-            Offer::Received => AckStage::Received,
             Offer::Judged(Verdict::Same) if held => AckStage::Persisted,
-            Offer::Judged(Verdict::Same | Verdict::Newer) => AckStage::Received,
+            Offer::Received | Offer::Judged(Verdict::Same | Verdict::Newer) => AckStage::Received,
             Offer::Judged(Verdict::Stale) => AckStage::Stale,
             Offer::Judged(Verdict::Conflict) => AckStage::Quarantined,
         };
@@ -189,7 +188,7 @@ impl Agent {
         let mut records: BTreeMap<PodUid, Record> = self
             .workloads
             .iter()
-            .filter(|(_, workload)| workload.dirty)
+            .filter(|(_, workload)| workload.disk.dirty)
             .map(|(uid, workload)| (uid.clone(), workload.record.clone()))
             .collect();
         if let Some(candidate) = &self.desired.committing {
@@ -207,8 +206,8 @@ impl Agent {
                 record: text,
             });
             if let Some(workload) = self.workloads.get_mut(&uid) {
-                workload.dirty = false;
-                workload.writing += 1;
+                workload.disk.dirty = false;
+                workload.disk.writing += 1;
                 self.deferred.push(Deferred::Record(uid));
             }
         }
@@ -240,7 +239,8 @@ impl Agent {
             let mut record = old.clone();
             let before = workload.and_then(|workload| workload.item.as_ref());
             rules.apply(&mut record, before, after.get(uid).map(|(item, _)| item));
-            if record != old || (after.contains_key(uid) && workload.is_none_or(|workload| !workload.stored))
+            if record != old
+                || (after.contains_key(uid) && workload.is_none_or(|workload| !workload.disk.stored))
             {
                 records.insert(uid.clone(), record);
             }
@@ -305,7 +305,7 @@ impl Agent {
         let in_force = self.desired.in_force();
         for uid in in_force.keys() {
             // Its record was written with the set.
-            self.workloads.entry(uid.clone()).or_default().stored = true;
+            self.workloads.entry(uid.clone()).or_default().disk.stored = true;
         }
         let rules = Rules {
             stored: &self.docs,

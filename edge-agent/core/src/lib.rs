@@ -41,6 +41,7 @@ mod status;
 pub mod step;
 mod succession;
 mod teardown;
+mod tidy;
 mod transition;
 mod upkeep;
 mod workload;

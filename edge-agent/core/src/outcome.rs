@@ -6,14 +6,14 @@ use edge_protocol::text::sanitise;
 use edge_protocol::v1::{EventLevel, Reason};
 use edge_protocol::{Now, PodUid};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Reach};
 use crate::backoff::{Failure, IMAGES, STEPS};
 use crate::io::{Effect, Note};
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
 };
-use crate::workload::{InFlight, Pod, Subject, Workload};
+use crate::workload::{InFlight, Pod, Sight, Subject, Workload};
 
 const NORMAL: EventLevel = EventLevel::Normal;
 const WARNING: EventLevel = EventLevel::Warning;
@@ -21,8 +21,7 @@ const WARNING: EventLevel = EventLevel::Warning;
 impl Agent {
     /// A complete look: what is not in it is not in the runtime.
     pub(crate) fn observe(&mut self, now: &Now, observed: Observed) {
-        let first = !std::mem::replace(&mut self.looked, true);
-        self.in_reach = true;
+        let first = std::mem::replace(&mut self.reach, Reach::Seen) == Reach::Never;
         self.pods = by_workload(observed);
         for uid in self.pods.keys() {
             self.workloads.entry(uid.clone()).or_default();
@@ -30,16 +29,15 @@ impl Agent {
         let at = self.device_time(now);
         let mut adopted = Vec::new();
         for (uid, workload) in &mut self.workloads {
-            workload.blind = false;
-            workload.unseen = false;
+            workload.sight = Sight::Clear;
             let Some(pod) = self.pods.get(uid) else {
                 workload.stopped.clear();
                 continue;
             };
             see(workload, pod, now.mono_ms);
-            if workload.record.started.is_none() && (workload.stored || workload.item.is_some()) {
+            if workload.record.started.is_none() && (workload.disk.stored || workload.item.is_some()) {
                 workload.record.started = Some(at);
-                workload.dirty = true;
+                workload.disk.dirty = true;
             }
             let live = pod.live().count();
             if first && live > 0 {
@@ -48,10 +46,10 @@ impl Agent {
         }
         // What no set named and the runtime no longer has is nothing.
         self.workloads.retain(|uid, workload| {
-            workload.stored
+            workload.disk.stored
                 || workload.item.is_some()
-                || workload.dirty
-                || workload.writing > 0
+                || workload.disk.dirty
+                || workload.disk.writing > 0
                 || self.pods.contains_key(uid)
         });
         for (uid, live) in adopted {
@@ -68,7 +66,9 @@ impl Agent {
 
     /// The runtime cannot be looked at: nothing is concluded, statuses stay and say so.
     pub(crate) fn lose_sight(&mut self, message: &str) {
-        self.in_reach = false;
+        if self.reach == Reach::Seen {
+            self.reach = Reach::Lost;
+        }
         self.reports.remark(&sanitise(&format!(
             "the container runtime is out of reach: {message}"
         )));
@@ -83,7 +83,7 @@ impl Agent {
         let Some((uid, flight)) = owner else { return };
         match outcome {
             StepOutcome::Failed { reason, message } => {
-                self.step_failed(now, &uid, flight, reason, &sanitise(&message))
+                self.step_failed(now, &uid, flight, reason, &sanitise(&message));
             }
             outcome => self.step_done(now, &uid, flight, outcome),
         }
@@ -111,8 +111,8 @@ impl Agent {
             }
             (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
-                workload.dirty = true;
-                workload.unseen = true;
+                workload.disk.dirty = true;
+                workload.blur(Sight::Changed);
                 add_sandbox(pod, *spec, sandbox_id, ip, now);
             }
             (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
@@ -121,7 +121,7 @@ impl Agent {
             (Step::StopContainer { container_id, .. }, _) => {
                 // How it ended, only the runtime can tell.
                 workload.stopped.insert(container_id);
-                workload.blind = true;
+                workload.blur(Sight::Blind);
                 self.note(Note::Stopped { uid: uid.clone() });
             }
             (Step::RemoveContainer { container_id }, _) => pod.containers.retain(|c| c.id != container_id),
@@ -130,8 +130,10 @@ impl Agent {
                     sandbox.ready = false;
                 }
                 // What still lived in it was killed: see how it ended.
-                workload.blind = pod.live().any(|container| container.sandbox_id == sandbox_id);
-                workload.unseen = true;
+                if pod.live().any(|container| container.sandbox_id == sandbox_id) {
+                    workload.blur(Sight::Blind);
+                }
+                workload.blur(Sight::Changed);
                 workload.stopped.insert(sandbox_id);
             }
             (Step::RemoveSandbox { sandbox_id, .. }, _) => {
@@ -141,7 +143,7 @@ impl Agent {
             }
             (Step::RemoveWorkload { .. }, _) => workload.cleaned = true,
             // The pump answered another question: only a look can tell what happened.
-            (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blind = true,
+            (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
         }
     }
 
@@ -157,8 +159,8 @@ impl Agent {
             workload.crashes.remove(name);
         }
         workload.record.ended.remove(name);
-        workload.dirty = true;
-        workload.unseen = true;
+        workload.disk.dirty = true;
+        workload.blur(Sight::Changed);
         pod.containers.retain(|container| container.id != container_id);
         pod.containers.push(ObservedContainer {
             id: container_id,
@@ -205,7 +207,9 @@ impl Agent {
             return;
         }
         // What it left in the runtime, only a look can tell.
-        workload.blind |= !is_image;
+        if !is_image {
+            workload.blur(Sight::Blind);
+        }
         if let Step::StartContainer(start) = &flight.step {
             // The image may have gone; asking again costs little.
             workload.images.remove(&start.container.image);

@@ -111,7 +111,7 @@ impl<'a> World<'a> {
             && self
                 .workloads
                 .get(uid)
-                .is_none_or(|workload| !workload.is_busy() && !workload.blind)
+                .is_none_or(|workload| !workload.is_busy() && !workload.is_blind())
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn plan(world: World<'_>) -> Vec<(PodUid, Plan)> {
     world
         .workloads
         .iter()
-        .filter(|(_, workload)| !workload.blind)
+        .filter(|(_, workload)| !workload.is_blind())
         .map(|(uid, workload)| (uid.clone(), plan_workload(world, &world.given(uid, workload))))
         .collect()
 }
@@ -186,7 +186,7 @@ fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
     };
     if !given.workload.record.admitted {
         Gate::Shut
-    } else if given.workload.stored && !replaces.iter().any(in_place) {
+    } else if given.workload.disk.stored && !replaces.iter().any(in_place) {
         Gate::Open
     } else {
         Gate::PullOnly

@@ -1,4 +1,4 @@
-//! What the device says of one workload: the kubelet's phase rules (`getPhase` of pkg/kubelet/kubelet_pods.go) and the ladder.
+//! What the device says of one workload: the kubelet's phase rules (`getPhase` of `kubelet_pods.go`) and the ladder.
 
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{
@@ -71,7 +71,7 @@ pub(crate) fn is_gone(given: &Given<'_>) -> bool {
     workload.record.ending.is_some()
         && given.pod.is_empty()
         && !workload.is_busy()
-        && !workload.blind
+        && !workload.is_blind()
         && (workload.cleaned || workload.record.started.is_none())
 }
 
@@ -303,11 +303,10 @@ fn pod_phase(policy: RestartPolicy, containers: &[ContainerStatus]) -> Phase {
         }
     }
     match (waiting, running, stopped) {
-        (0, 1.., _) => Phase::Running,
         (0, 0, 1..) if policy == RestartPolicy::Always => Phase::Running,
         (0, 0, 1..) if stopped == succeeded => Phase::Succeeded,
         (0, 0, 1..) if policy == RestartPolicy::Never => Phase::Failed,
-        (0, 0, 1..) => Phase::Running,
+        (0, 1.., _) | (0, 0, 1..) => Phase::Running,
         _ => Phase::Pending,
     }
 }

@@ -29,7 +29,7 @@ fn displaced(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<(Pod
     let may = workload.wants_run()
         && workload.record.admitted
         && workload.record.superseded.is_none()
-        && !workload.blind
+        && !workload.is_blind()
         && !manifest.replaces.is_empty()
         && lifecycle::images_ready(&world.given(uid, workload));
     let older = manifest.replaces.iter().filter(|_| may).find(|older| {
@@ -55,5 +55,5 @@ fn returned(world: World<'_>, workload: &Workload) -> Option<Mark> {
     if !runs && successor.is_some_and(|successor| !successor.record.attempts.is_empty()) {
         return Some(Mark::SupersededForGood);
     }
-    (!workload.is_busy() && !workload.blind && world.is_clear(&superseded.by)).then_some(Mark::GoesOn)
+    (!workload.is_busy() && !workload.is_blind() && world.is_clear(&superseded.by)).then_some(Mark::GoesOn)
 }

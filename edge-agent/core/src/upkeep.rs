@@ -5,7 +5,7 @@ use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{EventLevel, Hello, PullPolicy, Reason, StatusReport, Up, UpFrame, VERSION};
 use edge_protocol::{Lane, Now, PodUid};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Reach};
 use crate::io::{Effect, Note, Write};
 use crate::plan::{self, Mark, Plan, Planned, World};
 use crate::record::{Record, Rejection, Superseded};
@@ -13,7 +13,7 @@ use crate::session::Due;
 use crate::status::{self, Saying};
 use crate::step::{Step, StepId};
 use crate::transition::Rules;
-use crate::workload::InFlight;
+use crate::workload::{InFlight, Sight};
 use crate::{admission, succession};
 
 const NORMAL: EventLevel = EventLevel::Normal;
@@ -33,7 +33,7 @@ impl Agent {
     pub(crate) fn reconcile(&mut self, now: &Now) {
         self.fetch_missing(now);
         self.plan_wake = None;
-        if !self.looked || !self.in_reach {
+        if self.reach != Reach::Seen {
             return;
         }
         // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
@@ -75,7 +75,7 @@ impl Agent {
             Step::RunSandbox(spec) => {
                 if workload.record.started.is_none() {
                     workload.record.started = Some(at);
-                    workload.dirty = true;
+                    workload.disk.dirty = true;
                 }
                 let changed = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                 (spec.attempt > 0).then_some((Reason::SandboxChanged, None, changed))
@@ -140,7 +140,7 @@ impl Agent {
                     by: by.clone(),
                     for_good: false,
                 });
-                heir.dirty = true;
+                heir.disk.dirty = true;
             }
         }
         let ended: Vec<_> = match &mark {
@@ -164,7 +164,7 @@ impl Agent {
         let Some(workload) = self.workloads.get_mut(uid) else {
             return;
         };
-        workload.dirty = true;
+        workload.disk.dirty = true;
         let record = &mut workload.record;
         match mark {
             Mark::Admitted => record.admitted = true,
@@ -225,7 +225,7 @@ impl Agent {
         rules.apply(&mut workload.record, None, item.as_ref());
         rules.sync(workload, item);
         // The steps that follow are planned in another turn, when this is on disk.
-        workload.stored = false;
+        workload.disk.stored = false;
     }
 
     fn runtime(&self) -> &str {
@@ -239,11 +239,11 @@ impl Agent {
     /// Hello, status, history and heartbeat: what the hub must be told now.
     pub(crate) fn tell(&mut self, now: &Now) {
         self.say_hello(now);
-        if self.looked && self.in_reach {
+        if self.reach == Reach::Seen {
             self.say_statuses(now);
         }
         if self.session.epoch().is_some() {
-            if self.looked
+            if self.reach != Reach::Never
                 && let Some(report) = self.reports.report(now.mono_ms)
             {
                 self.send_report(now, report);
@@ -297,7 +297,7 @@ impl Agent {
         let said: Vec<_> = self
             .workloads
             .iter()
-            .filter(|(_, workload)| !workload.unseen && !workload.blind)
+            .filter(|(_, workload)| workload.sight == Sight::Clear)
             .filter_map(|(uid, workload)| status::build(&world.given(uid, workload), saying))
             .collect();
         for status in said {
@@ -317,7 +317,7 @@ impl Agent {
             .filter(|(uid, workload)| {
                 !committing
                     && workload.item.is_none()
-                    && workload.writing == 0
+                    && workload.disk.writing == 0
                     && status::is_gone(&world.given(uid, workload))
                     && self.reports.is_acknowledged(uid)
             })

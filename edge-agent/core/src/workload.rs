@@ -33,6 +33,28 @@ pub(crate) struct InFlight {
     pub(crate) deadline_ms: Option<u64>,
 }
 
+/// Where the record stands with the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Durability {
+    /// Some version of it is there. Nothing starts before.
+    pub(crate) stored: bool,
+    /// It differs from what was last written.
+    pub(crate) dirty: bool,
+    /// Commits under way.
+    pub(crate) writing: u32,
+}
+
+/// How well memory knows what the runtime has of a workload; each is worse than the one before, and a look clears it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sight {
+    #[default]
+    Clear,
+    /// A step changed the runtime as expected: plans go on, the status waits for the runtime's own figures.
+    Changed,
+    /// A step left the runtime in a state that only a look can tell: nothing is planned before it.
+    Blind,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Workload {
     /// What is desired, after quarantine. Absent for what is in no trusted set: such a workload is kept as it is.
@@ -44,11 +66,7 @@ pub(crate) struct Workload {
     pub(crate) manifest: Option<Arc<Manifest>>,
     /// Why the desired manifest is not acted on.
     pub(crate) refused: Option<(Reason, String)>,
-    /// Some version of the record is on disk. Nothing starts before.
-    pub(crate) stored: bool,
-    pub(crate) dirty: bool,
-    /// Commits of the record under way.
-    pub(crate) writing: u32,
+    pub(crate) disk: Durability,
     pub(crate) steps: BTreeMap<StepId, InFlight>,
     pub(crate) failures: BTreeMap<Subject, Failure>,
     /// References of images that are present for the manifest acted on.
@@ -56,15 +74,21 @@ pub(crate) struct Workload {
     pub(crate) crashes: BTreeMap<String, CrashBackoff>,
     /// Runtime ids whose stop ended well.
     pub(crate) stopped: BTreeSet<String>,
-    /// A step left the runtime in a state that only a look can tell: nothing is planned before it.
-    pub(crate) blind: bool,
-    /// A step changed the runtime: the status waits for the runtime's own figures.
-    pub(crate) unseen: bool,
+    pub(crate) sight: Sight,
     /// The cgroup and the logs are removed.
     pub(crate) cleaned: bool,
 }
 
 impl Workload {
+    pub(crate) fn is_blind(&self) -> bool {
+        self.sight == Sight::Blind
+    }
+
+    /// The runtime changed in a way that memory knows this well.
+    pub(crate) fn blur(&mut self, sight: Sight) {
+        self.sight = self.sight.max(sight);
+    }
+
     pub(crate) fn in_flight(&self, subject: &Subject) -> bool {
         self.steps.values().any(|flight| flight.subject == *subject)
     }
@@ -87,7 +111,7 @@ impl Workload {
 
     /// All that is known of it is on disk.
     pub(crate) fn is_settled(&self) -> bool {
-        self.stored && !self.dirty && self.writing == 0
+        self.disk.stored && !self.disk.dirty && self.disk.writing == 0
     }
 
     /// May a step of this subject be tried now; if not, when.

@@ -3,7 +3,8 @@
 use edge_agent_core::{Input, ObservedState, Step};
 use edge_protocol::v1::{ContainerState, Phase, PullPolicy, Reason, RestartPolicy, Rung};
 
-use crate::world::{World, manifest, uid};
+use crate::hub::{manifest, uid};
+use crate::world::World;
 
 fn up() -> World {
     let mut world = World::new();

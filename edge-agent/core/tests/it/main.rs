@@ -2,5 +2,7 @@
 
 mod chaos;
 mod conversation;
+mod hub;
 mod lifecycle;
+mod runtime;
 mod world;
