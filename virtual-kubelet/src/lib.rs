@@ -1,1 +1,31 @@
-//! Watches, patches, leases and events.
+//! A virtual node's dealings with an API server: watches in, patches out. What they mean is the [`Provider`]'s business.
+//!
+//! * [`provider`]: the seam: facts about pods in, effects on pods out.
+//! * [`kubelet`]: [`VirtualKubelet`] wires the tasks below to one provider and owns the objects as last seen.
+//! * [`cluster`]: one bounded, timed call of the API server; every body is plain JSON made by `virtual-kubelet-core`.
+//! * [`node_task`]: keeps the Node and its lease. [`leader`]: which process does so at all.
+//! * [`pod_watch`]: complete lists and changes of our pods, with [`references`] (owners followed, namespace labels).
+//! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
+//! * [`events`]: events.k8s.io/v1, bounded.
+//!
+//! It must not know of hubs, devices or manifests, and it decides nothing that `virtual-kubelet-core` can decide.
+
+pub mod cluster;
+pub mod error;
+pub mod events;
+pub mod kubelet;
+pub mod leader;
+pub mod node_task;
+pub mod pod_watch;
+pub mod pod_writer;
+pub mod provider;
+pub mod references;
+
+pub use cluster::Cluster;
+pub use error::Error;
+pub use kubelet::{KubeletOptions, VirtualKubelet};
+pub use leader::LeaderOptions;
+pub use provider::{
+    EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodOwner, PodSnapshot, Provider,
+};
+pub use virtual_kubelet_core as core;

@@ -1,0 +1,81 @@
+//! Writes to one pod object, each bound to its UID: a pod of the same name that came later is never touched.
+
+use serde_json::{Value, json};
+use virtual_kubelet_core::tolerations::clear_seconds;
+
+use crate::cluster::{Cluster, PatchKind};
+use crate::error::Error;
+use crate::provider::ObservedPod;
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// The pod of this UID is no more.
+    Gone,
+}
+
+/// Writes pods. Every method is idempotent.
+#[derive(Debug, Clone)]
+pub struct PodWriter {
+    cluster: Cluster,
+}
+
+impl PodWriter {
+    pub fn new(cluster: Cluster) -> Self {
+        Self { cluster }
+    }
+
+    /// Merges `status` into the pod's.
+    ///
+    /// # Errors
+    /// The API server's, but for those that mean that the pod is gone: 404, and what a UID that is another's gives, 409 or 422.
+    pub async fn show(&self, pod: &ObservedPod, status: &Value) -> Result<Written, Error> {
+        let body = json!({"metadata": {"uid": pod.uid}, "status": status});
+        let path = format!("{}/status", path(pod));
+        settle(self.cluster.patch(&path, PatchKind::Strategic, &body).await)
+    }
+
+    /// A last status, then the delete that ends the pod: grace 0, and only if it still has this UID.
+    pub async fn finish(&self, pod: &ObservedPod, status: Option<&Value>) -> Result<Written, Error> {
+        if let Some(status) = status
+            && self.show(pod, status).await? == Written::Gone
+        {
+            return Ok(Written::Gone);
+        }
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid},
+        });
+        settle(self.cluster.delete(&path(pod), &options).await)
+    }
+
+    /// Clears `tolerationSeconds` of the tolerations of silence, so that no controller deletes the pod for it (law 1).
+    pub async fn clear_toleration_seconds(&self, pod: &ObservedPod) -> Result<Written, Error> {
+        let tolerations = pod
+            .raw
+            .get("spec")
+            .and_then(|spec| spec.get("tolerations")?.as_array());
+        match tolerations.and_then(|raw| clear_seconds(raw, &pod.uid)) {
+            Some(patch) => settle(self.cluster.patch(&path(pod), PatchKind::Json, &patch).await),
+            None => Ok(Written::Done),
+        }
+    }
+}
+
+fn path(pod: &ObservedPod) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name)
+}
+
+/// A patch that names another UID gets 422 for `metadata.uid` (an immutable field) or 409, a delete with such a precondition 409.
+fn settle(result: Result<Value, Error>) -> Result<Written, Error> {
+    let Err(error) = result else {
+        return Ok(Written::Done);
+    };
+    let is_gone = error.status().is_some_and(|status| match status.code {
+        404 => true,
+        409 => status.message.contains("UID"),
+        422 => status.message.contains("metadata.uid"),
+        _ => false,
+    });
+    if is_gone { Ok(Written::Gone) } else { Err(error) }
+}

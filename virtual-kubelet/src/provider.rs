@@ -1,0 +1,159 @@
+//! The seam to whoever knows what a pod means: facts about pods in, effects on pods out.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::Value;
+use virtual_kubelet_core::NodeState;
+use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
+
+/// Runs pods somewhere. It sees every fact about its pods in the order in which the API server told them.
+pub trait Provider: Send + 'static {
+    /// Takes one fact and says what follows. Must not wait for anything.
+    fn observe(&mut self, input: PodInput) -> Vec<PodEffect>;
+
+    /// Waits for what the provider's own side has to say. Dropping the future loses nothing; it is called again.
+    fn next(&mut self) -> impl Future<Output = Vec<PodEffect>> + Send;
+}
+
+/// A fact of the cluster.
+#[derive(Debug, Clone)]
+pub enum PodInput {
+    Listed(PodSnapshot),
+    Seen(Arc<ObservedPod>),
+    /// With the last state that the watch delivered.
+    Vanished(Arc<ObservedPod>),
+    /// Our Node was created, or has another UID than before; `None` while there is none.
+    Node {
+        uid: Option<String>,
+    },
+    Finished {
+        op: u64,
+        outcome: FinishOutcome,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishOutcome {
+    /// The delete was accepted, or the pod was gone already. Finalizers may keep the object a while longer.
+    Done,
+    Failed {
+        message: String,
+    },
+}
+
+/// What the provider wants done to an object. Effects on one pod are executed in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PodEffect {
+    /// Merge this into the pod's status, if that would change it. A later one replaces one that still waits.
+    Show {
+        uid: String,
+        status: Value,
+    },
+    /// Merge a last status, then delete with grace 0 and a UID precondition. Answered by [`PodInput::Finished`].
+    Finish {
+        op: u64,
+        uid: String,
+        status: Option<Value>,
+    },
+    /// Clear `tolerationSeconds` of the pod's tolerations of silence, if there are any.
+    ClearTolerationSeconds {
+        uid: String,
+    },
+    PodEvent {
+        uid: String,
+        event: EventText,
+    },
+    NodeEvent {
+        event: EventText,
+    },
+    /// What the Node should show from now on.
+    Node(NodeState),
+    /// A complete list is wanted soon.
+    ListPods,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventText {
+    pub warning: bool,
+    /// At most 128 characters.
+    pub reason: String,
+    /// What was done, at most 128 characters; events of one object that agree in reason and action within six minutes become a series.
+    pub action: String,
+    /// Cut to 1 KiB.
+    pub note: String,
+}
+
+/// All our pods, read to the end.
+#[derive(Debug, Clone)]
+pub struct PodSnapshot {
+    /// The UID of `kube-system` in the cluster that answered, read after the list.
+    pub cluster_uid: String,
+    pub resource_version: u64,
+    /// The UID of our Node, read after the list.
+    pub node_uid: Option<String>,
+    pub pods: Vec<Arc<ObservedPod>>,
+}
+
+/// A pod as the API server shows it, with what it refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedPod {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    /// The whole object without `managedFields`.
+    pub raw: Value,
+    /// The owning controller, followed from a `ReplicaSet` to its Deployment.
+    pub owner: Option<PodOwner>,
+    pub namespace_labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOwner {
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodDeletion {
+    pub grace_period_s: Option<u32>,
+    pub cause: Cause,
+}
+
+impl ObservedPod {
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.raw.get("metadata")?.get("annotations")?.get(key)?.as_str()
+    }
+
+    /// Set once the API server accepted a deletion.
+    pub fn deletion(&self) -> Option<PodDeletion> {
+        let metadata = self.raw.get("metadata")?;
+        metadata.get("deletionTimestamp").filter(|at| !at.is_null())?;
+        let grace = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_u64);
+        Some(PodDeletion {
+            grace_period_s: grace.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+            cause: self.deletion_cause(),
+        })
+    }
+
+    /// What the conditions say of a deletion; also for an object that is gone already.
+    pub fn deletion_cause(&self) -> Cause {
+        let conditions = self.status().and_then(|status| status.get("conditions")).cloned();
+        let conditions: Vec<Condition> = conditions
+            .and_then(|conditions| serde_json::from_value(conditions).ok())
+            .unwrap_or_default();
+        deletion_cause(&conditions)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        let phase = self.status().and_then(|status| status.get("phase")?.as_str());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
+    pub fn status(&self) -> Option<&Value> {
+        self.raw.get("status")
+    }
+}

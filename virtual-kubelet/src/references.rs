@@ -1,0 +1,126 @@
+//! What a pod refers to: its owning controller and its namespace's labels, read once and remembered for a while.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::provider::{ObservedPod, PodOwner};
+
+/// Labels of a namespace may change; a `ReplicaSet`'s Deployment does not.
+const LABELS_FRESH: Duration = Duration::from_secs(30);
+/// Of each kind; when it is full it is emptied, which costs reads and nothing else.
+const REMEMBERED: usize = 4096;
+
+#[derive(Debug)]
+pub struct References {
+    cluster: Cluster,
+    deployments: BTreeMap<String, Option<PodOwner>>,
+    labels: BTreeMap<String, (Instant, BTreeMap<String, String>)>,
+}
+
+impl References {
+    pub fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            deployments: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// The pod with everything it refers to.
+    ///
+    /// # Errors
+    /// When a reference cannot be read now. A wrong owner or missing labels would have consequences, so there is no default.
+    pub async fn resolve(&mut self, mut raw: Value) -> Result<ObservedPod, Error> {
+        let metadata = raw.get_mut("metadata").and_then(Value::as_object_mut);
+        let metadata = metadata.ok_or(Error::Malformed {
+            path: "pod".to_owned(),
+            what: "metadata",
+        })?;
+        metadata.remove("managedFields");
+        let text = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (uid, namespace, name) = (text("uid"), text("namespace"), text("name"));
+        let owners = metadata.get("ownerReferences").and_then(Value::as_array);
+        let controller = owners.into_iter().flatten().find_map(controller);
+        let owner = match controller {
+            Some(owner) if owner.kind == "ReplicaSet" => self.follow(&namespace, owner).await?,
+            other => other,
+        };
+        let namespace_labels = self.labels_of(&namespace).await?;
+        Ok(ObservedPod {
+            uid,
+            namespace,
+            name,
+            raw,
+            owner,
+            namespace_labels,
+        })
+    }
+
+    /// A `ReplicaSet` that is gone, or that no Deployment owns, is the owner itself.
+    async fn follow(&mut self, namespace: &str, set: PodOwner) -> Result<Option<PodOwner>, Error> {
+        if let Some(known) = self.deployments.get(&set.uid) {
+            return Ok(known.clone());
+        }
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets/{}", set.name);
+        let found = self.cluster.get(&path).await?;
+        let metadata = found.as_ref().and_then(|found| found.get("metadata"));
+        let same = metadata.filter(|metadata| metadata.get("uid").and_then(Value::as_str) == Some(&set.uid));
+        let owners = same.and_then(|metadata| metadata.get("ownerReferences")?.as_array());
+        let owner = owners
+            .into_iter()
+            .flatten()
+            .find_map(controller)
+            .unwrap_or_else(|| set.clone());
+        if self.deployments.len() >= REMEMBERED {
+            self.deployments.clear();
+        }
+        self.deployments.insert(set.uid, Some(owner.clone()));
+        Ok(Some(owner))
+    }
+
+    async fn labels_of(&mut self, namespace: &str) -> Result<BTreeMap<String, String>, Error> {
+        if let Some((at, labels)) = self.labels.get(namespace)
+            && at.elapsed() < LABELS_FRESH
+        {
+            return Ok(labels.clone());
+        }
+        let path = format!("/api/v1/namespaces/{namespace}");
+        let found = self.cluster.get(&path).await?;
+        let labels = found
+            .as_ref()
+            .and_then(|found| found.get("metadata")?.get("labels"));
+        let labels: BTreeMap<String, String> = match labels {
+            Some(labels) => serde_json::from_value(labels.clone()).map_err(|_| Error::Malformed {
+                path,
+                what: "labels of text",
+            })?,
+            None => BTreeMap::new(),
+        };
+        if self.labels.len() >= REMEMBERED {
+            self.labels.clear();
+        }
+        self.labels
+            .insert(namespace.to_owned(), (Instant::now(), labels.clone()));
+        Ok(labels)
+    }
+}
+
+fn controller(reference: &Value) -> Option<PodOwner> {
+    reference.get("controller")?.as_bool()?.then_some(())?;
+    let text = |key: &str| Some(reference.get(key)?.as_str()?.to_owned());
+    Some(PodOwner {
+        kind: text("kind")?,
+        name: text("name")?,
+        uid: text("uid")?,
+    })
+}

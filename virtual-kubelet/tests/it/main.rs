@@ -1,0 +1,8 @@
+//! What goes over the wire to an API server, and what its answers are taken for.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+mod api;
+mod leader;
+mod node;
+mod watch;
+mod writes;
