@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::ProcessId;
 use crate::state::{Store, lock};
 use crate::{Error, Program, sweep};
 
@@ -36,6 +37,15 @@ pub struct Network {
 struct Claim {
     token: String,
     directory: PathBuf,
+    /// Who is about to write the state file.
+    claimant: ProcessId,
+}
+
+impl Claim {
+    /// Claimed, and its state is just about to be written.
+    fn is_fresh(&self) -> bool {
+        self.claimant.is_alive()
+    }
 }
 
 impl Network {
@@ -53,9 +63,11 @@ impl Network {
             if network.is_held()? {
                 continue;
             }
+            let claimant = ProcessId::mine();
             let claim = Claim {
                 token: token.to_owned(),
                 directory: directory.to_owned(),
+                claimant,
             };
             let path = network.claim_file();
             let bytes = serde_json::to_vec(&claim).map_err(|source| Error::State {
@@ -70,19 +82,14 @@ impl Network {
 
     /// Whether a lab that exists holds the number. Leftovers of one that does not are removed.
     fn is_held(self) -> Result<bool, Error> {
-        let path = self.claim_file();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            // Without a claim, a bridge of that name belongs to somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self.has_bridge()),
-            Err(error) => return Err(Error::file(path)(error)),
+        // Without a claim, a bridge of that name belongs to somebody else.
+        let Some(claim) = self.claimant()? else {
+            return Ok(self.has_bridge());
         };
-        let claim: Claim = serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
         if claim.directory.exists() {
             let lives = match Store::in_directory(&claim.directory).load() {
                 Ok(state) => state.token == claim.token,
-                // Claimed, and its state is just about to be written.
-                Err(Error::NoLab { .. }) => true,
+                Err(Error::NoLab { .. }) => claim.is_fresh(),
                 Err(error) => return Err(error),
             };
             if lives {
@@ -91,6 +98,17 @@ impl Network {
         }
         sweep::remove_traces(self, &claim.token, &claim.directory)?;
         Ok(false)
+    }
+
+    fn claimant(self) -> Result<Option<Claim>, Error> {
+        let path = self.claim_file();
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| Error::State { path, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file(path)(error)),
+        }
     }
 
     /// Gives the number back.
@@ -161,6 +179,24 @@ impl Network {
             Ok(())
         }
     }
+}
+
+/// Removes the traces of labs that claimed a number for this directory and are not in it any more, and gives the numbers back.
+pub fn sweep_claims_of(directory: &Path) -> Result<(), Error> {
+    if !Path::new(CLAIMS).exists() {
+        return Ok(());
+    }
+    let _lock = lock(&Path::new(CLAIMS).join("lock"))?;
+    for network in (0..COUNT).map(|number| Network { number }) {
+        if network
+            .claimant()?
+            .is_some_and(|claim| claim.directory == directory)
+            && !network.is_held()?
+        {
+            network.release()?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `ip` with the arguments.

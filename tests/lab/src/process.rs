@@ -36,6 +36,12 @@ impl ProcessId {
         })
     }
 
+    /// This very process.
+    pub fn mine() -> Self {
+        let pid = i32::try_from(std::process::id()).expect("the kernel's pids are below 2^22");
+        Self::of(pid).expect("/proc shows the process that reads it")
+    }
+
     pub fn is_alive(self) -> bool {
         // A child of this very process stays as a zombie until it is waited for; anybody else's gives ECHILD, which is as good.
         let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
@@ -65,14 +71,16 @@ pub struct Stat {
 /// Reads `/proc/<pid>/stat` (proc(5)); `None` for the dead. The command's name may hold anything, so the fields count from the last `)`.
 pub fn parse_stat(stat: &str) -> Option<Stat> {
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    // Field 3 of the manual is the state, 4 the parent, 22 the start time.
-    match *fields.first()? {
-        "Z" | "X" => None,
-        _ => Some(Stat {
-            parent: fields.get(1)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        }),
+    let field = |number: usize| fields.get(number - 3).copied();
+    // A zombie with other threads is not dead yet: until the last has ended, its files and ports are open.
+    let is_remains = matches!(field(3)?, "Z" | "X") && field(20)? == "1";
+    if is_remains {
+        return None;
     }
+    Some(Stat {
+        parent: field(4)?.parse().ok()?,
+        started: field(22)?.parse().ok()?,
+    })
 }
 
 /// One recorded process of a lab. The handle is a name: it follows the process through restarts.
@@ -285,14 +293,17 @@ mod tests {
         check(format!("12 (sleep) S {rest}"), Some((7, 4242)));
         check(format!("12 (a) R (b) S {rest}"), Some((7, 4242)));
         check(format!("12 (sleep) Z {rest}"), None);
+        check(
+            format!("12 (sleep) Z {}", rest.replace("20 0 1 0", "20 0 3 0")),
+            Some((7, 4242)),
+        );
         check("12 (sleep) S".into(), None);
         check(String::new(), None);
     }
 
     #[test]
     fn a_pid_with_another_start_time_is_not_the_process() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let me = ProcessId::of(pid).unwrap();
+        let me = ProcessId::mine();
         assert!(me.is_alive());
         let recycled = ProcessId {
             started: me.started + 1,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use test_images::Catalogue;
 
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::state::{State, Store};
 use crate::{
     ControlPlane, Device, DeviceOptions, Error, LabOptions, Paths, Process, Program, Registry, control_plane,
@@ -208,28 +208,30 @@ impl Lab {
 }
 
 /// Ends every process of the lab, removes its mounts, namespaces, cgroups and interfaces, and deletes its directory. Idempotent; a directory
-/// without a lab is left alone. Works after a crash at any point of [`Lab::start`], and from any process.
+/// without a lab is left alone. Works after a crash at any point of [`Lab::start`], from any process, and when the directory was deleted already.
 ///
 /// # Errors
 /// [`Error::Deadline`] when a process does not end; call it again then.
 pub fn down(directory: impl AsRef<Path>) -> Result<(), Error> {
-    if !directory.as_ref().exists() {
-        return Ok(());
-    }
-    let store = Store::in_directory(&absolute(directory.as_ref())?);
-    let state = match store.load() {
-        Ok(state) => state,
-        Err(Error::NoLab { .. }) => return Ok(()),
+    let directory = absolute(directory.as_ref())?;
+    let store = Store::in_directory(&directory);
+    match store.load() {
+        Ok(state) => remove(&store, &state)?,
+        Err(Error::NoLab { .. }) => {}
         Err(error) => return Err(error),
-    };
+    }
+    network::sweep_claims_of(&directory)
+}
+
+fn remove(store: &Store, state: &State) -> Result<(), Error> {
     // After a reboot of the machine the recorded pids mean nothing, and nothing of the lab is left alive.
     if state.boot_id == machine_boot_id()? {
         for name in state.processes.keys() {
-            Process::new(&store, name).kill()?;
+            Process::new(store, name).kill()?;
         }
     }
     sweep::remove_traces(state.network, &state.token, store.directory())?;
-    // The directory goes before the claim: a claim without a directory is cleaned by the next lab, the reverse by nobody.
+    // The claim goes last: a claim without a directory is cleaned by the next lab, a directory without a claim by nobody.
     sweep::remove_directory(store.directory())?;
     state.network.release()
 }
@@ -251,7 +253,7 @@ impl TemporaryLab {
             Ok(lab) => Ok(Self { lab }),
             Err(Error::Taken { directory }) => Err(Error::Taken { directory }),
             Err(error) => {
-                remove(&directory);
+                remove_or_tell(&directory);
                 Err(error)
             }
         }
@@ -268,20 +270,22 @@ impl Deref for TemporaryLab {
 
 impl Drop for TemporaryLab {
     fn drop(&mut self) {
-        remove(self.lab.directory());
+        remove_or_tell(self.lab.directory());
     }
 }
 
 /// A destructor has nobody to return an error to, so it is printed.
-fn remove(directory: &Path) {
+fn remove_or_tell(directory: &Path) {
     if let Err(error) = down(directory) {
         eprintln!("lab {} is not removed: {error}", directory.display());
     }
 }
 
-/// Marks in the kernel are compared as absolute paths.
+/// The kernel tells paths without links, so that is how the lab keeps its own. What does not exist has no links.
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(Error::file(path))
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .map_err(Error::file(path))
 }
 
 fn machine_boot_id() -> Result<String, Error> {

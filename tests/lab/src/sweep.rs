@@ -140,11 +140,11 @@ fn processes(marks: &Marks) -> Result<Vec<ProcessId>, Error> {
             }
         }
     }
-    let me = i32::try_from(std::process::id()).expect("the kernel's pids are below 2^22");
+    let me = ProcessId::mine();
     Ok(found
         .into_iter()
-        .filter(|pid| *pid != me)
         .filter_map(ProcessId::of)
+        .filter(|id| *id != me)
         .collect())
 }
 

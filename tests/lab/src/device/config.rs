@@ -39,6 +39,11 @@ impl DeviceFiles {
         self.home.join("state")
     }
 
+    /// Runc's own state; as volatile as containerd's.
+    pub fn runc_root(&self) -> PathBuf {
+        self.containerd_state().join("runc")
+    }
+
     /// Writes all files.
     pub fn write(&self, registry: &Registry) -> Result<(), Error> {
         let host = registry.host();
@@ -84,6 +89,13 @@ netns_mounts_under_state_dir = true
 bin_dir = {plugins}
 conf_dir = {networks}
 
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+# By default all containerds of a machine share one in /run.
+Root = {runc}
+
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = {hosts}
 "#,
@@ -94,6 +106,7 @@ config_path = {hosts}
             plugins = quoted(Path::new(CNI_PLUGINS)),
             networks = quoted(&self.cni_directory()),
             hosts = quoted(&self.hosts_directory()),
+            runc = quoted(&self.runc_root()),
         )
     }
 

@@ -139,6 +139,12 @@ impl Device {
         format!("unix://{}", self.containerd_socket().display())
     }
 
+    /// Where runc keeps the state of the containers that CRI starts. Whoever starts one by `ctr run` gives this as `--runc-root`; the default
+    /// is shared by all containerds of the machine.
+    pub fn runc_root(&self) -> PathBuf {
+        self.files().runc_root()
+    }
+
     /// The cgroup below which all of the device's pods belong: what an agent gives as `cgroup_parent`, or the beginning of it.
     pub fn cgroup_parent(&self) -> String {
         format!("/{}{}", self.network.cgroup_prefix(), self.name)
