@@ -2,8 +2,8 @@
 
 mod arrows;
 mod ci;
-mod lab;
 mod run;
+mod site;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,8 +44,8 @@ enum Command {
     Down,
     /// Show what runs.
     Status {
-        #[arg(short, long, value_enum, default_value_t = lab::Output::Table)]
-        output: lab::Output,
+        #[arg(short, long, value_enum, default_value_t = site::Output::Table)]
+        output: site::Output,
     },
     /// Build the test images and serve them to the devices.
     Images {
@@ -56,7 +56,7 @@ enum Command {
     /// Measure, beside something to compare with.
     Bench {
         #[command(subcommand)]
-        bench: lab::Bench,
+        bench: site::Bench,
     },
     /// Check that crates depend on what they may, and on nothing else.
     Arrows,
@@ -77,11 +77,11 @@ enum Command {
 fn main() -> ExitCode {
     let root = root();
     let outcome = match Cli::parse().command {
-        Command::Up { devices, release } => lab::up(&root, devices, release),
-        Command::Down => lab::down(&root),
-        Command::Status { output } => lab::status(&root, output),
-        Command::Images { print } => lab::images(&root, print.as_deref()),
-        Command::Bench { bench } => lab::bench(&root, &bench),
+        Command::Up { devices, release } => site::up(&root, devices, release),
+        Command::Down => site::down(&root),
+        Command::Status { output } => site::status(&root, output),
+        Command::Images { print } => site::images(&root, print.as_deref()),
+        Command::Bench { bench } => site::bench(&root, &bench),
         Command::Arrows => arrows::check(&root),
         Command::Sim { seeds, seed } => ci::sim(&root, seeds, seed),
         Command::Ci { scope } => ci::run(&root, scope),

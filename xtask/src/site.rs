@@ -1,4 +1,4 @@
-//! The lab is a program of its own (`tests/lab`): this only builds what it starts, and starts it.
+//! The site is a program of its own (`tests/site`): this only builds what it starts, and starts it.
 
 use std::path::Path;
 
@@ -47,17 +47,17 @@ const PROGRAMS: &[&str] = &[
 pub fn up(root: &Path, devices: u32, release: bool) -> anyhow::Result<()> {
     build(root, release)?;
     let devices = devices.to_string();
-    lab(root, release, &["up", "--devices", &devices])
+    site(root, release, &["up", "--devices", &devices])
 }
 
 pub fn down(root: &Path) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "lab"])?;
-    lab(root, false, &["down"])
+    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    site(root, false, &["down"])
 }
 
 pub fn status(root: &Path, output: Output) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "lab"])?;
-    lab(root, false, &["status", "--output", output.name()])
+    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    site(root, false, &["status", "--output", output.name()])
 }
 
 pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
@@ -68,15 +68,15 @@ pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
     )?;
     let mut args = vec!["images"];
     args.extend(print.iter().flat_map(|name| ["--print", name]));
-    lab(root, false, &args)
+    site(root, false, &args)
 }
 
 pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
     build(root, true)?;
     match bench {
-        Bench::Apply { singles } => lab(root, true, &["bench", "apply", "--singles", &singles.to_string()]),
-        Bench::Memory => lab(root, true, &["bench", "memory"]),
-        Bench::Idle => lab(root, true, &["bench", "idle"]),
+        Bench::Apply { singles } => site(root, true, &["bench", "apply", "--singles", &singles.to_string()]),
+        Bench::Memory => site(root, true, &["bench", "memory"]),
+        Bench::Idle => site(root, true, &["bench", "idle"]),
     }
 }
 
@@ -87,8 +87,8 @@ fn build(root: &Path, release: bool) -> anyhow::Result<()> {
     run::status(root, "cargo", &args)
 }
 
-fn lab(root: &Path, release: bool, args: &[&str]) -> anyhow::Result<()> {
+fn site(root: &Path, release: bool, args: &[&str]) -> anyhow::Result<()> {
     let profile = if release { "release" } else { "debug" };
-    let program = root.join("target").join(profile).join("outrigger-lab");
+    let program = root.join("target").join(profile).join("outrigger-site");
     run::status(root, &program.to_string_lossy(), args)
 }
