@@ -72,6 +72,18 @@ impl Certificates {
         })
     }
 
+    /// Takes up an authority that was made before.
+    pub fn open_authority(&self, name: &str) -> Result<Authority<'_>, Error> {
+        let failed = |source| Error::Certificate {
+            name: name.to_owned(),
+            source,
+        };
+        let read = |path: PathBuf| fs::read_to_string(&path).map_err(Error::file(path));
+        let key = KeyPair::from_pem(&read(self.key(name))?).map_err(failed)?;
+        let issuer = Issuer::from_ca_cert_pem(&read(self.certificate(name))?, key).map_err(failed)?;
+        Ok(Authority { files: self, issuer })
+    }
+
     /// A key pair without a certificate, for service account tokens.
     pub fn create_key(&self, name: &str) -> Result<(), Error> {
         let key = KeyPair::generate().map_err(|source| Error::Certificate {

@@ -4,6 +4,7 @@ mod build;
 mod certificates;
 mod components;
 mod kubeconfig;
+mod kubelet;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -147,6 +148,27 @@ impl ControlPlane {
             "24h",
         ])?;
         self.write_kubeconfig(path, &Credential::Token(token.stdout.trim().to_owned()))
+    }
+
+    /// Writes a kubeconfig for any user, in a group if one is given, by a client certificate that the cluster's authority signs.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`], [`Error::File`].
+    pub fn write_user_kubeconfig(&self, path: &Path, user: &str, group: Option<&str>) -> Result<(), Error> {
+        let certificates = self.certificates();
+        // A user's name has colons, which file names may have too.
+        let subject = Subject {
+            common_name: user,
+            organization: group,
+            purpose: ClientAuth,
+            addresses: &[],
+        };
+        certificates.open_authority("ca")?.issue(user, &subject)?;
+        let credential = Credential::Certificate {
+            certificate: certificates.certificate(user),
+            key: certificates.key(user),
+        };
+        self.write_kubeconfig(path, &credential)
     }
 
     /// The API server's process.

@@ -1,13 +1,12 @@
 //! A device pulls and runs, survives what a device must survive, and leaves nothing.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use lab::{Device, DeviceOptions, Lab, LabOptions, PodSubnet, Program, until};
 
-use crate::{is_alive, start};
+use crate::{fetch, is_alive, start};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -135,14 +134,6 @@ fn task_pid(device: &Device) -> Option<i32> {
         .lines()
         .find(|line| line.starts_with("server ") && line.contains("RUNNING"))?;
     line.split_whitespace().nth(1)?.parse().ok()
-}
-
-fn fetch(server: SocketAddr) -> Option<String> {
-    let limit = Duration::from_secs(1);
-    let mut stream = TcpStream::connect_timeout(&server, limit).ok()?;
-    stream.set_read_timeout(Some(limit)).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").ok()?;
-    std::io::read_to_string(stream).ok()
 }
 
 /// What the machine still has of a device.

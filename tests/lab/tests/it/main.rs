@@ -4,7 +4,12 @@
 
 mod control_plane;
 mod devices;
+mod kubelet;
 mod removal;
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use lab::{LabOptions, TemporaryLab};
 use tempfile::TempDir;
@@ -21,4 +26,13 @@ fn is_alive(pid: i32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}/cwd"))
         .read_link()
         .is_ok()
+}
+
+/// What the test server says at `/`, when it answers within a second.
+fn fetch(server: SocketAddr) -> Option<String> {
+    let limit = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&server, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").ok()?;
+    std::io::read_to_string(stream).ok()
 }
