@@ -235,3 +235,77 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A directory that looks like a cgroup v2 mount as far as we read it. What the kernel would refuse it takes.
+    fn unified() -> (tempfile::TempDir, Cgroups, SandboxSpec) {
+        let mount = tempfile::tempdir().unwrap();
+        let spec = SandboxSpec {
+            uid: "uid-1".parse().unwrap(),
+            namespace: "default".into(),
+            name: "web".into(),
+            attempt: 0,
+            hostname: "web".into(),
+            qos: QosClass::Burstable,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            ports: Vec::new(),
+            cpu_request_milli: 1000,
+            cpu_limit_milli: Some(1500),
+            memory_limit_bytes: None,
+        };
+        for level in ["", "agent", "agent/burstable", "agent/burstable/poduid-1"] {
+            let directory = mount.path().join(level);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(
+                directory.join("cgroup.controllers"),
+                "cpuset cpu io memory hugetlb pids\n",
+            )
+            .unwrap();
+        }
+        let cgroups = Cgroups::new(mount.path(), "/agent");
+        (mount, cgroups, spec)
+    }
+
+    #[test]
+    fn a_unified_hierarchy_gets_weights_and_maxima() {
+        let (mount, cgroups, spec) = unified();
+        assert!(cgroups.is_v2());
+        assert_eq!(cgroups.ensure_pod(&spec).unwrap(), "/agent/burstable/poduid-1");
+        let read = |file: &str| fs::read_to_string(mount.path().join(file)).unwrap();
+        for level in ["", "agent/", "agent/burstable/", "agent/burstable/poduid-1/"] {
+            let delegated = read(&format!("{level}cgroup.subtree_control"));
+            assert_eq!(delegated, "+cpuset +cpu +io +memory +pids", "{level}");
+        }
+        assert_eq!(read("agent/burstable/poduid-1/cpu.weight"), "39");
+        assert_eq!(read("agent/burstable/poduid-1/cpu.max"), "150000 100000");
+        assert_eq!(read("agent/burstable/poduid-1/memory.max"), "max");
+    }
+
+    #[test]
+    fn a_failure_names_the_file() {
+        let (mount, cgroups, spec) = unified();
+        let missing = mount.path().join("agent/cgroup.controllers");
+        fs::remove_file(&missing).unwrap();
+        let error = cgroups.ensure_pod(&spec).unwrap_err();
+        assert_eq!(error.path, missing);
+    }
+
+    #[test]
+    fn pods_stand_where_the_kubelet_has_them() {
+        let cgroups = Cgroups::new("/nowhere", "agent/");
+        let uid: PodUid = "u".parse().unwrap();
+        for (qos, expect) in [
+            (QosClass::Guaranteed, "/agent/podu"),
+            (QosClass::Burstable, "/agent/burstable/podu"),
+            (QosClass::BestEffort, "/agent/besteffort/podu"),
+        ] {
+            assert_eq!(cgroups.pod(qos, &uid), expect);
+        }
+    }
+}

@@ -241,12 +241,20 @@ impl Inner {
     /// Waits until a look at the lists differs from what was last observed.
     pub(super) async fn changed(&self) {
         let mut events = self.subscribe();
+        // Soon at first: what happened before the subscription began sends no event.
+        let mut beside_events = POLL;
         loop {
-            self.await_hint(&mut events).await;
+            let period = if events.is_some() {
+                beside_events
+            } else {
+                self.seen().poll_period()
+            };
+            self.await_hint(&mut events, period).await;
             let now = self.lists().await.ok().map(|lists| lists.glance());
             if now != self.seen().glance {
                 return;
             }
+            beside_events = POLL_BESIDE_EVENTS;
         }
     }
 
@@ -254,12 +262,8 @@ impl Inner {
         (!self.seen().without_events).then(|| self.client.container_events())
     }
 
-    /// Waits for an event about one of ours, or until the next poll is due.
-    async fn await_hint(&self, events: &mut Option<ContainerEvents>) {
-        let period = match events {
-            Some(_) => POLL_BESIDE_EVENTS.min(self.seen().poll_period().max(POLL)),
-            None => self.seen().poll_period(),
-        };
+    /// Waits for an event about one of ours, for the end of the stream, or until `period` after the last look.
+    async fn await_hint(&self, events: &mut Option<ContainerEvents>, period: Duration) {
         let due = self
             .seen()
             .looked_at
@@ -277,13 +281,9 @@ impl Inner {
                 }
             }
         };
-        match tokio::time::timeout_at(due, hint).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(end)) => {
-                self.seen().without_events |= end == Some(CriErrorKind::Unimplemented);
-                *events = None;
-                tokio::time::sleep_until(due).await;
-            }
+        if let Ok(Err(end)) = tokio::time::timeout_at(due, hint).await {
+            self.seen().without_events |= end == Some(CriErrorKind::Unimplemented);
+            *events = None;
         }
     }
 
