@@ -31,6 +31,7 @@
 mod control_plane;
 mod device;
 mod error;
+mod leftovers;
 mod network;
 mod options;
 mod process;

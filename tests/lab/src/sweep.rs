@@ -15,16 +15,13 @@ use nix::sys::signal::Signal;
 
 use crate::network::{Network, ip};
 use crate::process::{ProcessId, parse_stat};
-use crate::{Error, until};
+use crate::{Error, leftovers, until};
 
 /// The environment variable that marks a lab's processes.
 pub const MARK: &str = "OUTRIGGER_LAB_TOKEN";
 const LIMIT: Duration = Duration::from_secs(20);
 const NAMESPACES: &str = "/run/netns";
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Where libcni remembers results; containerd 1.6 has no setting for it.
-const CNI_RESULTS: &str = "/var/lib/cni/results";
-
 /// What to look for: a whole lab, or one device of it.
 pub struct Marks {
     /// Of the whole lab only: the devices share it.
@@ -42,7 +39,7 @@ pub enum Name {
 }
 
 impl Name {
-    fn fits(&self, name: &str) -> bool {
+    pub fn fits(&self, name: &str) -> bool {
         match self {
             Self::Prefix(prefix) => name.starts_with(prefix),
             Self::Exactly(exactly) => name == exactly,
@@ -65,22 +62,9 @@ pub fn remove_traces(network: Network, token: &str, directory: &Path) -> Result<
 /// Kills, unmounts and deletes what bears the marks; files in the directory stay.
 pub fn remove(marks: &Marks) -> Result<(), Error> {
     kill_all(marks)?;
-    // Their paths stand in the shims' bundles, which the caller may delete next.
-    let sockets = shim_sockets(&marks.directory);
+    let leftovers = leftovers::find(marks)?;
     unmount_below(&marks.directory)?;
-    for socket in sockets {
-        remove_file(&socket)?;
-    }
-    for (name, path) in entries(Path::new(CNI_RESULTS))? {
-        // A result is called `<network>-<container>-<interface>`, and the network has the namespace's name.
-        let network = name
-            .rsplit_once('-')
-            .and_then(|(rest, _)| rest.rsplit_once('-'))
-            .map_or("", |(network, _)| network);
-        if marks.namespace.fits(network) {
-            remove_file(&path)?;
-        }
-    }
+    leftovers.iter().try_for_each(|path| remove_file(path))?;
     for (name, _) in entries(Path::new(NAMESPACES))? {
         if marks.namespace.fits(&name) {
             ip(&["netns", "del", &name])?;
@@ -225,27 +209,8 @@ fn unmount_below(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sockets of the shims are in a directory of the whole machine; each bundle tells the address of its own.
-fn shim_sockets(directory: &Path) -> Vec<PathBuf> {
-    let devices = directory.join("devices");
-    let homes = if devices.is_dir() {
-        below(&devices)
-    } else {
-        vec![directory.to_owned()]
-    };
-    let tasks = homes
-        .iter()
-        .map(|home| home.join("containerd/state/io.containerd.runtime.v2.task"));
-    let bundles = tasks
-        .flat_map(|tasks| below(&tasks))
-        .flat_map(|namespace| below(&namespace));
-    bundles
-        .filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok())
-        .filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from))
-        .collect()
-}
-
-fn below(directory: &Path) -> Vec<PathBuf> {
+/// The paths in a directory; none when it cannot be read.
+pub fn below(directory: &Path) -> Vec<PathBuf> {
     entries(directory)
         .map(|found| found.into_iter().map(|(_, path)| path).collect())
         .unwrap_or_default()
@@ -310,7 +275,7 @@ fn remove_file(path: &Path) -> Result<(), Error> {
 }
 
 /// Names and paths in a directory; none when it does not exist.
-fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+pub fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let list = match fs::read_dir(directory) {
         Ok(list) => list,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

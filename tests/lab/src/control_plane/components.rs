@@ -126,6 +126,8 @@ impl Layout<'_> {
             .flag("kube-api-qps", 500)
             .flag("kube-api-burst", 1000)
             .flag("root-ca-file", self.certificate("ca"))
+            // It makes this directory; the default is in /usr.
+            .flag("flex-volume-plugin-dir", self.home.join("plugins").display())
             .flag("service-account-private-key-file", self.key("service-accounts"))
             .flag("cluster-signing-cert-file", self.certificate("ca"))
             .flag("cluster-signing-key-file", self.key("ca"));

@@ -18,7 +18,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl ControlPlane {
     /// Starts the real kubelet on a device, on the device's containerd and below its cgroup root, and returns when its Node, called like
-    /// the device, is Ready. The process is `<device>.kubelet`; it goes with the device, the Node object stays.
+    /// the device, is Ready. Kubelets keep one directory in a fixed place, `/var/lib/kubelet/device-plugins`, which stays. The process is `<device>.kubelet`; it goes with the device, the Node object stays.
     ///
     /// # Errors
     /// [`Error::Ended`] or [`Error::Deadline`] when it does not get Ready.

@@ -159,5 +159,19 @@ pub fn traces(device: &Device) -> Vec<String> {
             .filter(|line| line.contains(&directory))
             .map(str::to_owned),
     );
+    for directory in ["/var/lib/cni/results", "/var/log/containers"] {
+        for path in std::fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+        {
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if target.starts_with(device.directory()) || text.contains(&device.namespace()) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
     found
 }
