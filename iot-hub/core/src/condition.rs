@@ -1,4 +1,4 @@
-//! Target conditions: which devices a deployment is for, in the style of Azure IoT Hub's.
+//! Target conditions: which devices a deployment is for, in the style of those of Azure IoT Hub.
 //!
 //! ```text
 //! tags.site = 'hall-1' AND (NOT tags.env = 'dev' OR deviceId IN ['press-1', 'press-2'])
@@ -186,7 +186,9 @@ impl Expr {
             }
             Self::Not(inner) => inner.collect_attributes(found),
             Self::And(parts) | Self::Or(parts) => {
-                parts.iter().for_each(|part| part.collect_attributes(found));
+                for part in parts {
+                    part.collect_attributes(found);
+                }
             }
         }
     }

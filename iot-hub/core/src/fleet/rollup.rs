@@ -14,6 +14,8 @@ pub(crate) const MAX_FAILING: usize = 10;
 
 /// What one assignment adds. Equal contributions look the same to every reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+// Each is a fact of its own: any combination of them occurs.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Contribution {
     pub(super) targeted: bool,
     pub(super) online: bool,

@@ -1,5 +1,10 @@
 //! The Hub machine from outside: a store in memory, a wire, and devices that behave.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
+mod bounds;
+mod convergence;
+mod reports;
+mod restores;
 mod rollups;
 mod sessions;
 mod support;

@@ -47,6 +47,8 @@ pub struct Model {
     pub acked_upto: u64,
     /// How often each workload was started.
     pub starts: BTreeMap<PodUid, u32>,
+    /// Workloads that stopped because a set no longer named them, without a tombstone.
+    pub vanished: Vec<PodUid>,
 }
 
 impl Model {
@@ -71,6 +73,7 @@ impl Model {
             forms: Vec::new(),
             acked_upto: 0,
             starts: BTreeMap::new(),
+            vanished: Vec::new(),
         }
     }
 
@@ -238,6 +241,8 @@ impl Model {
         }
         // What a complete set does not name is gone (law 2), and what it was is no longer reported.
         let named: BTreeSet<_> = set.iter().map(|item| item.uid.clone()).collect();
+        let vanished = self.running.keys().filter(|uid| !named.contains(*uid)).cloned();
+        self.vanished.extend(vanished);
         self.running.retain(|uid, _| named.contains(uid));
         self.gone.retain(|uid, _| named.contains(uid));
     }

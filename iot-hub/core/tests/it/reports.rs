@@ -1,0 +1,201 @@
+//! Status, history and liveness as the hub keeps them.
+
+use edge_protocol::v1::{DeviceEvent, EventLevel, EventReport, Reason, StatusReport, Up};
+use edge_protocol::{DeviceId, PodUid};
+use iot_hub_core::Change;
+
+use crate::support::World;
+use crate::support::build::{pod, wanted};
+use crate::support::model::time;
+
+fn running() -> (World, DeviceId) {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
+    (world, one)
+}
+
+fn events(uid: &PodUid, seqs: std::ops::RangeInclusive<u64>) -> Up {
+    let event = |seq| DeviceEvent {
+        seq,
+        at: time(),
+        uid: uid.clone(),
+        container: None,
+        level: EventLevel::Normal,
+        reason: Reason::Started,
+        message: "a\u{1b}b".to_owned(),
+    };
+    Up::Events(EventReport {
+        events: seqs.map(event).collect(),
+    })
+}
+
+fn stored(world: &World) -> Vec<u64> {
+    world.store.events.iter().map(|(_, event)| event.seq).collect()
+}
+
+#[test]
+fn reports_are_acknowledged_only_after_the_commit() {
+    let (mut world, one) = running();
+    world.commit_at_once = false;
+    let report = world.models.get_mut(&one).unwrap().report();
+    world.send(&one, &report);
+    assert!(world.wire.is_empty(), "acknowledged before the commit");
+    // What follows without any write waits for the same commit.
+    let request = world.request(wanted("p", "*").put());
+    assert!(!world.replies.contains_key(&request));
+    while world.commit_one() {}
+    assert!(world.replies.contains_key(&request));
+    world.settle();
+    assert_eq!(
+        world.models[&one].acked_upto,
+        world.store.devices[&one].status_upto
+    );
+}
+
+#[test]
+fn a_crash_before_the_commit_loses_the_report_and_its_acknowledgement() {
+    let (mut world, one) = running();
+    world.commit_at_once = false;
+    let before = world.store.devices[&one].status_upto;
+    let report = world.models.get_mut(&one).unwrap().report();
+    world.send(&one, &report);
+    let store = world.store.clone();
+    world.restart(store);
+    assert_eq!(world.store.devices[&one].status_upto, before);
+    assert!(world.models[&one].acked_upto <= before);
+}
+
+#[test]
+fn a_late_repeat_of_a_status_changes_nothing() {
+    let (mut world, one) = running();
+    let model = world.models.get_mut(&one).unwrap();
+    let old = model.frame(Up::Status(StatusReport {
+        upto: 3,
+        complete: true,
+        workloads: Vec::new(),
+    }));
+    let new = model.report();
+    world.send(&one, &new);
+    assert!(world.status(&pod("p")).ready);
+    world.send(&one, &[old]);
+    assert!(world.status(&pod("p")).ready);
+}
+
+#[test]
+fn history_is_kept_once_in_order_and_cleaned() {
+    let (mut world, one) = running();
+    world.say(&one, events(&pod("p"), 1..=2));
+    world.say(&one, events(&pod("p"), 2..=3));
+    assert_eq!(stored(&world), [1, 2, 3]);
+    assert_eq!(world.store.events[0].1.message, "a\\u{1b}b");
+    assert!(world.changes.contains(&Change::DeviceEvent {
+        device: one.clone(),
+        seq: 3
+    }));
+    assert_eq!(world.store.devices[&one].event_seq, 3);
+}
+
+#[test]
+fn a_gap_is_believed_only_when_it_is_repeated() {
+    let (mut world, one) = running();
+    world.say(&one, events(&pod("p"), 1..=1));
+    // The frame with 2 was lost: the device sends from there again.
+    world.say(&one, events(&pod("p"), 3..=3));
+    assert_eq!(stored(&world), [1]);
+    world.say(&one, events(&pod("p"), 2..=3));
+    assert_eq!(stored(&world), [1, 2, 3]);
+    // The device's ring dropped 4 to 8: it begins at 9 each time.
+    world.say(&one, events(&pod("p"), 9..=9));
+    world.say(&one, events(&pod("p"), 9..=10));
+    assert_eq!(stored(&world), [1, 2, 3, 9, 10]);
+}
+
+#[test]
+fn nobody_speaks_of_what_is_not_assigned_to_him() {
+    let (mut world, one) = running();
+    let two = world.enrol("two", &[]);
+    world.connect(&two);
+    world.call(wanted("q", "deviceId = 'two'").put()).unwrap();
+    world.settle();
+    let before = world.status(&pod("q"));
+    let foreign = world.models.get_mut(&two).unwrap().set.clone().unwrap().1;
+    let item = foreign.get(&pod("q")).unwrap();
+    let status = crate::support::model::blank(
+        item,
+        edge_protocol::v1::Rung::Applied,
+        edge_protocol::v1::Phase::Failed,
+    );
+    world.say(
+        &one,
+        Up::Status(StatusReport {
+            upto: 9,
+            complete: false,
+            workloads: vec![status],
+        }),
+    );
+    world.say(&one, events(&pod("q"), 1..=1));
+    assert_eq!(world.status(&pod("q")), before);
+    assert!(stored(&world).is_empty());
+    // It is done with, so that a faulty device does not send it for ever.
+    assert_eq!(world.store.devices[&one].event_seq, 1);
+}
+
+#[test]
+fn silence_counts_from_the_last_frame_by_link_class() {
+    let (mut world, one) = running();
+    world.pass(40_000);
+    world.say(&one, Up::Heartbeat);
+    world.pass(44_000);
+    assert!(world.hub.device(&one).unwrap().online);
+    world.pass(1_000);
+    let view = world.hub.device(&one).unwrap();
+    assert!(!view.online && view.connected);
+    world.say(&one, Up::Heartbeat);
+    assert!(world.hub.device(&one).unwrap().online);
+}
+
+#[test]
+fn heartbeats_cost_no_write_and_no_timer() {
+    let (mut world, one) = running();
+    let written = world.store.written.len();
+    world.wake_at = None;
+    for _ in 0..100 {
+        world.now.mono_ms += 1;
+        world.say(&one, Up::Heartbeat);
+    }
+    assert_eq!(world.store.written.len(), written);
+    assert_eq!(world.wake_at, None);
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_changes_nobodys_liveness() {
+    let (mut world, one) = running();
+    world.now.wall_ms += 10_i64.pow(12);
+    world.pass(44_000);
+    assert!(world.hub.device(&one).unwrap().online);
+    world.now.wall_ms = 0;
+    world.say(&one, Up::Heartbeat);
+    world.pass(44_000);
+    assert!(world.hub.device(&one).unwrap().online);
+}
+
+#[test]
+fn what_a_complete_report_leaves_out_is_not_there() {
+    let (mut world, one) = running();
+    world.say(
+        &one,
+        Up::Status(StatusReport {
+            upto: 9,
+            complete: true,
+            workloads: Vec::new(),
+        }),
+    );
+    let status = world.status(&pod("p"));
+    assert_eq!(
+        (status.counts.persisted, status.counts.applied, status.ready),
+        (1, 0, false)
+    );
+}
