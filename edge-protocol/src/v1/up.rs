@@ -30,7 +30,8 @@ pub enum Up {
     Ack(SetAck),
     Status(StatusReport),
     Events(EventReport),
-    /// Nothing to say but that the device lives.
+    /// Nothing to say but that the device lives. The hub answers with an acknowledgement, whatever it acknowledges, so that the device
+    /// knows that the hub lives: a device that hears nothing for one and a half keep-alives dials again.
     Heartbeat,
     /// A clean stop of the agent; workloads go on.
     Bye,
