@@ -192,3 +192,6 @@ fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
         Gate::PullOnly
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ fn what_is_not_for_this_session_is_only_reported() {
         ("other session", |s| s.session = SessionEpoch(99)),
         ("other hello", |s| s.nonce = Nonce::from_bytes([9; 16])),
         ("other enrolment", |s| {
-            s.enrolment = EnrolmentSerial::new("ab13").unwrap()
+            s.enrolment = EnrolmentSerial::new("ab13").unwrap();
         }),
         ("other hub", |s| s.hub = HubId(uuid::Uuid::from_u128(2))),
         ("replay", |s| s.seq = 1),

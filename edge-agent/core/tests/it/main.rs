@@ -1,5 +1,10 @@
 //! The Agent machine in a tiny world: a store that forgets what was not committed, a runtime, and a hub that signs.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this binary is test code, helpers included"
+)]
+
 mod chaos;
 mod conversation;
 mod hub;

@@ -76,7 +76,8 @@ impl Runtime {
                     .sandboxes
                     .iter()
                     .find(|s| s.uid == spec.uid && s.attempt == spec.attempt && s.ready);
-                let sandbox_id = same.map(|s| s.id.clone()).unwrap_or_else(|| {
+                let sandbox_id = same.map(|s| s.id.clone());
+                let sandbox_id = sandbox_id.unwrap_or_else(|| {
                     let id = self.id("s");
                     self.sandboxes.push(ObservedSandbox {
                         id: id.clone(),
