@@ -19,7 +19,7 @@ pub(crate) enum Gate {
 }
 
 /// What one container needs next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// It runs as specified.
     Keep,

@@ -33,7 +33,7 @@ enum State {
 }
 
 /// What is due.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     Heartbeat,
     Reconnect(&'static str),
