@@ -1,3 +1,8 @@
-//! outrigger-hub.
+//! `outrigger-hub`: wires the command line to the library.
 
-fn main() {}
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    iot_hub::cli::run(iot_hub::cli::Cli::parse()).await
+}

@@ -51,7 +51,7 @@ macro_rules! problem_codes {
 
 problem_codes! {
     BadRequest => 400, "urn:outrigger:problem:bad-request", "The request is not well formed";
-    /// A target condition does not parse; `position` counts characters from 0.
+    /// A target condition does not parse; `position` counts characters from 1.
     BadCondition => 422, "urn:outrigger:problem:bad-condition", "The target condition is not valid";
     BadManifest => 422, "urn:outrigger:problem:bad-manifest", "The manifest is not valid";
     BadTags => 422, "urn:outrigger:problem:bad-tags", "The tags are not valid";
@@ -97,7 +97,7 @@ pub struct Problem {
     /// The field at fault, as a path into the body: `target.condition`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Where in that field, in characters from 0.
+    /// Where in that field, in characters from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
 }

@@ -1,0 +1,197 @@
+//! `POST /enroll`: a one-time token and a certificate request become a device.
+//!
+//! Order: the token's use is bound to the key and the certificate is kept (one transaction), then the machine registers the
+//! device, then the answer goes out. A crash or a cut line after the first step is repaired by asking again: the same token
+//! with the same key gives the same certificate, and registering it again changes nothing.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use edge_protocol::DeviceId;
+use edge_protocol::v1::{EnrolAnswer, EnrolRequest, VERSION};
+use iot_hub_api::{Problem, ProblemCode};
+use iot_hub_core::{Call, CallError};
+use iot_hub_mqtt::{CutReason, CutTarget};
+use iot_hub_store::{AuditRecord, Claim, Claimed, EnrolmentRecord, EnrolmentTokenRecord, HubStore as _};
+
+use super::{DevicePort, Peer};
+use crate::ca::DeviceRequest;
+use crate::clock;
+use crate::rest::problem::{Body, Refusal};
+
+/// How long the same token and key get the same certificate.
+const REPEAT_WITHIN_MS: i64 = 24 * 60 * 60 * 1000;
+
+pub(super) async fn enrol(
+    State(port): State<DevicePort>,
+    Extension(peer): Extension<Peer>,
+    Body(ask): Body<EnrolRequest>,
+) -> Result<Json<EnrolAnswer>, Refusal> {
+    if !port.rate.admit(peer.address.ip(), Instant::now()) {
+        return Err(Refusal::new(
+            ProblemCode::TooManyRequests,
+            "too many enrolment attempts from this address",
+        ));
+    }
+    if ask.v != VERSION {
+        let problem = Problem::new(ProblemCode::BadValue, format!("version {} is not known", ask.v));
+        return Err(problem.at_field("v").into());
+    }
+    let token = port.token(&ask).await.inspect_err(|_| {
+        let id = edge_protocol::text::sanitise(&ask.token_id);
+        tracing::warn!(peer = %peer.address, token = id, "enrolment refused");
+    })?;
+    let request = DeviceRequest::parse(&ask.csr)
+        .map_err(|error| Problem::new(ProblemCode::BadCsr, error.to_string()).at_field("csr"))?;
+    let enrolment = port.claim(&token, &request, ask.device).await?;
+    port.register(&token, &enrolment).await?;
+    tracing::info!(device = %enrolment.device, token = token.id, peer = %peer.address, "enrolled");
+    Ok(Json(EnrolAnswer {
+        v: VERSION,
+        device: enrolment.device,
+        enrolment: enrolment.serial,
+        certificate_chain: enrolment.certificate_chain,
+        hub: port.authority.hub(),
+        signing_keys: port.signing_keys.clone(),
+        anchors: port.authority.anchors().to_owned(),
+        link: token.link,
+    }))
+}
+
+fn refused() -> Refusal {
+    Refusal::new(
+        ProblemCode::EnrolmentRefused,
+        "the enrolment token is not valid (any more), or was used with another key",
+    )
+}
+
+impl DevicePort {
+    /// The token, if the secret is right. Its expiry is judged with its use, so that a repeat may come later.
+    async fn token(&self, ask: &EnrolRequest) -> Result<EnrolmentTokenRecord, Refusal> {
+        let found = self.store.enrolment_token(&ask.token_id).await?;
+        found
+            .filter(|token| token.hash.matches(&ask.token_secret))
+            .ok_or_else(refused)
+    }
+
+    /// Takes a use of the token for this key, or finds what it got before.
+    async fn claim(
+        &self,
+        token: &EnrolmentTokenRecord,
+        request: &DeviceRequest,
+        wished: Option<DeviceId>,
+    ) -> Result<EnrolmentRecord, Refusal> {
+        let key_fingerprint = request.fingerprint();
+        let earlier = self.store.enrolment(&token.id, &key_fingerprint).await?;
+        let device = match &earlier {
+            Some(earlier) => earlier.device.clone(),
+            None => self.choose_id(token, wished).await?,
+        };
+        let issued = self
+            .authority
+            .device(&device, request, self.certificate_days)
+            .map_err(|error| {
+                tracing::error!(%error, "a device certificate could not be issued");
+                Refusal::new(ProblemCode::Internal, "the certificate could not be issued")
+            })?;
+        let now_ms = clock::wall_ms();
+        let enrolment = EnrolmentRecord {
+            token: token.id.clone(),
+            key_fingerprint,
+            device,
+            serial: issued.serial,
+            certificate_chain: issued.chain,
+            at_ms: now_ms,
+        };
+        let claim = Claim {
+            enrolment,
+            now_ms,
+            repeat_within_ms: REPEAT_WITHIN_MS,
+        };
+        match self.store.claim(&claim).await? {
+            Claimed::New => Ok(claim.enrolment),
+            Claimed::Again(earlier) => Ok(earlier),
+            Claimed::Refused => Err(refused()),
+        }
+    }
+
+    /// The id the token fixes, else the one wished for, else a new one. Only a token that fixes an id may take over a
+    /// device that exists: a fleet's token must not.
+    async fn choose_id(
+        &self,
+        token: &EnrolmentTokenRecord,
+        wished: Option<DeviceId>,
+    ) -> Result<DeviceId, Refusal> {
+        if let Some(fixed) = &token.device {
+            return Ok(fixed.clone());
+        }
+        let device = wished.unwrap_or_else(|| {
+            let random = edge_protocol::digest::hex(&rand::random::<[u8; 8]>());
+            DeviceId::new(format!("device-{random}")).expect("hex digits are part of a label")
+        });
+        let id = device.clone();
+        if self
+            .pump
+            .read(move |reading| reading.hub.device(&id).is_some())
+            .await?
+        {
+            return Err(CallError::DeviceIdTaken(device).into());
+        }
+        Ok(device)
+    }
+
+    /// Tells the machine. What it knows already is not told again, so a repeat finishes what a crash left undone.
+    async fn register(
+        &self,
+        token: &EnrolmentTokenRecord,
+        enrolment: &EnrolmentRecord,
+    ) -> Result<(), Refusal> {
+        let device = enrolment.device.clone();
+        let id = device.clone();
+        let before = self.pump.read(move |reading| reading.hub.device(&id)).await?;
+        let is_new = before.as_ref().is_none_or(|view| view.last_seen_ms.is_none());
+        if before
+            .as_ref()
+            .is_none_or(|view| view.record.enrolment != enrolment.serial)
+        {
+            // A further enrolment of a known device keeps what people have set since.
+            let tags = before.map_or_else(|| token.tags.clone(), |view| view.record.tags);
+            let call = Call::EnrolDevice {
+                device: device.clone(),
+                enrolment: enrolment.serial.clone(),
+                group: token.group.clone(),
+                tags,
+            };
+            if let Err(error) = self.pump.call(call, Some(cause(token, "enrol", &device))).await? {
+                self.store
+                    .unclaim(&enrolment.token, &enrolment.key_fingerprint)
+                    .await?;
+                return Err(error.into());
+            }
+            // The certificate of an earlier enrolment is refused from now on; its session ends.
+            let target = CutTarget::Device(crate::pump::device_out(&device));
+            self.endpoint.cut(&target, CutReason::Revoked);
+        }
+        if is_new {
+            let call = Call::SetLink {
+                device: device.clone(),
+                link: token.link,
+            };
+            self.pump
+                .call(call, Some(cause(token, "set-link", &device)))
+                .await??;
+        }
+        Ok(())
+    }
+}
+
+fn cause(token: &EnrolmentTokenRecord, action: &str, device: &DeviceId) -> AuditRecord {
+    AuditRecord {
+        id: 0,
+        at_ms: clock::wall_ms(),
+        principal: format!("enrolment-token/{}", token.id),
+        action: action.to_owned(),
+        subject: device.to_string(),
+    }
+}

@@ -1,0 +1,62 @@
+//! The machine's views as API documents.
+
+use iot_hub_api::{Deployment, Device, DeviceState};
+use iot_hub_core::{DeploymentView, DeviceView};
+
+use crate::grant::Principal;
+
+pub(super) fn device(view: DeviceView) -> Device {
+    let DeviceView {
+        record,
+        connected,
+        online,
+        last_seen_ms,
+        generation,
+        acknowledged,
+    } = view;
+    Device {
+        id: record.id,
+        enrolment: record.enrolment,
+        group: record.group,
+        tags: record.tags,
+        link: record.link,
+        state: state(record.state),
+        facts: record.facts,
+        agent_version: record.agent_version,
+        features: record.features,
+        connected,
+        online,
+        last_seen_ms: last_seen_ms.or(record.last_seen_ms),
+        generation,
+        acknowledged,
+    }
+}
+
+/// As this principal wrote it.
+pub(super) fn deployment(view: DeploymentView, principal: &Principal) -> Deployment {
+    let DeploymentView { record, status } = view;
+    Deployment {
+        spec: principal.widen(record.spec),
+        manifest: record.manifest,
+        revision: record.revision,
+        state: record.state,
+        created_ms: record.created_ms,
+        status,
+    }
+}
+
+fn state(state: iot_hub_core::DeviceState) -> DeviceState {
+    match state {
+        iot_hub_core::DeviceState::Active => DeviceState::Active,
+        iot_hub_core::DeviceState::Disabled => DeviceState::Disabled,
+        iot_hub_core::DeviceState::Decommissioned => DeviceState::Decommissioned,
+    }
+}
+
+pub(super) fn core_state(state: DeviceState) -> iot_hub_core::DeviceState {
+    match state {
+        DeviceState::Active => iot_hub_core::DeviceState::Active,
+        DeviceState::Disabled => iot_hub_core::DeviceState::Disabled,
+        DeviceState::Decommissioned => iot_hub_core::DeviceState::Decommissioned,
+    }
+}

@@ -1,0 +1,108 @@
+//! Serving HTTP/1.1 on the REST and health ports: accept loops that never wait for a peer.
+
+pub(crate) mod http;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long requests may take to end after the stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A port could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    pub address: SocketAddr,
+    #[source]
+    pub source: io::Error,
+}
+
+/// An open port that accepts nothing yet.
+pub(crate) struct Port {
+    listener: TcpListener,
+    local: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    max_connections: usize,
+}
+
+impl Port {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        max_connections: usize,
+    ) -> Result<Self, BindError> {
+        let error = |source| BindError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(error)?;
+        let local = listener.local_addr().map_err(error)?;
+        Ok(Self {
+            listener,
+            local,
+            tls: tls.map(TlsAcceptor::from),
+            max_connections,
+        })
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Accepts until `stop`, then lets requests end.
+    pub(crate) async fn run(self, router: Router, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.max_connections));
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            while tasks.try_join_next().is_some() {}
+            let tcp = match accepted {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    // Out of file descriptors, mostly: a pause lets connections end, a loop would spin.
+                    tracing::warn!(%error, port = %self.local, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            // At the limit the connection is closed: a caller that tries again is better off than one that hangs.
+            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let _place = place;
+                    serve(tcp, tls, router, stop).await;
+                });
+            }
+        }
+        drop(self.listener);
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
+            tracing::warn!(left = tasks.len(), port = %self.local, "requests did not end in time and are dropped");
+            tasks.shutdown().await;
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(tls) = tls else {
+        return http::serve_connection(tcp, router, stop).await;
+    };
+    match tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await {
+        Ok(Ok(stream)) => http::serve_connection(stream, router, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "handshake failed"),
+        Err(_) => tracing::debug!("handshake timed out"),
+    }
+}
