@@ -11,6 +11,9 @@ use crate::process::Process;
 use crate::state::Store;
 use crate::{Error, Program};
 
+/// The name under which every device knows its lab's registry, so that examples need not know an address.
+pub const IMAGES_HOST: &str = "images.outrigger.local";
+
 const PROCESS: &str = "registry";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// `address:port`, as image references begin.
+    /// `address:port`; devices also know it as [`IMAGES_HOST`].
     pub fn host(&self) -> String {
         self.address.to_string()
     }

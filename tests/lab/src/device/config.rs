@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Device;
+use crate::registry::IMAGES_HOST;
 use crate::{Error, Registry};
 
 /// Where Debian puts the CNI plugins.
@@ -52,7 +53,10 @@ impl DeviceFiles {
         let hosts = format!(
             "server = \"http://{host}\"\n[host.\"http://{host}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
         );
-        write(&self.hosts_directory().join(&host).join("hosts.toml"), &hosts)
+        for name in [host.as_str(), IMAGES_HOST] {
+            write(&self.hosts_directory().join(name).join("hosts.toml"), &hosts)?;
+        }
+        Ok(())
     }
 
     fn cni_directory(&self) -> PathBuf {

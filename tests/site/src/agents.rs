@@ -1,0 +1,49 @@
+//! The agents of a site: one per device, in the device's network namespace.
+
+use std::path::PathBuf;
+
+use lab::{Device, Process, Program};
+
+use crate::files::{self, quoted};
+use crate::options::DeviceSpec;
+use crate::{HubAccess, Programs, SiteError};
+
+pub(crate) const PROCESS: &str = "agent";
+
+fn directory(device: &Device) -> PathBuf {
+    device.directory().join("agent")
+}
+
+/// Writes the configuration, puts the enrolment token where it says, and starts the agent.
+pub(crate) fn start(
+    device: &Device,
+    spec: &DeviceSpec,
+    hub: &HubAccess,
+    programs: &Programs,
+) -> Result<Process, SiteError> {
+    let directory = directory(device);
+    files::create_dir(&directory)?;
+    let token_file = directory.join("token");
+    files::write_secret(&token_file, &hub.enrolment_token(programs, spec)?)?;
+    let config = directory.join("agent.toml");
+    let text = format!(
+        "state_dir = {state}\n\n\
+         [hub]\nendpoints = [{endpoint}]\n\n\
+         [enrolment]\ntoken_file = {token}\ndevice = {name}\n\n\
+         [runtime]\nsocket = {socket}\ncgroup_root = {cgroup}\nlog_dir = {logs}\n\n\
+         [local]\nboot_id_file = {boot}\n",
+        state = quoted(directory.join("state").display()),
+        endpoint = quoted(hub.device_port),
+        token = quoted(token_file.display()),
+        name = quoted(&spec.name),
+        socket = quoted(device.containerd_socket().display()),
+        cgroup = quoted(device.cgroup_parent()),
+        logs = quoted(directory.join("pods").display()),
+        boot = quoted(device.boot_id_file().display()),
+    );
+    files::write(&config, &text)?;
+    let program = Program::new(programs.agent()?)
+        .args(["run", "--config"])
+        .arg(config.display().to_string());
+    Ok(device.spawn(PROCESS, &program)?)
+}

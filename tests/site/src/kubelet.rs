@@ -1,0 +1,109 @@
+//! The kubelet of a site: rights, configuration, process, readiness.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lab::{Lab, Paths, Process, Program};
+
+use crate::files::{self, quoted};
+use crate::hub::{self, HubFiles};
+use crate::options::NamespaceRule;
+use crate::{Cluster, HubAccess, Programs, SiteError};
+
+pub(crate) const PROCESS: &str = "kubelet";
+/// Where its service account and its leader lease are; `charts/` names them too.
+const NAMESPACE: &str = "outrigger-system";
+const ACCOUNT: &str = "outrigger-kubelet";
+const READY_LIMIT: Duration = Duration::from_mins(1);
+
+/// What a kubelet serves.
+pub(crate) struct KubeletPlan<'a> {
+    pub node: &'a str,
+    pub namespaces: &'a [NamespaceRule],
+    pub hub: &'a HubAccess,
+}
+
+impl KubeletPlan<'_> {
+    /// Gives it exactly the rights that `charts/` writes out, and starts it.
+    pub fn start(
+        &self,
+        lab: &Lab,
+        cluster: &Cluster,
+        programs: &Programs,
+        hub_files: &HubFiles,
+    ) -> Result<Process, SiteError> {
+        let directory = lab.directory().join("kubelet");
+        files::create_dir(&directory)?;
+        cluster.apply(&Paths::default().workspace.join("charts/rbac.yaml"))?;
+        let kubeconfig = directory.join("kubeconfig");
+        cluster.write_service_account_kubeconfig(&kubeconfig, NAMESPACE, ACCOUNT)?;
+        let token_file = directory.join("hub.token");
+        let cluster_uid = cluster.uid()?;
+        files::write_secret(
+            &token_file,
+            &hub_files.provider_token(programs, self.node, &cluster_uid)?,
+        )?;
+        let config = directory.join("kubelet.toml");
+        let address = IpAddr::from(lab.address()?);
+        let health = hub::free(address)?;
+        let mut text = format!(
+            "[node]\nname = {node}\nip = {ip}\n\n\
+             [hub]\nurl = {url}\nca_file = {ca}\ntoken_file = {token}\n\n\
+             [health]\nlisten = {health}\n\n\
+             [kubernetes]\nkubeconfig = {kubeconfig}\n",
+            node = quoted(self.node),
+            ip = quoted(address),
+            url = quoted(&self.hub.url),
+            ca = quoted(self.hub.ca.display()),
+            token = quoted(token_file.display()),
+            health = quoted(health),
+            kubeconfig = quoted(kubeconfig.display()),
+        );
+        for rule in self.namespaces {
+            write_rule(&mut text, rule);
+        }
+        files::write(&config, &text)?;
+        spawn(lab, programs, &config)
+    }
+}
+
+fn write_rule(text: &mut String, rule: &NamespaceRule) {
+    let labels: Vec<String> = rule
+        .selector
+        .iter()
+        .map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)))
+        .collect();
+    let scope = quoted(&rule.scope);
+    write!(
+        text,
+        "\n[[namespaces]]\nselector = {{ match_labels = {{ {} }} }}\nscope = {scope}\n",
+        labels.join(", ")
+    )
+    .expect("writing to a String cannot fail");
+    if let Some(condition) = &rule.default_condition {
+        writeln!(text, "default_condition = {}", quoted(condition)).expect("writing to a String cannot fail");
+    }
+}
+
+fn spawn(lab: &Lab, programs: &Programs, config: &Path) -> Result<Process, SiteError> {
+    let program = Program::new(programs.kubelet()?)
+        .args(["run", "--config"])
+        .arg(config.display().to_string());
+    Ok(lab.spawn(PROCESS, program)?)
+}
+
+/// Waits until the fleet node is Ready.
+pub(crate) fn wait_until_ready(cluster: &Cluster, process: &Process, node: &str) -> Result<(), SiteError> {
+    let query = [
+        "get",
+        "node",
+        node,
+        "-o",
+        "jsonpath={.status.conditions[?(@.type=='Ready')].status}",
+        "--ignore-not-found",
+    ];
+    let ready = || Ok(cluster.kubectl(query).is_ok_and(|output| output.stdout == "True"));
+    Ok(process.until("the fleet node is Ready", READY_LIMIT, ready)?)
+}

@@ -1,0 +1,100 @@
+//! What a site shall consist of.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use lab::{ControlPlaneOptions, PodSubnet};
+
+use crate::Programs;
+
+/// A site to start. `..SiteOptions::in_directory(path)` fills what is not named.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// Where all of the site lives; must not hold one.
+    pub directory: PathBuf,
+    pub control_plane: ClusterChoice,
+    /// The name of the fleet node; unique among the sites of one cluster.
+    pub node: String,
+    pub devices: Vec<DeviceSpec>,
+    /// Which namespaces may use which devices (law 12).
+    pub namespaces: Vec<NamespaceRule>,
+    pub programs: Programs,
+}
+
+/// Which Kubernetes the site's kubelet serves.
+#[derive(Debug, Clone)]
+pub enum ClusterChoice {
+    /// A control plane of the site's own.
+    Own(ControlPlaneOptions),
+    /// The cluster that this kubeconfig leads to; its user may create service accounts and roles.
+    Existing { kubeconfig: PathBuf },
+}
+
+/// A device and what its enrolment token says of it.
+#[derive(Debug, Clone)]
+pub struct DeviceSpec {
+    pub name: String,
+    pub tags: BTreeMap<String, String>,
+    pub pod_subnet: PodSubnet,
+}
+
+impl DeviceSpec {
+    pub fn new(name: impl Into<String>, tags: &[(&str, &str)]) -> Self {
+        Self {
+            name: name.into(),
+            tags: tags
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            pod_subnet: PodSubnet::Routed,
+        }
+    }
+
+    /// `device-1` to `device-<count>`: all in hall 1 but for the third, which is in hall 2.
+    pub fn numbered(count: u32) -> Vec<Self> {
+        (1..=count)
+            .map(|number| {
+                let hall = if number % 3 == 0 { "hall-2" } else { "hall-1" };
+                Self::new(
+                    format!("device-{number}"),
+                    &[("site", hall), ("number", &number.to_string())],
+                )
+            })
+            .collect()
+    }
+}
+
+/// One entry of the kubelet's namespace map.
+#[derive(Debug, Clone)]
+pub struct NamespaceRule {
+    /// Labels that a namespace must carry; none means every namespace.
+    pub selector: BTreeMap<String, String>,
+    /// A target condition that bounds all pods of the namespace.
+    pub scope: String,
+    pub default_condition: Option<String>,
+}
+
+impl NamespaceRule {
+    /// Every namespace may use every device, and a pod that names none means all.
+    pub fn everything() -> Self {
+        Self {
+            selector: BTreeMap::new(),
+            scope: "*".to_owned(),
+            default_condition: Some("*".to_owned()),
+        }
+    }
+}
+
+impl SiteOptions {
+    /// A site with a control plane of its own and no device, open to every namespace.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            control_plane: ClusterChoice::Own(ControlPlaneOptions::default()),
+            node: "outrigger".to_owned(),
+            devices: Vec::new(),
+            namespaces: vec![NamespaceRule::everything()],
+            programs: Programs::default(),
+        }
+    }
+}
