@@ -1,4 +1,4 @@
-//! Target conditions: which devices a deployment is for, in the style of those of Azure IoT Hub.
+//! Target conditions: which devices a deployment is for, in the style of device queries in the Azure cloud.
 //!
 //! ```text
 //! tags.site = 'hall-1' AND (NOT tags.env = 'dev' OR deviceId IN ['press-1', 'press-2'])

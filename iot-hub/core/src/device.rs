@@ -94,6 +94,16 @@ impl Device {
         }
     }
 
+    /// Another machine takes over the id. Its generation goes on, so that nothing older can pass for newer.
+    pub(crate) fn begin_anew(&mut self, record: DeviceRecord) {
+        let set = SetRecord {
+            generation: self.generation,
+            items: std::mem::take(&mut self.items),
+            acknowledged: None,
+        };
+        *self = Self::from_record(record, set);
+    }
+
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject {
             id: &self.record.id,

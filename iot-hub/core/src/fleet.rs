@@ -96,6 +96,3 @@ fn withdraw<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

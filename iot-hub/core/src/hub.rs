@@ -71,7 +71,7 @@ impl Hub {
                 turn.reply(request, result);
             }
             Input::Committed(tx) => turn.effects.extend(self.after.committed(tx)),
-            Input::Wake => {}
+            Input::Wake => self.timers.woken(),
         }
         self.run_timers(&mut turn);
         self.finish(turn)

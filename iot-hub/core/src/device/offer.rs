@@ -5,9 +5,6 @@ use edge_protocol::{DesiredSet, Digest, HubId, Now, SetGeneration, SetItem};
 
 use super::Device;
 
-/// Items in one statement: about 300 KiB of base64, well inside a frame together with inline blobs.
-pub(crate) const PART_ITEMS: usize = 1000;
-
 /// A set under way to a device, until it is acknowledged or the session ends.
 #[derive(Debug)]
 pub(crate) struct Offered {
@@ -38,8 +35,8 @@ impl Device {
     /// What to send now, if anything. `resend_at` is when to try again unless the device answers.
     ///
     /// While an offer is under way it answers `None`, except when that offer's own time has come: then the present set goes out in
-    /// its place.
-    pub(crate) fn offer(&mut self, now: &Now, resend_at: u64) -> Option<Offer> {
+    /// its place. A statement holds at most `part_items` items.
+    pub(crate) fn offer(&mut self, now: &Now, resend_at: u64, part_items: usize) -> Option<Offer> {
         let session = self.session()?;
         let up_to_date = session.knows_base && matches!(self.acknowledged, super::Acknowledged::Current);
         if up_to_date {
@@ -52,7 +49,9 @@ impl Device {
         {
             return None;
         }
-        let offer = self.delta().unwrap_or_else(|| self.snapshot());
+        let offer = self
+            .delta(part_items)
+            .unwrap_or_else(|| self.snapshot(part_items));
         let offered = Offered {
             generation: self.generation,
             digest: self.digest,
@@ -69,12 +68,12 @@ impl Device {
     }
 
     /// From what the device is known to hold, if that is of this incarnation.
-    fn delta(&self) -> Option<Offer> {
+    fn delta(&self, part_items: usize) -> Option<Offer> {
         let (base, held) = self.acknowledged().filter(|(base, _)| {
             base.incarnation == self.generation.incarnation && self.session().is_some_and(|s| s.knows_base)
         })?;
         let (put, forget) = held.delta_to(&self.items);
-        if put.len() + forget.len() > PART_ITEMS {
+        if put.len() + forget.len() > part_items {
             return None;
         }
         let needs = needs(&put, Some(held));
@@ -90,11 +89,14 @@ impl Device {
         })
     }
 
-    fn snapshot(&self) -> Offer {
+    fn snapshot(&self, part_items: usize) -> Offer {
         let known = self.session().filter(|session| session.knows_base);
         let known = known.and(self.acknowledged()).map(|(_, set)| set);
         let items: Vec<SetItem> = self.items.iter().cloned().collect();
-        let mut chunks: Vec<Vec<SetItem>> = items.chunks(PART_ITEMS).map(<[SetItem]>::to_vec).collect();
+        let mut chunks: Vec<Vec<SetItem>> = items
+            .chunks(part_items.max(1))
+            .map(<[SetItem]>::to_vec)
+            .collect();
         if chunks.is_empty() {
             chunks.push(Vec::new());
         }

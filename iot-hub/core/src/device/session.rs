@@ -82,8 +82,16 @@ impl Device {
         self.session.as_deref_mut()
     }
 
-    pub(crate) fn end_session(&mut self) {
-        self.session = None;
+    /// Whether that took away something received but not yet persisted.
+    pub(crate) fn end_session(&mut self) -> bool {
+        self.session
+            .take()
+            .is_some_and(|session| session.received().is_some())
+    }
+
+    /// Whether a set was received that is not yet persisted.
+    pub(crate) fn has_received(&self) -> bool {
+        self.session().is_some_and(|session| session.received().is_some())
     }
 
     /// Whether this hello is a repeat of the one that began the present session.

@@ -38,7 +38,7 @@ impl Hub {
             let mut record = fresh_record(id, enrolment, group, tags);
             // Epochs and generations go on: whoever held this id before holds nothing that is newer.
             record.last_session = device.record.last_session;
-            device.record = record;
+            device.begin_anew(record);
             self.admit(turn, id);
             turn.edited.insert(id.clone());
         } else if device.record.enrolment != enrolment {
@@ -167,14 +167,22 @@ impl Hub {
     }
 
     pub(super) fn cut(&mut self, turn: &mut Turn, id: &DeviceId, why: &'static str) {
-        let Some(device) = self.devices.get_mut(id) else {
-            return;
-        };
-        device.end_session();
-        self.timers.cancel(&Timer::Resend(id.clone()));
-        if let Some(connection) = device.connection.take() {
+        let connection = self
+            .devices
+            .get_mut(id)
+            .and_then(|device| device.connection.take());
+        if let Some(connection) = connection {
             cut_connection(turn, id, connection, why);
             turn.announce_device(id);
+        }
+        self.end_session(turn, id);
+    }
+
+    /// What was received but not persisted counts no more: the device may have lost it with the session.
+    pub(super) fn end_session(&mut self, turn: &mut Turn, id: &DeviceId) {
+        self.timers.cancel(&Timer::Resend(id.clone()));
+        if self.devices.get_mut(id).is_some_and(Device::end_session) {
+            self.refresh_all(turn, id);
         }
     }
 

@@ -84,10 +84,11 @@ impl Hub {
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
+        let had_received = device.has_received();
         // A third of a keep-alive, and up to half of that more, so that a fleet does not repeat itself in step.
         let pause = u64::from(device.record.link.keep_alive_s()) * 1000 / 3;
         let resend_at = turn.now.mono_ms + pause + jitter % (pause / 2);
-        let Some(offer) = device.offer(&turn.now, resend_at) else {
+        let Some(offer) = device.offer(&turn.now, resend_at, self.config.limits.part_items) else {
             return;
         };
         turn.note(Note::SetOffered {
@@ -100,6 +101,9 @@ impl Hub {
         }
         for part in offer.parts {
             self.send_part(turn, id, part);
+        }
+        if had_received {
+            self.refresh_all(turn, id);
         }
     }
 

@@ -31,11 +31,10 @@ impl Hub {
         if device.connection == Some(connection) {
             return;
         }
-        device.end_session();
         if let Some(former) = device.connection.replace(connection) {
             cut_connection(turn, id, former, "replaced by a newer connection");
         }
-        self.timers.cancel(&Timer::Resend(id.clone()));
+        self.end_session(turn, id);
         turn.announce_device(id);
     }
 
@@ -46,8 +45,7 @@ impl Hub {
             return;
         };
         device.connection = None;
-        device.end_session();
-        self.timers.cancel(&Timer::Resend(id.clone()));
+        self.end_session(turn, id);
         turn.announce_device(id);
     }
 

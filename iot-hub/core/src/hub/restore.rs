@@ -97,27 +97,27 @@ impl Hub {
 
     fn restore_assignments(&mut self, turn: &mut Turn, records: Vec<AssignmentRecord>) {
         for record in records {
-            let item = self
-                .devices
-                .get(&record.device)
-                .and_then(|device| device.items().get(&record.uid));
+            let (uid, id) = (record.uid.clone(), record.device.clone());
+            let item = self.devices.get(&id).and_then(|device| device.items().get(&uid));
             let role = match item {
                 Some(item) => self.restored_role(item),
                 None if record.superseded => Role::Left,
-                None => continue,
+                None => {
+                    // A row without an item asks nothing of the device.
+                    turn.assignments.insert((uid, id));
+                    continue;
+                }
             };
-            let Some(deployment) = self.fleet.get_mut(&record.uid) else {
-                continue;
-            };
-            let (uid, id) = (record.uid.clone(), record.device.clone());
-            if !record.counted {
-                let waited = u64::try_from(turn.now.wall_ms.saturating_sub(record.since_ms)).unwrap_or(0);
-                let left = self.config.join_deadline_ms.saturating_sub(waited);
-                let at = turn.now.mono_ms.saturating_add(left);
-                self.timers.set(Timer::Join(uid.clone(), id.clone()), at);
+            if let Some(deployment) = self.fleet.get_mut(&uid) {
+                if !record.counted {
+                    let waited = u64::try_from(turn.now.wall_ms.saturating_sub(record.since_ms)).unwrap_or(0);
+                    let left = self.config.join_deadline_ms.saturating_sub(waited);
+                    let at = turn.now.mono_ms.saturating_add(left);
+                    self.timers.set(Timer::Join(uid.clone(), id.clone()), at);
+                }
+                deployment.assign(id.clone(), Assignment::restored(record, role));
+                self.refresh(turn, &uid, &id);
             }
-            deployment.assign(id.clone(), Assignment::restored(record, role));
-            self.refresh(turn, &uid, &id);
         }
     }
 

@@ -46,14 +46,15 @@ impl Timers {
     }
 
     fn due(&mut self, now: u64) -> Option<Timer> {
-        let (at, _) = self.by_time.first().filter(|(at, _)| *at <= now)?;
-        // What was asked for came, or time is past it: the pump must be asked again.
-        if self.asked.is_some_and(|asked| asked >= *at) {
-            self.asked = None;
-        }
+        self.by_time.first().filter(|(at, _)| *at <= now)?;
         let (_, timer) = self.by_time.pop_first()?;
         self.by_timer.remove(&timer);
         Some(timer)
+    }
+
+    /// The pump woke the machine: whatever it was asked for is used up, even if it came early.
+    pub(super) fn woken(&mut self) {
+        self.asked = None;
     }
 
     /// The next moment, if the pump does not know it yet.

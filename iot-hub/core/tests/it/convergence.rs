@@ -164,8 +164,8 @@ proptest! {
     #[test]
     fn every_history_converges(history in prop::collection::vec(ops(), 0..120)) {
         let mut world = World::new();
-        for n in 0..3 {
-            world.enrol(&format!("d{n}"), &[("site", SITES[n])]);
+        for (n, site) in SITES.iter().enumerate() {
+            world.enrol(&format!("d{n}"), &[("site", site)]);
         }
         world.commit_at_once = false;
         for op in &history {

@@ -337,7 +337,7 @@ fn one_tag_change_among_ten_thousand_devices_touches_only_its_own() {
                 assert_eq!(items, [("p8", ItemState::Run)]);
             }
             Write::PutAssignment(record) => {
-                assert_eq!((&record.uid, &record.device), (&pod("p8"), &device("d7")))
+                assert_eq!((&record.uid, &record.device), (&pod("p8"), &device("d7")));
             }
             Write::DropAssignment { uid, device: id } => assert_eq!((uid, id), (&pod("p7"), &device("d7"))),
             other => panic!("{other:?}"),
