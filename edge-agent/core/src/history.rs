@@ -80,13 +80,18 @@ impl History {
         ]
     }
 
-    /// A session began: nothing told in another one counts, and numbers go on after those that the hub remembers.
-    pub(crate) fn begin(&mut self, floor: u64) {
+    /// A session began: nothing told in another one counts. A hub that remembers greater numbers than this device gave out knew an
+    /// earlier store of it: what is still to be told is numbered after those, or the hub would take it for a repeat.
+    pub(crate) fn begin(&mut self, floor: u64) -> Vec<Write> {
         self.sent = None;
-        if self.ring.is_empty() && floor > self.last_seq {
-            self.last_seq = floor;
-            self.committed = floor;
+        if floor <= self.last_seq {
+            return Vec::new();
         }
+        let mut writes = vec![Write::DropEventsUpTo(self.last_seq)];
+        (self.last_seq, self.committed) = (floor, floor);
+        let untold = std::mem::take(&mut self.ring);
+        writes.extend(untold.into_iter().flat_map(|event| self.push(event)));
+        writes
     }
 
     /// The next report, if one is due. Call it only while a session is up.
@@ -112,5 +117,69 @@ impl History {
 
     pub(crate) fn rebase(&mut self) {
         self.sent = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_protocol::v1::{EventLevel, Reason};
+
+    fn event() -> DeviceEvent {
+        serde_json::from_value(serde_json::json!({
+            "seq": 0,
+            "at": {"boot_id": "00000000-0000-0000-0000-000000000001", "mono_ms": 1, "wall_ms": 1, "wall_trusted": false},
+            "uid": "w",
+            "level": EventLevel::Normal,
+            "reason": Reason::Started,
+            "message": "",
+        }))
+        .unwrap()
+    }
+
+    fn told(history: &mut History, now_ms: u64) -> Vec<u64> {
+        history.report(now_ms).map_or(vec![], |report| {
+            report.events.iter().map(|event| event.seq).collect()
+        })
+    }
+
+    #[test]
+    fn only_what_is_on_disk_is_told_and_told_again_until_the_hub_has_it() {
+        let mut history = History::new(vec![], 0, 10);
+        history.push(event());
+        history.push(event());
+        assert_eq!(told(&mut history, 0), [0; 0]);
+        history.committed(1);
+        assert_eq!(told(&mut history, 0), [1]);
+        assert_eq!(told(&mut history, RESEND_MS - 1), [0; 0]);
+        history.committed(2);
+        assert_eq!(told(&mut history, RESEND_MS), [1, 2]);
+        assert!(!history.acknowledged(2).is_empty());
+        assert!(history.acknowledged(2).is_empty());
+        assert_eq!(told(&mut history, 10 * RESEND_MS), [0; 0]);
+        assert_eq!(history.last_seq(), 2);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_the_oldest_goes() {
+        let mut history = History::new(vec![], 7, 2);
+        history.push(event());
+        history.push(event());
+        let writes = history.push(event());
+        assert_eq!(writes.last(), Some(&Write::DropEventsUpTo(8)));
+        history.committed(10);
+        assert_eq!(told(&mut history, 0), [9, 10]);
+    }
+
+    #[test]
+    fn a_device_that_lost_its_store_does_not_repeat_numbers() {
+        let mut history = History::new(vec![], 0, 10);
+        history.push(event());
+        history.committed(1);
+        history.begin(500);
+        assert!(history.acknowledged(500).is_empty());
+        assert_eq!(told(&mut history, 0), [0; 0]);
+        history.committed(501);
+        assert_eq!(told(&mut history, 0), [501]);
     }
 }

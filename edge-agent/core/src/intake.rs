@@ -67,7 +67,8 @@ impl Agent {
                 session: statement.session,
             });
             self.reports.begin(statement.status_upto);
-            self.history.begin(statement.event_seq);
+            let writes = self.history.begin(statement.event_seq);
+            self.writes.extend(writes);
         }
         let writes = self.history.acknowledged(statement.event_seq);
         self.writes.extend(writes);

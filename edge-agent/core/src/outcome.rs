@@ -318,6 +318,29 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
                 .iter()
                 .any(|sandbox| sandbox.id == *id && !sandbox.ready)
     });
+    // An intent to replace that was taken back before anything was stopped is over.
+    let kept = |name: &String| {
+        pod.current(name).is_some_and(|current| {
+            let specs = workload.containers();
+            let same = specs
+                .iter()
+                .any(|s| s.name == *name && s.restart_digest == current.restart_digest);
+            let touched =
+                workload.stopped.contains(&current.id) || workload.stop_deadline(&current.id).is_some();
+            matches!(current.state, ObservedState::Running { .. }) && same && !touched
+        })
+    };
+    let over: Vec<String> = workload
+        .record
+        .replacing
+        .iter()
+        .filter(|name| kept(name))
+        .cloned()
+        .collect();
+    for name in over {
+        workload.record.replacing.remove(&name);
+        workload.disk.dirty = true;
+    }
     for container in pod.containers.iter().filter(|container| !container.is_live()) {
         workload
             .crashes

@@ -34,6 +34,8 @@ enum Event {
     Step,
     StepAndCrash,
     FailStep,
+    /// The runtime did it and said it failed.
+    AmbiguousStep,
     SkipStep,
     Look,
     RuntimeDown,
@@ -70,6 +72,7 @@ fn events() -> impl Strategy<Value = Event> {
         12 => Just(Event::Step),
         1 => Just(Event::StepAndCrash),
         2 => Just(Event::FailStep),
+        1 => Just(Event::AmbiguousStep),
         2 => Just(Event::SkipStep),
         8 => Just(Event::Look),
         1 => Just(Event::RuntimeDown),
@@ -144,6 +147,7 @@ fn apply(world: &mut World, event: &Event) {
             world.crash();
         }
         Event::FailStep => world.fail_step(),
+        Event::AmbiguousStep => world.ambiguous_step(),
         Event::SkipStep => {
             if let Some(step) = world.steps.pop_front() {
                 world.steps.push_back(step);

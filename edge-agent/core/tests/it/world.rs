@@ -233,6 +233,14 @@ impl World {
         }
     }
 
+    pub fn ambiguous_step(&mut self) {
+        if let Some((id, step)) = self.steps.front().cloned() {
+            self.step_unheard();
+            self.steps.push_front((id, step));
+            self.fail_step();
+        }
+    }
+
     pub fn look(&mut self) {
         self.look_due = false;
         let observed = self.runtime.observed();
