@@ -47,6 +47,8 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = site::Output::Table)]
         output: site::Output,
     },
+    /// Start a process again that was killed, such as `device-1.agent` or `hub`; `status` lists them.
+    Restart { process: String },
     /// Build the test images and serve them to the devices.
     Images {
         /// Print the reference under which devices can pull this image.
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Up { devices, release } => site::up(&root, devices, release),
         Command::Down => site::down(&root),
         Command::Status { output } => site::status(&root, output),
+        Command::Restart { process } => site::restart(&root, &process),
         Command::Images { print } => site::images(&root, print.as_deref()),
         Command::Bench { bench } => site::bench(&root, &bench),
         Command::Arrows => arrows::check(&root),

@@ -60,6 +60,11 @@ pub fn status(root: &Path, output: Output) -> anyhow::Result<()> {
     site(root, false, &["status", "--output", output.name()])
 }
 
+pub fn restart(root: &Path, process: &str) -> anyhow::Result<()> {
+    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    site(root, false, &["restart", process])
+}
+
 pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
     run::status(
         root,

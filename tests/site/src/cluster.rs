@@ -35,6 +35,11 @@ impl Cluster {
         }
     }
 
+    /// Where the cluster's own kubectl is, unless it is the machine's.
+    pub(crate) fn kubectl_directory(&self) -> Option<&Path> {
+        self.kubectl.parent().filter(|directory| directory.is_absolute())
+    }
+
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }

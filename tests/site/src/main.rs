@@ -42,6 +42,8 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Start a process again that was killed, such as `device-1.agent` or `hub`.
+    Restart { process: String },
     /// List the test images, or print the reference of one.
     Images {
         #[arg(long)]
@@ -81,6 +83,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             output: Format::Table,
         } => show::table(&Lab::open(&cli.directory)?),
         Command::Status { output: Format::Json } => show::json(&Lab::open(&cli.directory)?),
+        Command::Restart { process } => Ok(Lab::open(&cli.directory)?.process(&process).start()?),
         Command::Images { print } => show::images(&Lab::open(&cli.directory)?, print.as_deref()),
         Command::Build => {
             let path = lab::ensure_binaries(&Paths::default())?;

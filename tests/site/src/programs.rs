@@ -33,6 +33,10 @@ impl Programs {
         }
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub fn hub(&self) -> Result<PathBuf, SiteError> {
         self.find("outrigger-hub")
     }

@@ -164,14 +164,19 @@ impl Site {
         Ok(device)
     }
 
-    /// The lines to source: `KUBECONFIG`, `OUTRIGGER_HUB`, `OUTRIGGER_TOKEN`, `OUTRIGGER_CA`.
+    /// The lines to source: `KUBECONFIG`, `OUTRIGGER_HUB`, `OUTRIGGER_TOKEN`, `OUTRIGGER_CA`, and a `PATH` that begins with `outrigger` and
+    /// the cluster's own kubectl.
     ///
     /// # Errors
     /// The token cannot be read.
     pub fn environment(&self) -> Result<String, SiteError> {
         let token = files::read(&self.hub.token_file)?;
+        let mut path = self.programs.directory().display().to_string();
+        if let Some(kubectl) = self.cluster.kubectl_directory() {
+            path = format!("{path}:{}", kubectl.display());
+        }
         Ok(format!(
-            "export KUBECONFIG={}\nexport OUTRIGGER_HUB={}\nexport OUTRIGGER_CA={}\nexport OUTRIGGER_TOKEN={}\n",
+            "export KUBECONFIG={}\nexport OUTRIGGER_HUB={}\nexport OUTRIGGER_CA={}\nexport OUTRIGGER_TOKEN={}\nexport PATH={path}:$PATH\n",
             self.cluster.kubeconfig().display(),
             self.hub.url,
             self.hub.ca.display(),
