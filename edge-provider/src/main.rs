@@ -1,3 +1,8 @@
-//! outrigger-kubelet.
+//! `outrigger-kubelet`: wires the command line to the library.
 
-fn main() {}
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    edge_provider::cli::run(edge_provider::cli::Cli::parse()).await
+}

@@ -40,7 +40,8 @@ pub struct NodeSpec {
 /// What changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeState {
-    pub capacity: Capacity,
+    /// `None` while the fleet is not known: what the Node shows stays, and a new Node shows nothing to give.
+    pub capacity: Option<Capacity>,
     /// Whether the hub answers; while it does not, the node stays Ready and takes nothing new.
     pub hub_reachable: bool,
     pub hub_message: String,
@@ -243,8 +244,16 @@ fn addresses(spec: &NodeSpec) -> Value {
 
 fn status(current: Option<&Value>, spec: &NodeSpec, state: &NodeState, now: Timestamp) -> Value {
     let mut status = Map::new();
-    status.insert("capacity".into(), state.capacity.quantities());
-    status.insert("allocatable".into(), state.capacity.quantities());
+    for member in ["capacity", "allocatable"] {
+        // What an apply leaves out of its own it would remove, so the present figures are repeated.
+        let present = current.and_then(|status| status.get(member)).filter(|present| present.is_object());
+        let quantities = match (state.capacity, present) {
+            (Some(capacity), _) => capacity.quantities(),
+            (None, Some(present)) => present.clone(),
+            (None, None) => Capacity::default().quantities(),
+        };
+        status.insert(member.into(), quantities);
+    }
     status.insert("conditions".into(), conditions(current, state, now));
     status.insert("nodeInfo".into(), node_info(spec));
     if let Some(port) = spec.kubelet_port {

@@ -59,7 +59,7 @@ fn store() -> impl Fn(&Asked) -> (u16, Value) + Send + Sync {
 async fn a_deleted_node_is_made_again_and_owns_its_lease() {
     let api = Api::start(store()).await;
     let state = NodeState {
-        capacity: Capacity::default(),
+        capacity: Some(Capacity::default()),
         hub_reachable: true,
         hub_message: String::new(),
     };

@@ -20,11 +20,11 @@ fn spec() -> NodeSpec {
 
 fn state(hub_reachable: bool) -> NodeState {
     NodeState {
-        capacity: Capacity {
+        capacity: Some(Capacity {
             cpu_milli: 12_500,
             memory_bytes: 6 << 30,
             pods: 110,
-        },
+        }),
         hub_reachable,
         hub_message: "no answer".into(),
     }
@@ -190,7 +190,7 @@ fn capacity_is_bounded_and_canonical() {
         memory_bytes: 1 << 40,
         pods: 50,
     };
-    let bounded = state(true).capacity.at_most(bound);
+    let bounded = state(true).capacity.unwrap().at_most(bound);
     assert_eq!(
         bounded.quantities(),
         json!({"cpu": "4", "memory": "6Gi", "pods": "50"})
@@ -198,4 +198,17 @@ fn capacity_is_bounded_and_canonical() {
     assert_eq!(canonical_binary(0), "0");
     assert_eq!(canonical_binary(1025), "1025");
     assert_eq!(canonical_binary(3 << 20), "3Mi");
+}
+
+#[test]
+fn while_the_fleet_is_unknown_the_figures_stay() {
+    let unknown = NodeState {
+        capacity: None,
+        ..state(true)
+    };
+    assert_eq!(plan(&created(), &unknown, at(10)), []);
+    let Some(NodeAction::Create(node)) = plan_node(None, &spec(), &unknown, at(0)).pop() else {
+        panic!("a missing Node is created")
+    };
+    assert_eq!(node["status"]["capacity"]["pods"], "0");
 }

@@ -1,0 +1,203 @@
+//! From options to a process that runs: everything that can fail at start fails in [`build`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use edge_provider_core::{Brake, Bridge, BridgeConfig};
+use iot_hub_client::HubClient;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use virtual_kubelet::core::NodeSpec;
+use virtual_kubelet::{Cluster, KubeletOptions, LeaderOptions, VirtualKubelet};
+
+use crate::health;
+use crate::hub::{self, HubSetupError, HubTask};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::provider::{Channels, EdgeProvider, ProviderOptions};
+
+/// Of Kubernetes' minor version whose pod fields are classified.
+const KUBELET_VERSION: &str = "v1.37.1-outrigger.1";
+/// Events of the hub that wait for the pump.
+const HUB_EVENTS: usize = 256;
+
+/// Why the process cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the Kubernetes configuration{} cannot be used", path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default())]
+    Kubernetes {
+        path: Option<PathBuf>,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(transparent)]
+    Hub(#[from] HubSetupError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the virtual kubelet ended")]
+    Kubelet(#[source] Box<virtual_kubelet::Error>),
+    #[error("task {task} ended")]
+    TaskEnded { task: &'static str },
+}
+
+/// A process that has all it needs and listens.
+pub struct Bound {
+    options: Options,
+    cluster: Cluster,
+    hub: HubClient,
+    health: TcpListener,
+    health_addr: SocketAddr,
+}
+
+/// Reads the credentials, makes both clients and binds the health port. Nothing is sent yet.
+///
+/// # Errors
+/// [`RunError`] names what cannot be used.
+pub async fn build(options: Options) -> Result<Bound, RunError> {
+    let hub = hub::client(&options.hub)?;
+    let cluster = cluster(options.kubernetes.kubeconfig.as_ref()).await?;
+    let address = options.health.listen;
+    let listen = |source| RunError::Listen { address, source };
+    let health = TcpListener::bind(address).await.map_err(listen)?;
+    let health_addr = health.local_addr().map_err(listen)?;
+    Ok(Bound {
+        options,
+        cluster,
+        hub,
+        health,
+        health_addr,
+    })
+}
+
+async fn cluster(kubeconfig: Option<&PathBuf>) -> Result<Cluster, RunError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| RunError::Kubernetes {
+        path: kubeconfig.cloned(),
+        source,
+    };
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|error| failed(error.into()))?;
+            let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+            config.map_err(|error| failed(error.into()))?
+        }
+        None => kube::Config::incluster().map_err(|error| failed(error.into()))?,
+    };
+    let client = kube::Client::try_from(config).map_err(|error| failed(error.into()))?;
+    Ok(Cluster::new(client))
+}
+
+impl Bound {
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    pub fn health_addr(&self) -> SocketAddr {
+        self.health_addr
+    }
+
+    /// Runs until `stop` is cancelled. Node, pods and deployments stay as they are (law 1). Each message of `brake_released` lets the
+    /// removals that are held back at that moment pass.
+    ///
+    /// # Errors
+    /// When what the process cannot do without ended: above all the leader lease.
+    pub async fn run(
+        self,
+        brake_released: mpsc::Receiver<()>,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let metrics = Metrics::default();
+        let (events, hub_events) = mpsc::channel(HUB_EVENTS);
+        let (source, wanted_source) = watch::channel(None);
+        let channels = Channels {
+            hub_events,
+            source,
+            brake_released,
+        };
+        let provider = provider(&self.options, self.hub.clone(), channels, metrics.clone());
+        let kubelet = VirtualKubelet::new(self.cluster, kubelet_options(&self.options), provider);
+        let (leads, mut led) = watch::channel(false);
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let router = health::router(metrics.clone());
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(self.health, router).await {
+                tracing::error!(%error, "serving the health port failed");
+            }
+            "health"
+        });
+        tasks.spawn(async move {
+            HubTask::new(self.hub, wanted_source, events).run().await;
+            "hub"
+        });
+        tasks.spawn(async move {
+            // An end of the sender is the end of the kubelet, which is told below.
+            if led.wait_for(|leads| *leads).await.is_ok() {
+                tracing::info!("leading");
+                metrics.leads.set(1);
+            }
+            std::future::pending::<&'static str>().await
+        });
+        tracing::info!(address = %self.health_addr, "health port");
+        let ended = tokio::select! {
+            ended = kubelet.run(leads, stop.clone()) => ended.map_err(|error| RunError::Kubelet(Box::new(error))),
+            Some(Ok(task)) = tasks.join_next() => Err(RunError::TaskEnded { task }),
+        };
+        // The health port answers to the last; nothing here has anything to flush.
+        tasks.shutdown().await;
+        ended
+    }
+}
+
+fn provider(options: &Options, hub: HubClient, channels: Channels, metrics: Metrics) -> EdgeProvider {
+    let config = BridgeConfig {
+        cluster_uid: options.kubernetes.cluster_uid.clone(),
+        brake: Brake {
+            workloads: options.brake.workloads,
+            percent: options.brake.percent,
+            window_ms: options.brake.window_s.saturating_mul(1000),
+        },
+        ..BridgeConfig::new(&options.node.name)
+    };
+    let bridge = Bridge::new(config, rand::random());
+    let options = ProviderOptions {
+        node: options.node.name.clone(),
+        node_ip: options.node.ip,
+        namespaces: options.namespace_map(),
+        capacity_bound: options.node.capacity.capacity(),
+    };
+    EdgeProvider::new(options, bridge, hub, channels, metrics)
+}
+
+fn kubelet_options(options: &Options) -> KubeletOptions {
+    let node = &options.node;
+    let hub = options
+        .hub
+        .url
+        .trim_start_matches("https://")
+        .trim_end_matches('/');
+    KubeletOptions {
+        node: NodeSpec {
+            name: node.name.clone(),
+            internal_ip: node.ip.to_string(),
+            kubelet_port: node.kubelet_port,
+            provider_id: format!("outrigger://{hub}/{}", node.name),
+            zone: node
+                .zone
+                .clone()
+                .unwrap_or_else(|| format!("outrigger-{}", node.name)),
+            os: node.os.clone(),
+            arch: node.arch.clone(),
+            kubelet_version: KUBELET_VERSION.to_owned(),
+            labels: node.labels.clone(),
+            annotations: node.annotations.clone(),
+        },
+        leader: Some(LeaderOptions {
+            namespace: options.kubernetes.leader.namespace.clone(),
+            name: options.lease_name(),
+            identity: format!("{}-{}", node.name, uuid::Uuid::new_v4()),
+        }),
+    }
+}

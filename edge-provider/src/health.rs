@@ -1,0 +1,56 @@
+//! `/healthz`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::Metrics;
+
+#[derive(Clone)]
+struct Health {
+    metrics: Metrics,
+    registry: Arc<Registry>,
+}
+
+pub(crate) fn router(metrics: Metrics) -> Router {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let health = Health {
+        metrics,
+        registry: Arc::new(registry),
+    };
+    Router::new()
+        // A loop that ends takes the process with it, so a process that answers is alive.
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .with_state(health)
+}
+
+/// A standby is ready to take over; a leader is once it knows both sides.
+async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
+    match (health.metrics.leads.get(), health.metrics.ready.get()) {
+        (0, _) => (StatusCode::OK, "standing by\n"),
+        (_, 0) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "pods or deployments are not yet known\n",
+        ),
+        _ => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn metrics_text(State(health): State<Health>) -> impl IntoResponse {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &health.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,299 @@
+//! The hub's side of the pump: what the hub says comes in as events, what the bridge decides goes out as calls.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::{DeploymentSpec, Source};
+use edge_provider_core::{HeldDeployment, Outcome};
+use futures_util::StreamExt as _;
+use iot_hub_client::api::{Change, Deployment, Device, DeviceEventRecord, ProblemCode, Revision};
+use iot_hub_client::{ApiToken, ClientError, ClientOptions, Disposition, HubClient};
+use tokio::sync::{mpsc, watch};
+
+use crate::options::HubOptions;
+
+const PAUSE_CAP: Duration = Duration::from_secs(10);
+
+/// Why the hub cannot even be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HubSetupError {
+    #[error("cannot read {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the hub's client cannot be made")]
+    Client(#[source] Box<ClientError>),
+}
+
+/// The client that the options describe; nothing is sent yet.
+///
+/// # Errors
+/// [`HubSetupError`] names the file or the option.
+pub fn client(options: &HubOptions) -> Result<HubClient, HubSetupError> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|source| HubSetupError::Read {
+            path: path.clone(),
+            source,
+        })
+    };
+    let token = ApiToken::new(read(&options.token_file)?);
+    let options = ClientOptions::new(&options.url, read(&options.ca_file)?, token);
+    HubClient::new(options).map_err(|error| HubSetupError::Client(Box::new(error)))
+}
+
+/// What the hub says.
+#[derive(Debug)]
+pub enum HubEvent {
+    /// All devices that the token may see.
+    Devices(Vec<Device>),
+    Device(Box<Device>),
+    /// All deployments of our source, read to the end.
+    Deployments(Vec<HeldDeployment>),
+    Changed(Box<HeldDeployment>),
+    Ended(PodUid),
+    Happened(Box<DeviceEventRecord>),
+    Answers,
+    Silent(String),
+}
+
+/// Lists and watches for ever.
+#[derive(Debug)]
+pub struct HubTask {
+    client: HubClient,
+    /// Set once the cluster is known; nothing is asked before.
+    source: watch::Receiver<Option<Source>>,
+    events: mpsc::Sender<HubEvent>,
+}
+
+impl HubTask {
+    pub fn new(
+        client: HubClient,
+        source: watch::Receiver<Option<Source>>,
+        events: mpsc::Sender<HubEvent>,
+    ) -> Self {
+        Self {
+            client,
+            source,
+            events,
+        }
+    }
+
+    /// Runs until nobody listens. Dropping the future ends it.
+    pub async fn run(mut self) {
+        let Ok(source) = self
+            .source
+            .wait_for(Option::is_some)
+            .await
+            .map(|source| source.clone())
+        else {
+            return;
+        };
+        let mut failures = 0_u32;
+        while !self.events.is_closed() {
+            match self.list(source.as_ref()).await {
+                Ok(from) => {
+                    failures = 0;
+                    self.follow(from, source.as_ref()).await;
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    self.tell_silent(&error).await;
+                    let ceiling = Duration::from_millis(250)
+                        .saturating_mul(1 << failures.min(8))
+                        .min(PAUSE_CAP);
+                    tokio::time::sleep(ceiling.mul_f64(rand::random::<f64>())).await;
+                }
+            }
+        }
+    }
+
+    async fn list(&self, source: Option<&Source>) -> Result<Revision, ClientError> {
+        let deployments = self.client.deployments(source).await?;
+        let devices = self.client.devices().await?;
+        let held = deployments.items.into_iter().map(held).collect();
+        self.tell(HubEvent::Answers).await;
+        self.tell(HubEvent::Devices(devices.items)).await;
+        self.tell(HubEvent::Deployments(held)).await;
+        // The older of the two: what lies between is told twice, which changes nothing.
+        Ok(deployments.revision)
+    }
+
+    /// Returns when only a list can tell what was missed.
+    async fn follow(&self, from: Revision, source: Option<&Source>) {
+        let mut watch = self.client.watch(from);
+        let mut answers = true;
+        while let Some(item) = watch.next().await {
+            if self.events.is_closed() {
+                return;
+            }
+            let event = match item {
+                Ok(event) => event,
+                Err(error) => {
+                    answers = false;
+                    self.tell_silent(&error).await;
+                    continue;
+                }
+            };
+            if !answers {
+                answers = true;
+                self.tell(HubEvent::Answers).await;
+            }
+            match event.change {
+                Change::Device { device } => self.tell(HubEvent::Device(device)).await,
+                Change::Deployment { deployment } if Some(&deployment.spec.source) == source => {
+                    self.tell(HubEvent::Changed(Box::new(held(*deployment)))).await;
+                }
+                Change::DeploymentEnded { uid } => self.tell(HubEvent::Ended(uid)).await,
+                Change::DeviceEvent { record } => self.tell(HubEvent::Happened(Box::new(record))).await,
+                Change::Resync => return,
+                Change::Deployment { .. } | Change::Bookmark | Change::Unknown => {}
+            }
+        }
+    }
+
+    async fn tell_silent(&self, error: &ClientError) {
+        let message = chain(error);
+        tracing::warn!(error = message, "the hub does not answer");
+        self.tell(HubEvent::Silent(message)).await;
+    }
+
+    async fn tell(&self, event: HubEvent) {
+        // A closed channel is noticed by the caller.
+        let _ = self.events.send(event).await;
+    }
+}
+
+fn held(deployment: Deployment) -> HeldDeployment {
+    HeldDeployment {
+        spec: deployment.spec,
+        revision: deployment.revision,
+        state: deployment.state,
+        status: deployment.status,
+    }
+}
+
+/// One call that the bridge asked for.
+#[derive(Debug)]
+pub enum HubCall {
+    Put(Box<DeploymentSpec>),
+    Delete {
+        uid: PodUid,
+        grace_period_s: Option<u32>,
+    },
+    Release {
+        uid: PodUid,
+    },
+}
+
+/// Executes a call. Idempotent, and bounded in time by the client.
+pub async fn execute(client: &HubClient, call: HubCall) -> Outcome {
+    let is_put = matches!(call, HubCall::Put(_));
+    let result = match call {
+        HubCall::Put(spec) => client.put_deployment(&spec).await,
+        HubCall::Delete { uid, grace_period_s } => client.delete_deployment(&uid, grace_period_s).await,
+        HubCall::Release { uid } => client.release_deployment(&uid).await,
+    };
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => outcome(&error, is_put),
+    }
+}
+
+/// What an error means for the bridge. Only the hub's own word that it will never take the document ends the tries.
+fn outcome(error: &ClientError, is_put: bool) -> Outcome {
+    let unavailable = || Outcome::Unavailable {
+        message: chain(error),
+    };
+    if error.is_not_found() && !is_put {
+        return Outcome::Missing;
+    }
+    let (Disposition::Reject, Some(problem)) = (error.disposition(), error.problem()) else {
+        return unavailable();
+    };
+    let reason = match problem.code {
+        ProblemCode::BadCondition => "BadCondition",
+        ProblemCode::BadManifest => "BadManifest",
+        ProblemCode::BadRequest | ProblemCode::BadValue => "RefusedByHub",
+        ProblemCode::Forbidden => "TargetNotAllowed",
+        ProblemCode::NotYours => "NotYours",
+        ProblemCode::TooLarge => "TooLarge",
+        // Each of these may pass later, and what is not known may too.
+        _ => return unavailable(),
+    };
+    let mut message = problem.detail.clone();
+    if let Some(field) = &problem.field {
+        message = format!("{field}: {message}");
+    }
+    if let Some(position) = problem.position {
+        message = format!("{message} (at character {position})");
+    }
+    Outcome::Refused { reason, message }
+}
+
+/// An error with all its causes, for one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use iot_hub_client::api::Problem;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(code: ProblemCode, is_put: bool, expected: &str) {
+        let error = ClientError::Refused {
+            method: "PUT",
+            path: "/deployments/u".into(),
+            problem: Box::new(
+                Problem::new(code, "why")
+                    .at_field("target.condition")
+                    .at_position(3),
+            ),
+        };
+        let got = match outcome(&error, is_put) {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Missing => "missing".to_owned(),
+            Outcome::Unavailable { .. } => "retry".to_owned(),
+            Outcome::Refused { reason, message } => format!("{reason}: {message}"),
+        };
+        assert_eq!(got, expected, "{code}");
+    }
+
+    #[test]
+    fn only_the_hubs_own_refusal_ends_the_tries() {
+        let refused = "BadCondition: target.condition: why (at character 3)";
+        check(ProblemCode::BadCondition, true, refused);
+        check(ProblemCode::NoSuchDeployment, false, "missing");
+        check(ProblemCode::NoSuchDeployment, true, "retry");
+        for code in [
+            ProblemCode::BeingDeleted,
+            ProblemCode::LimitReached,
+            ProblemCode::Unauthenticated,
+            ProblemCode::TooManyRequests,
+            ProblemCode::Internal,
+            ProblemCode::Unavailable,
+            ProblemCode::Unknown,
+        ] {
+            check(code, true, "retry");
+            check(code, false, "retry");
+        }
+        let proxy = ClientError::NotTheHub {
+            method: "DELETE",
+            path: "/x".into(),
+            status: 404,
+        };
+        assert!(matches!(outcome(&proxy, false), Outcome::Unavailable { .. }));
+    }
+}

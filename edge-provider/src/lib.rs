@@ -1,0 +1,27 @@
+//! `outrigger-kubelet`: pods of a virtual node become deployments of the hub, and the devices' word becomes their status.
+//!
+//! * [`options`]: the configuration file. [`cli`]: the command line. [`build`] → [`Bound`]: everything that can fail at start has.
+//! * [`wanted`]: a pod as the API server shows it → a `WantedPod`: taint acknowledged, target allowed, translated; or refused by name.
+//! * [`provider`]: the pump of the `Bridge` machine. It feeds it what the cluster and the hub say, executes its effects, decides nothing.
+//! * [`hub`]: the hub's side of that pump: lists and watches in, calls out.
+//! * [`notices`]: what people read: events of devices, refusals, notes.
+//! * [`capacity`]: the fleet's sum for the Node.
+//!
+//! What to do is decided in `edge-provider-core`, what a pod means in `edge-provider-translate`, what a Node is in
+//! `virtual-kubelet-core`; this crate only joins them.
+
+mod bound;
+pub mod capacity;
+pub mod cli;
+mod health;
+pub mod hub;
+mod logging;
+mod metrics;
+mod notices;
+pub mod options;
+pub mod provider;
+mod signals;
+pub mod wanted;
+
+pub use bound::{Bound, build};
+pub use options::{Options, OptionsError};

@@ -1,0 +1,150 @@
+//! What people read: events of devices with their device, notes of a translation, and one event for all pods that tolerate everything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::EventLevel;
+use edge_protocol::{DeviceId, PodUid};
+use edge_provider_translate::Note;
+use iot_hub_client::api::DeviceEventRecord;
+use tokio::time::Instant;
+use virtual_kubelet::EventText;
+
+use crate::wanted::TAINT_NOT_ACKNOWLEDGED;
+
+/// A `DaemonSet` brings its pods in a burst; one event tells them all.
+const GATHER: Duration = Duration::from_secs(5);
+const NAMED: usize = 10;
+
+#[derive(Debug, Default)]
+pub struct Notices {
+    /// The last event told of each device: the hub may tell one twice.
+    told: BTreeMap<DeviceId, u64>,
+    unacknowledged: BTreeMap<String, String>,
+    due: Option<Instant>,
+}
+
+impl Notices {
+    /// The event of a device as the pod's. `None` for one that was told before.
+    pub fn happened(&mut self, record: &DeviceEventRecord) -> Option<(PodUid, EventText)> {
+        let event = &record.event;
+        let told = self.told.entry(record.device.clone()).or_default();
+        if event.seq <= *told {
+            return None;
+        }
+        *told = event.seq;
+        let container = event.container.as_deref().map(sanitise);
+        let subject = match &container {
+            Some(container) => format!("device {}, container {container}", record.device),
+            None => format!("device {}", record.device),
+        };
+        let text = EventText {
+            warning: event.level == EventLevel::Warning,
+            reason: event.reason.as_str().to_owned(),
+            // Kept apart per device and container: events of one reason and action become one series.
+            action: format!("{}/{}", record.device, container.unwrap_or_default()),
+            note: format!("{subject}: {}", sanitise(&event.message)),
+        };
+        Some((event.uid.clone(), text))
+    }
+
+    /// A pod was refused because it tolerates everything.
+    pub fn unacknowledged(&mut self, uid: &PodUid, name: String) {
+        self.unacknowledged.insert(uid.to_string(), name);
+        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The one event for all that were gathered.
+    pub fn gathered(&mut self) -> Option<EventText> {
+        self.due = None;
+        let gathered = std::mem::take(&mut self.unacknowledged);
+        if gathered.is_empty() {
+            return None;
+        }
+        let names: Vec<&str> = gathered.values().take(NAMED).map(String::as_str).collect();
+        let more = if gathered.len() > NAMED { ", …" } else { "" };
+        Some(EventText {
+            warning: true,
+            reason: TAINT_NOT_ACKNOWLEDGED.to_owned(),
+            action: "Refuse".to_owned(),
+            note: format!(
+                "{} pods tolerate everything without naming virtual-kubelet.io/provider and stay Pending: {}{more}",
+                gathered.len(),
+                names.join(", "),
+            ),
+        })
+    }
+}
+
+pub fn note_event(note: Note) -> EventText {
+    EventText {
+        warning: false,
+        reason: note.reason().to_owned(),
+        action: "Translate".to_owned(),
+        note: note.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_protocol::v1::{DeviceEvent, Reason};
+    use edge_protocol::{BootId, DeviceTime};
+
+    use super::*;
+
+    fn record(seq: u64, message: &str) -> DeviceEventRecord {
+        DeviceEventRecord {
+            device: "press-7".parse().unwrap(),
+            event: DeviceEvent {
+                seq,
+                at: DeviceTime {
+                    boot_id: BootId(uuid::Uuid::nil()),
+                    mono_ms: 0,
+                    wall_ms: 0,
+                    wall_trusted: false,
+                },
+                uid: "u1".parse().unwrap(),
+                container: Some("main".into()),
+                level: EventLevel::Warning,
+                reason: Reason::ImagePullBackOff,
+                message: message.into(),
+            },
+        }
+    }
+
+    #[test]
+    fn an_event_names_its_device_once_and_without_control_characters() {
+        let mut notices = Notices::default();
+        let (uid, text) = notices.happened(&record(4, "no\nsuch image")).unwrap();
+        assert_eq!(uid.as_str(), "u1");
+        assert_eq!(text.reason, "ImagePullBackOff");
+        assert_eq!(text.note, "device press-7, container main: no\\u{a}such image");
+        assert!(notices.happened(&record(4, "again")).is_none());
+        assert!(notices.happened(&record(3, "older")).is_none());
+        assert!(notices.happened(&record(5, "newer")).is_some());
+    }
+
+    #[tokio::test]
+    async fn pods_that_tolerate_everything_are_told_together() {
+        let mut notices = Notices::default();
+        for n in 0..12 {
+            notices.unacknowledged(
+                &format!("u{n}").parse().unwrap(),
+                format!("kube-system/proxy-{n}"),
+            );
+        }
+        assert!(notices.due().is_some());
+        let text = notices.gathered().unwrap();
+        assert!(
+            text.note.starts_with("12 pods") && text.note.ends_with('…'),
+            "{}",
+            text.note
+        );
+        assert!(notices.due().is_none() && notices.gathered().is_none());
+    }
+}

@@ -1,0 +1,73 @@
+//! What a configuration may say, and how a wrong one is named.
+
+use super::*;
+
+const GOOD: &str = r#"
+[node]
+ip = "192.0.2.10"
+[hub]
+url = "https://hub.example:8443"
+ca_file = "ca.pem"
+token_file = "token"
+[health]
+listen = "127.0.0.1:0"
+[[namespaces]]
+selector = { match_labels = { "kubernetes.io/metadata.name" = "shop" } }
+scope = "tag.site = 'graz'"
+default_condition = "*"
+rights = { privileged = true }
+[[namespaces]]
+selector = {}
+scope = "*"
+"#;
+
+fn parse(text: &str) -> Result<Options, OptionsError> {
+    Options::parse(text, Path::new("kubelet.toml"))
+}
+
+fn message(text: &str) -> String {
+    let error = parse(text).unwrap_err();
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    format!("{error}: {}", source.unwrap_or_default())
+}
+
+#[test]
+fn the_least_configuration_has_defaults() {
+    let options = parse(GOOD).unwrap();
+    assert_eq!(options.node.name, "outrigger");
+    assert_eq!(options.lease_name(), "outrigger-kubelet-outrigger");
+    assert_eq!(options.namespaces.len(), 2);
+    assert!(options.namespaces[0].rights.privileged);
+    assert!(options.namespaces[1].selector.match_labels.is_empty());
+    assert_eq!(options.brake.workloads, 5);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    for (wrong, line) in [("speed = 1\n", "line 1"), ("", "")] {
+        let text = format!("{wrong}{GOOD}");
+        if wrong.is_empty() {
+            assert!(parse(&text).is_ok());
+        } else {
+            let message = message(&text);
+            assert!(message.contains(line) && message.contains("speed"), "{message}");
+        }
+    }
+    let nested = message(&GOOD.replace("ca_file", "ca_fiel"));
+    assert!(
+        nested.contains("line 6") && nested.contains("ca_fiel"),
+        "{nested}"
+    );
+}
+
+#[test]
+fn a_value_that_cannot_work_is_named_by_its_key() {
+    let check = |from: &str, to: &str, key: &str| {
+        let message = message(&GOOD.replace(from, to));
+        assert!(message.contains(key), "{message}");
+    };
+    check("192.0.2.10", "127.0.0.1", "node.ip");
+    check("https://", "http://", "hub.url");
+    check("ip = ", "name = \"Bad_Name\"\nip = ", "node.name");
+    check("scope = \"*\"", "scope = \"\"", "namespaces.scope");
+}

@@ -1,0 +1,219 @@
+//! The pump of the bridge: executes its effects and decides nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_protocol::v1::{Manifest, Source};
+use edge_protocol::{BootId, Now, PodUid};
+use edge_provider_core::{Bridge, Input, OpId, Outcome};
+use iot_hub_client::HubClient;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use virtual_kubelet::core::{Capacity, NamespaceMap};
+use virtual_kubelet::{FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+
+use crate::capacity::Fleet;
+use crate::hub::HubEvent;
+use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::wanted;
+
+mod effects;
+mod facts;
+
+/// Calls of the hub at the same time.
+const CALLS: usize = 32;
+/// A hub that is silent for less is not shown as unreachable: a restart is no outage.
+const AWAY_AFTER: Duration = Duration::from_secs(10);
+
+/// What the pump is told at start.
+#[derive(Debug, Clone)]
+pub struct ProviderOptions {
+    pub node: String,
+    pub node_ip: IpAddr,
+    pub namespaces: NamespaceMap,
+    pub capacity_bound: Capacity,
+}
+
+/// The channels to the tasks around it.
+#[derive(Debug)]
+pub struct Channels {
+    pub hub_events: mpsc::Receiver<HubEvent>,
+    /// Tells the hub's task whose deployments to list.
+    pub source: watch::Sender<Option<Source>>,
+    /// An operator lets held-back removals pass.
+    pub brake_released: mpsc::Receiver<()>,
+}
+
+/// The pump. Sole owner of the bridge.
+pub struct EdgeProvider {
+    options: ProviderOptions,
+    bridge: Bridge,
+    started: Instant,
+    boot_id: BootId,
+    hub: HubClient,
+    channels: Channels,
+    calls: JoinSet<(OpId, Outcome)>,
+    permits: Arc<Semaphore>,
+    /// The objects as last seen: what a status is made on top of.
+    pods: BTreeMap<PodUid, Arc<ObservedPod>>,
+    /// The manifests that the hub has, to know an in-place resize.
+    manifests: BTreeMap<PodUid, Manifest>,
+    fleet: Option<Fleet>,
+    /// Since when the hub is silent, and what was last tried; `None` while it answers.
+    silent: Option<(Instant, String)>,
+    /// When that is shown in the Node.
+    silent_due: Option<Instant>,
+    wake_at: Option<u64>,
+    notices: Notices,
+    metrics: Metrics,
+}
+
+/// Which of its own sources has something to say.
+enum Woken {
+    Hub(HubEvent),
+    Called(OpId, Outcome),
+    Time,
+    Gathered,
+    Silent,
+    Released,
+}
+
+impl EdgeProvider {
+    pub fn new(
+        options: ProviderOptions,
+        bridge: Bridge,
+        hub: HubClient,
+        channels: Channels,
+        metrics: Metrics,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            options,
+            bridge,
+            started: now,
+            boot_id: BootId(uuid::Uuid::new_v4()),
+            hub,
+            channels,
+            calls: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(CALLS)),
+            pods: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            fleet: None,
+            silent: Some((now, "it was not yet asked".to_owned())),
+            silent_due: Some(now + AWAY_AFTER),
+            wake_at: None,
+            notices: Notices::default(),
+            metrics,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall_ms: Timestamp::now().as_millisecond(),
+            boot_id: self.boot_id,
+        }
+    }
+
+    /// One step of the machine, and its effects.
+    fn feed(&mut self, input: Input, out: &mut Vec<PodEffect>) {
+        for effect in self.bridge.step(self.now(), input) {
+            self.carry_out(effect, out);
+        }
+        self.metrics.ready.set(i64::from(self.bridge.is_ready()));
+        self.metrics
+            .brake_holds
+            .set(i64::try_from(self.bridge.held_back()).unwrap_or(i64::MAX));
+    }
+
+    async fn woken(&mut self) -> Woken {
+        let far = Instant::now() + Duration::from_hours(1);
+        let wake = self
+            .wake_at
+            .map_or(far, |at| self.started + Duration::from_millis(at));
+        let gathered = self.notices.due().unwrap_or(far);
+        let silent = self.silent_due.unwrap_or(far);
+        tokio::select! {
+            Some(event) = self.channels.hub_events.recv() => Woken::Hub(event),
+            Some(ended) = self.calls.join_next() => {
+                // A call is neither aborted nor does it panic; were the answer lost, the bridge would wait for ever.
+                let (op, outcome) = ended.expect("a call of the hub ends with its outcome");
+                Woken::Called(op, outcome)
+            }
+            () = sleep_until(wake) => Woken::Time,
+            () = sleep_until(gathered) => Woken::Gathered,
+            () = sleep_until(silent) => Woken::Silent,
+            Some(()) = self.channels.brake_released.recv() => Woken::Released,
+        }
+    }
+}
+
+impl Provider for EdgeProvider {
+    fn observe(&mut self, input: PodInput) -> Vec<PodEffect> {
+        let mut out = Vec::new();
+        match input {
+            PodInput::Listed(snapshot) => self.list(snapshot, &mut out),
+            PodInput::Seen(pod) => {
+                if let Some(wanted) = self.want(&pod, &mut out) {
+                    self.feed(Input::PodSeen(Box::new(wanted)), &mut out);
+                }
+            }
+            PodInput::Vanished(pod) => {
+                if let Ok(uid) = PodUid::new(pod.uid.clone()) {
+                    let cause = wanted::cause(pod.deletion_cause());
+                    self.feed(
+                        Input::PodVanished {
+                            uid: uid.clone(),
+                            cause,
+                        },
+                        &mut out,
+                    );
+                    self.pods.remove(&uid);
+                }
+            }
+            PodInput::Node { uid } => self.feed(Input::NodeSeen { uid }, &mut out),
+            PodInput::Finished { op, outcome } => {
+                let outcome = match outcome {
+                    FinishOutcome::Done => Outcome::Done,
+                    FinishOutcome::Failed { message } => Outcome::Unavailable { message },
+                };
+                self.feed(
+                    Input::Ended {
+                        op: OpId(op),
+                        outcome,
+                    },
+                    &mut out,
+                );
+            }
+        }
+        out
+    }
+
+    async fn next(&mut self) -> Vec<PodEffect> {
+        let mut out = Vec::new();
+        match self.woken().await {
+            Woken::Hub(event) => self.hub_says(event, &mut out),
+            Woken::Called(op, outcome) => self.feed(Input::Ended { op, outcome }, &mut out),
+            Woken::Time => {
+                self.wake_at = None;
+                self.feed(Input::Wake, &mut out);
+            }
+            Woken::Gathered => out.extend(
+                self.notices
+                    .gathered()
+                    .map(|event| PodEffect::NodeEvent { event }),
+            ),
+            Woken::Silent => {
+                self.silent_due = None;
+                out.extend(self.node());
+            }
+            Woken::Released => self.feed(Input::BrakeReleased, &mut out),
+        }
+        out
+    }
+}

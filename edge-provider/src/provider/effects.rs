@@ -1,0 +1,149 @@
+//! How each effect of the bridge is carried out.
+
+use std::sync::Arc;
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::EventLevel;
+use edge_provider_core::{Effect, Note, OpId, PodView};
+use edge_provider_translate::{Shown, Surroundings, pod_status};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize as _;
+use serde_json::Value;
+use virtual_kubelet::{EventText, PodEffect};
+
+use super::EdgeProvider;
+use crate::hub::{HubCall, execute};
+use crate::wanted::TAINT_NOT_ACKNOWLEDGED;
+
+impl EdgeProvider {
+    pub(super) fn carry_out(&mut self, effect: Effect, out: &mut Vec<PodEffect>) {
+        match effect {
+            Effect::Put { op, spec } => self.call("put", op, HubCall::Put(spec)),
+            Effect::Delete {
+                op,
+                uid,
+                grace_period_s,
+            } => self.call("delete", op, HubCall::Delete { uid, grace_period_s }),
+            Effect::Release { op, uid } => self.call("release", op, HubCall::Release { uid }),
+            Effect::Show { uid, view } => {
+                out.extend(self.render(&uid, &view).map(|status| PodEffect::Show {
+                    uid: uid.to_string(),
+                    status,
+                }));
+            }
+            Effect::Finish { op, uid, view } => {
+                self.metrics.count("finish");
+                out.push(PodEffect::Finish {
+                    op: op.0,
+                    status: self.render(&uid, &view),
+                    uid: uid.to_string(),
+                });
+            }
+            Effect::Event {
+                uid,
+                level,
+                reason,
+                message,
+            } => out.extend(self.event(&uid, level, reason, message)),
+            Effect::WakeAt(at) => self.wake_at = Some(at),
+            Effect::ListPods => out.push(PodEffect::ListPods),
+            Effect::Report(note) => out.extend(self.report(&note)),
+        }
+    }
+
+    fn call(&mut self, decision: &'static str, op: OpId, call: HubCall) {
+        self.metrics.count(decision);
+        tracing::debug!(op = op.0, ?call, "calling the hub");
+        let (client, permits) = (self.hub.clone(), Arc::clone(&self.permits));
+        self.calls.spawn(async move {
+            let _permit = permits.acquire().await.expect("the semaphore is never closed");
+            (op, execute(&client, call).await)
+        });
+    }
+
+    /// The status that the pod should show. `None` when the object is not known or not a pod, which is logged.
+    fn render(&self, uid: &PodUid, view: &PodView) -> Option<Value> {
+        let observed = self.pods.get(uid)?;
+        let pod = Pod::deserialize(&observed.raw)
+            .inspect_err(|error| tracing::error!(%uid, %error, "the object is not a pod"))
+            .ok()?;
+        let shown = match view {
+            PodView::Accepted => Shown::Accepted,
+            PodView::Refused(refusal) => Shown::Refused {
+                reason: refusal.reason,
+                message: &refusal.message,
+            },
+            PodView::Deployed(status) => Shown::Deployed(status),
+            PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
+        };
+        let host_ip = self.options.node_ip.to_string();
+        let around = Surroundings {
+            now: Timestamp::now(),
+            host_ip: Some(&host_ip),
+            observed_generation: pod.metadata.generation,
+        };
+        let status = pod_status(&pod, shown, around);
+        Some(serde_json::to_value(status).expect("a pod status has only text keys"))
+    }
+
+    fn event(
+        &mut self,
+        uid: &PodUid,
+        level: EventLevel,
+        reason: &'static str,
+        message: String,
+    ) -> Option<PodEffect> {
+        if reason == TAINT_NOT_ACKNOWLEDGED {
+            let pod = self.pods.get(uid)?;
+            self.notices
+                .unacknowledged(uid, format!("{}/{}", pod.namespace, pod.name));
+            return None;
+        }
+        let event = EventText {
+            warning: level == EventLevel::Warning,
+            reason: reason.to_owned(),
+            action: "Bind".to_owned(),
+            note: message,
+        };
+        Some(PodEffect::PodEvent {
+            uid: uid.to_string(),
+            event,
+        })
+    }
+
+    fn report(&self, note: &Note) -> Option<PodEffect> {
+        match note {
+            Note::ListIgnored { why } => {
+                self.metrics.count("list-ignored");
+                tracing::warn!(why, "a list of pods was ignored");
+            }
+            Note::Released { uid } => {
+                self.metrics.count("released");
+                tracing::warn!(%uid, "released: the devices keep the workload");
+            }
+            Note::PutWaits { uid, missing } => {
+                tracing::info!(%uid, %missing, "waits for the fate of a missing predecessor");
+            }
+            Note::Retried { op, in_ms, message } => {
+                self.metrics.count("retried");
+                tracing::warn!(op = op.0, in_ms, error = message, "will be tried again");
+            }
+            Note::BrakeHolds { waiting, allowed } => {
+                tracing::error!(waiting, allowed, "the brake holds removals back");
+                return Some(PodEffect::NodeEvent {
+                    event: EventText {
+                        warning: true,
+                        reason: "BrakeHolds".to_owned(),
+                        action: "Infer".to_owned(),
+                        note: format!(
+                            "{waiting} workloads whose pods are gone keep running: more than {allowed} at once is not removed \
+                             without a person; SIGUSR1 to outrigger-kubelet lets them go"
+                        ),
+                    },
+                });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,183 @@
+//! What the cluster and the hub say, as inputs of the bridge and as what the Node shows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::Source;
+use edge_provider_core::{Disconnect, HeldDeployment, Input, PodList, WantedPod};
+use tokio::time::Instant;
+use virtual_kubelet::core::NodeState;
+use virtual_kubelet::core::tolerations::clear_seconds;
+use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot};
+
+use super::{AWAY_AFTER, EdgeProvider};
+use crate::hub::HubEvent;
+use crate::notices::note_event;
+use crate::wanted;
+
+impl EdgeProvider {
+    /// The pod as the bridge wants it, with what its author should hear.
+    pub(super) fn want(
+        &mut self,
+        observed: &Arc<ObservedPod>,
+        out: &mut Vec<PodEffect>,
+    ) -> Option<WantedPod> {
+        let uid = PodUid::new(observed.uid.clone())
+            .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
+            .ok()?;
+        let held = self.manifests.get(&uid);
+        let wanted = wanted::wanted(observed, &self.options.namespaces, held)?;
+        let is_new = observed
+            .status()
+            .is_none_or(|status| status.get("startTime").is_none());
+        let notes = wanted.notes.iter().filter(|_| is_new);
+        out.extend(notes.map(|note| PodEffect::PodEvent {
+            uid: observed.uid.clone(),
+            event: note_event(*note),
+        }));
+        let tolerations = observed
+            .raw
+            .get("spec")
+            .and_then(|spec| spec.get("tolerations")?.as_array());
+        let limited = tolerations.is_some_and(|raw| clear_seconds(raw, &observed.uid).is_some());
+        let prevents = wanted.pod.disconnect == Disconnect::Run && wanted.pod.plan.is_ok();
+        if limited && prevents && wanted.pod.deletion.is_none() {
+            out.push(PodEffect::ClearTolerationSeconds {
+                uid: observed.uid.clone(),
+            });
+        }
+        self.pods.insert(uid, Arc::clone(observed));
+        Some(wanted.pod)
+    }
+
+    pub(super) fn hub_says(&mut self, event: HubEvent, out: &mut Vec<PodEffect>) {
+        match event {
+            HubEvent::Answers => {
+                self.silent = None;
+                self.silent_due = None;
+                self.metrics.hub_reachable.set(1);
+                out.extend(self.node());
+            }
+            HubEvent::Silent(message) => self.note_silence(message),
+            HubEvent::Devices(devices) => {
+                self.fleet.get_or_insert_default().list(&devices);
+                out.extend(self.node());
+            }
+            HubEvent::Device(device) => {
+                self.fleet.get_or_insert_default().see(&device);
+                out.extend(self.node());
+            }
+            HubEvent::Deployments(held) => self.learn(held, out),
+            HubEvent::Changed(held) => {
+                self.remember(&held);
+                self.feed(Input::DeploymentChanged(held), out);
+            }
+            HubEvent::Ended(uid) => {
+                self.manifests.remove(&uid);
+                self.feed(Input::DeploymentEnded { uid }, out);
+            }
+            HubEvent::Happened(record) => {
+                let event = self.notices.happened(&record);
+                out.extend(event.map(|(uid, event)| PodEffect::PodEvent {
+                    uid: uid.to_string(),
+                    event,
+                }));
+            }
+        }
+    }
+
+    /// All deployments. Pods are read again first: only with its manifest in hand is an in-place resize seen as one.
+    fn learn(&mut self, held: Vec<HeldDeployment>, out: &mut Vec<PodEffect>) {
+        self.manifests.clear();
+        for held in &held {
+            self.remember(held);
+        }
+        if !self.bridge.is_ready() {
+            let is_held = |(uid, _): &(&PodUid, &Arc<ObservedPod>)| self.manifests.contains_key(*uid);
+            let known: Vec<_> = self
+                .pods
+                .iter()
+                .filter(is_held)
+                .map(|(_, pod)| Arc::clone(pod))
+                .collect();
+            for pod in &known {
+                if let Some(wanted) = self.want(pod, out) {
+                    self.feed(Input::PodSeen(Box::new(wanted)), out);
+                }
+            }
+        }
+        self.feed(Input::DeploymentsListed(held), out);
+    }
+
+    fn remember(&mut self, held: &HeldDeployment) {
+        match serde_json::from_str(&held.spec.manifest) {
+            Ok(manifest) => {
+                self.manifests.insert(held.spec.uid.clone(), manifest);
+            }
+            Err(error) => {
+                tracing::warn!(uid = %held.spec.uid, %error, "the hub holds a manifest that cannot be read");
+            }
+        }
+    }
+
+    fn note_silence(&mut self, message: String) {
+        self.metrics.hub_reachable.set(0);
+        let since = self
+            .silent
+            .as_ref()
+            .map_or_else(Instant::now, |(since, _)| *since);
+        if self.silent.is_none() {
+            self.silent_due = Some(since + AWAY_AFTER);
+        }
+        self.silent = Some((since, message));
+    }
+
+    /// What the Node shows. `None` before the hub said anything, unless it has been silent for a while.
+    pub(super) fn node(&self) -> Option<PodEffect> {
+        let away = self
+            .silent
+            .as_ref()
+            .filter(|(since, _)| since.elapsed() >= AWAY_AFTER);
+        if self.fleet.is_none() && away.is_none() {
+            return None;
+        }
+        Some(PodEffect::Node(NodeState {
+            capacity: self
+                .fleet
+                .as_ref()
+                .map(|fleet| fleet.capacity().at_most(self.options.capacity_bound)),
+            hub_reachable: away.is_none(),
+            hub_message: away
+                .map(|(_, message)| message.chars().take(512).collect())
+                .unwrap_or_default(),
+        }))
+    }
+
+    pub(super) fn list(&mut self, snapshot: PodSnapshot, out: &mut Vec<PodEffect>) {
+        let source = Source {
+            cluster_uid: snapshot.cluster_uid.clone(),
+            node: self.options.node.clone(),
+        };
+        self.channels.source.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert_with(|| source.clone());
+            first
+        });
+        let is_ours = self.channels.source.borrow().as_ref() == Some(&source);
+        let mut pods = Vec::new();
+        if is_ours {
+            let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();
+            self.pods.retain(|uid, _| listed.contains(uid.as_str()));
+            pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
+        }
+        // A list of another cluster is handed on for the bridge to refuse; its pods are no business of ours.
+        let list = PodList {
+            cluster_uid: snapshot.cluster_uid,
+            resource_version: snapshot.resource_version,
+            node_uid: snapshot.node_uid,
+            pods,
+        };
+        self.feed(Input::PodsListed(list), out);
+    }
+}

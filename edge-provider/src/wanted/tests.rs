@@ -1,0 +1,119 @@
+//! Which pods are wanted as what, and which are refused by which name.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use virtual_kubelet::core::{NamespaceEntry, Rights, Selector};
+
+use super::*;
+
+fn pod(annotations: &Value, spec: &Value) -> ObservedPod {
+    ObservedPod {
+        uid: "u1".into(),
+        namespace: "shop".into(),
+        name: "web".into(),
+        raw: json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "annotations": annotations},
+            "spec": spec,
+        }),
+        owner: None,
+        namespace_labels: BTreeMap::from([("team".to_owned(), "press".to_owned())]),
+    }
+}
+
+fn spec() -> Value {
+    json!({"containers": [{"name": "main", "image": "shop/web:1"}], "nodeName": "outrigger"})
+}
+
+fn map() -> NamespaceMap {
+    NamespaceMap(vec![NamespaceEntry {
+        selector: Selector {
+            match_labels: BTreeMap::from([("team".to_owned(), "press".to_owned())]),
+        },
+        scope: "tag.hall = '7'".into(),
+        default_condition: Some("*".into()),
+        rights: Rights::default(),
+    }])
+}
+
+#[track_caller]
+fn refused(observed: &ObservedPod, map: &NamespaceMap, reason: &str, words: &[&str]) {
+    let refusal = wanted(observed, map, None).unwrap().pod.plan.unwrap_err();
+    assert_eq!(refusal.reason, reason, "{refusal:?}");
+    for word in words {
+        assert!(refusal.message.contains(word), "{word} in {refusal:?}");
+    }
+}
+
+#[test]
+fn a_plain_pod_goes_where_its_namespace_may() {
+    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None).unwrap();
+    let plan = wanted.pod.plan.unwrap();
+    assert_eq!(plan.target.condition, "*");
+    assert_eq!(plan.target.scope, "tag.hall = '7'");
+    assert_eq!(plan.manifest.workload.containers.len(), 1);
+    assert_eq!(wanted.pod.disconnect, Disconnect::Run);
+}
+
+#[test]
+fn the_annotation_narrows_and_the_scope_stays() {
+    let annotations = json!({TARGET_CONDITION: "id = 'a'", DISCONNECT: "replace"});
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
+    let plan = wanted.pod.plan.unwrap();
+    assert_eq!(plan.target.condition, "id = 'a'");
+    assert_eq!(plan.target.scope, "tag.hall = '7'");
+    assert_eq!(wanted.pod.disconnect, Disconnect::Replace);
+}
+
+#[test]
+fn every_refusal_has_its_name() {
+    let nowhere = NamespaceMap::default();
+    refused(
+        &pod(&json!({}), &spec()),
+        &nowhere,
+        "TargetNotAllowed",
+        &["namespace map"],
+    );
+
+    let mut without_default = map();
+    without_default.0[0].default_condition = None;
+    refused(
+        &pod(&json!({}), &spec()),
+        &without_default,
+        "NoTarget",
+        &[TARGET_CONDITION],
+    );
+
+    let mut everything = spec();
+    everything["tolerations"] = json!([{"operator": "Exists"}]);
+    refused(&pod(&json!({}), &everything), &map(), TAINT_NOT_ACKNOWLEDGED, &[]);
+
+    let mut host = spec();
+    host["hostNetwork"] = json!(true);
+    refused(
+        &pod(&json!({}), &host),
+        &map(),
+        "TargetNotAllowed",
+        &["host namespaces"],
+    );
+}
+
+#[test]
+fn all_unsupported_paths_are_named_at_once() {
+    let mut odd = spec();
+    odd["subdomain"] = json!("x");
+    odd["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["true"]}});
+    let annotations = json!({"outrigger.io/priority": "7", DISCONNECT: "stop-after=1h", "theirs": "x"});
+    refused(
+        &pod(&annotations, &odd),
+        &map(),
+        "UnsupportedField",
+        &[
+            "outrigger.io/priority",
+            DISCONNECT,
+            "spec.subdomain",
+            "spec.containers[0].livenessProbe",
+        ],
+    );
+}
