@@ -44,8 +44,6 @@ const MESSAGES: usize = 256;
 pub enum PumpError {
     #[error("the store is lost")]
     Store(#[source] StoreError),
-    #[error("the {0} ended")]
-    PartEnded(&'static str),
 }
 
 /// What the pump is made of.
@@ -85,8 +83,8 @@ enum Turn {
     Stop,
     Committed(Result<Done, StoreError>),
     Wake,
-    Event(Option<Event>),
-    Message(Option<Message>),
+    Event(Event),
+    Message(Message),
 }
 
 impl Pump {
@@ -134,8 +132,8 @@ impl Pump {
                     self.wake = None;
                     self.step(Input::Wake, None);
                 }
-                Turn::Event(event) => self.event(event.ok_or(PumpError::PartEnded("MQTT endpoint"))?),
-                Turn::Message(message) => self.message(message.ok_or(PumpError::PartEnded("API"))?),
+                Turn::Event(event) => self.event(event),
+                Turn::Message(message) => self.message(message),
             }
             self.metrics.pending(self.pending.len());
         }
@@ -162,8 +160,9 @@ impl Pump {
             () = stop.cancelled() => Turn::Stop,
             done = self.writer.done(), if self.writer.is_busy() => Turn::Committed(done),
             () = timer => Turn::Wake,
-            event = self.events.recv(), if open => Turn::Event(event),
-            message = self.messages.recv(), if open => Turn::Message(message),
+            // Whoever feeds these may end first; that is for its own task to report.
+            Some(event) = self.events.recv(), if open => Turn::Event(event),
+            Some(message) = self.messages.recv(), if open => Turn::Message(message),
         }
     }
 

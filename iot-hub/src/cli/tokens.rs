@@ -168,7 +168,8 @@ pub(super) async fn create_enrolment(args: EnrolmentArgs) -> anyhow::Result<()> 
         ttl_s: ttl,
         device,
     };
-    validate::enrolment_token(&ask)?;
+    validate::enrolment_token(&ask)
+        .map_err(|problem| anyhow::anyhow!("{}: {}", problem.field.unwrap_or_default(), problem.detail))?;
     let (record, created) = token::enrolment(ask, authority.anchor());
     let store = open(&options).await?;
     store.put_enrolment_token(&record).await?;

@@ -11,7 +11,7 @@ use axum::{Extension, Json};
 use edge_protocol::DeviceId;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, VERSION};
 use iot_hub_api::{Problem, ProblemCode};
-use iot_hub_core::{Call, CallError};
+use iot_hub_core::{Call, CallError, DeviceState};
 use iot_hub_mqtt::{CutReason, CutTarget};
 use iot_hub_store::{AuditRecord, Claim, Claimed, EnrolmentRecord, EnrolmentTokenRecord, HubStore as _};
 
@@ -131,11 +131,12 @@ impl DevicePort {
             DeviceId::new(format!("device-{random}")).expect("hex digits are part of a label")
         });
         let id = device.clone();
-        if self
+        let state = self
             .pump
-            .read(move |reading| reading.hub.device(&id).is_some())
-            .await?
-        {
+            .read(move |reading| reading.hub.device(&id).map(|view| view.record.state))
+            .await?;
+        // The id of a decommissioned device may come back; the machine knows from when on.
+        if state.is_some_and(|state| state != DeviceState::Decommissioned) {
             return Err(CallError::DeviceIdTaken(device).into());
         }
         Ok(device)
@@ -150,18 +151,16 @@ impl DevicePort {
         let device = enrolment.device.clone();
         let id = device.clone();
         let before = self.pump.read(move |reading| reading.hub.device(&id)).await?;
-        let is_new = before.as_ref().is_none_or(|view| view.last_seen_ms.is_none());
-        if before
-            .as_ref()
-            .is_none_or(|view| view.record.enrolment != enrolment.serial)
-        {
-            // A further enrolment of a known device keeps what people have set since.
-            let tags = before.map_or_else(|| token.tags.clone(), |view| view.record.tags);
+        let is_new = before.as_ref().is_none_or(|view| {
+            view.last_seen_ms.is_none() || view.record.state == DeviceState::Decommissioned
+        });
+        if before.is_none_or(|view| view.record.enrolment != enrolment.serial) {
+            // The tags are for a new device: a further enrolment of a known one keeps what people have set since.
             let call = Call::EnrolDevice {
                 device: device.clone(),
                 enrolment: enrolment.serial.clone(),
                 group: token.group.clone(),
-                tags,
+                tags: token.tags.clone(),
             };
             if let Err(error) = self.pump.call(call, Some(cause(token, "enrol", &device))).await? {
                 self.store

@@ -17,7 +17,7 @@ use super::{Api, view};
 use crate::grant::Principal;
 
 /// The field whose characters the hub moves by adding a principal's scope.
-const SCOPE: &str = "target.scope";
+const SCOPE: &str = "scope";
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -99,7 +99,10 @@ pub(super) async fn put(
     // By itself, so that a parenthesis too many cannot reach around the principal's scope.
     if let Err(error) = spec.target.scope.parse::<Condition>() {
         let problem = Problem::new(ProblemCode::BadCondition, format!("expected {}", error.expected));
-        return Err(problem.at_field(SCOPE).at_position(error.position as u64).into());
+        return Err(problem
+            .at_field(format!("target.{SCOPE}"))
+            .at_position(error.position as u64)
+            .into());
     }
     let call = Call::PutDeployment(Box::new(principal.narrow(spec)));
     match api
@@ -111,10 +114,10 @@ pub(super) async fn put(
             field,
             position,
             message,
-        }) if field.ends_with("scope") => {
+        }) if field == SCOPE => {
             let position = position.saturating_sub(principal.narrowed_by());
             Err(CallError::BadCondition {
-                field: SCOPE,
+                field,
                 position,
                 message,
             }

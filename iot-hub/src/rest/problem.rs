@@ -76,7 +76,7 @@ impl From<CallError> for Refusal {
                 position,
                 message,
             } => Problem::new(ProblemCode::BadCondition, message.clone())
-                .at_field(*field)
+                .at_field(format!("target.{field}"))
                 .at_position(u64::try_from(*position).unwrap_or(u64::MAX)),
             CallError::BadManifest(_) => problem(ProblemCode::BadManifest).at_field("manifest"),
             CallError::BadTags(_) => problem(ProblemCode::BadTags).at_field("tags"),

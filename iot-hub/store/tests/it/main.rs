@@ -1,4 +1,8 @@
 //! The contract of [`HubStore`](iot_hub_store::HubStore), on SQLite in a file, before and after it is opened anew.
+#![allow(
+    clippy::unwrap_used,
+    reason = "this crate is tests; the lint sees only functions that are marked as such"
+)]
 
 mod contract;
 

@@ -1,0 +1,79 @@
+//! Blobs over the device port: whole, in ranges, and to nobody else.
+
+use edge_protocol::Digest;
+use iot_hub_client::api::CreateEnrolmentToken;
+
+use crate::device::{Device, HubPort};
+use crate::site::{Site, deployment};
+
+#[tokio::test]
+async fn a_device_gets_what_its_own_set_names() {
+    let site = Site::start().await;
+    let admin = site.admin().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken {
+            uses: 2,
+            ..CreateEnrolmentToken::default()
+        })
+        .await;
+    let (one, two) = (
+        Device::enrol(&site, &token, "d1").await,
+        Device::enrol(&site, &token, "d2").await,
+    );
+    let spec = deployment("u1", "deviceId = 'd1'");
+    admin.put_deployment(&spec).await.unwrap();
+    let digest = admin.deployment(&spec.uid).await.unwrap().manifest;
+
+    let port = HubPort::of(&site);
+    let url = port.url(&format!("/blobs/{digest}"));
+    let whole = port.http(Some(&one)).get(&url).send().await.unwrap();
+    assert_eq!(whole.status().as_u16(), 200);
+    let body = whole.bytes().await.unwrap();
+    assert_eq!(Digest::of(&body), digest);
+
+    let part = port
+        .http(Some(&one))
+        .get(&url)
+        .header("range", "bytes=5-9")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(part.status().as_u16(), 206);
+    assert_eq!(
+        part.headers()["content-range"],
+        format!("bytes 5-9/{}", body.len())
+    );
+    assert_eq!(part.bytes().await.unwrap(), body.slice(5..10));
+    let outside = port
+        .http(Some(&one))
+        .get(&url)
+        .header("range", "bytes=999999-")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(outside.status().as_u16(), 416);
+
+    for (identity, status) in [(Some(&two), 404), (None, 401)] {
+        assert_eq!(
+            port.http(identity)
+                .get(&url)
+                .send()
+                .await
+                .unwrap()
+                .status()
+                .as_u16(),
+            status
+        );
+    }
+    let unknown = port.url(&format!("/blobs/{}", Digest::of("unknown")));
+    assert_eq!(
+        port.http(Some(&one))
+            .get(unknown)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16(),
+        404
+    );
+}

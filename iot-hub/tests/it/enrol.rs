@@ -1,0 +1,255 @@
+//! Enrolment: the happy path, the repeat, and every way it must be refused.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::Digest;
+use edge_protocol::v1::LinkClass;
+use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, ProblemCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::device::{Device, HubPort, new_key, request};
+use crate::site::Site;
+
+fn ask() -> CreateEnrolmentToken {
+    CreateEnrolmentToken {
+        group: "line-1".into(),
+        tags: BTreeMap::from([("site".into(), "graz".into())]),
+        link: LinkClass::Cellular,
+        ..CreateEnrolmentToken::default()
+    }
+}
+
+#[tokio::test]
+async fn a_token_makes_a_device() {
+    let site = Site::start().await;
+    let token = site.enrolment_token(ask()).await;
+    let root = CertificateDer::from_pem_slice(site.anchors.as_bytes()).unwrap();
+    assert_eq!(token.anchor, Digest::of(&root), "the token names the anchor");
+
+    let device = Device::enrol(&site, &token, "press-7").await;
+    assert_eq!(device.answer.anchors, site.anchors);
+    assert_eq!(device.answer.hub, site.ca().hub);
+    assert_eq!(device.answer.link, LinkClass::Cellular);
+    let key = edge_protocol::digest::hex(site.ca().signing.verifying_key().as_bytes());
+    assert_eq!(device.answer.signing_keys, [key]);
+
+    let seen = site.admin().await.device(&device.answer.device).await.unwrap();
+    assert_eq!(
+        (seen.group.as_str(), seen.link, seen.state),
+        ("line-1", LinkClass::Cellular, DeviceState::Active)
+    );
+    assert_eq!(seen.tags, ask().tags);
+    assert_eq!(seen.enrolment, device.answer.enrolment);
+    assert!(!seen.connected && !seen.online);
+}
+
+#[tokio::test]
+async fn the_same_key_is_answered_again_also_after_a_restart() {
+    let mut site = Site::start().await;
+    let token = site.enrolment_token(ask()).await;
+    let key = new_key();
+    let first = HubPort::of(&site)
+        .enrol(&request(&token, &key, Some("press-7")))
+        .await
+        .unwrap();
+    // As if the answer had been cut: another wish changes nothing.
+    let again = HubPort::of(&site)
+        .enrol(&request(&token, &key, None))
+        .await
+        .unwrap();
+    assert_eq!(again, first);
+    site = site.restart().await;
+    let again = HubPort::of(&site)
+        .enrol(&request(&token, &key, Some("press-7")))
+        .await
+        .unwrap();
+    assert_eq!(again, first);
+    let other = HubPort::of(&site)
+        .enrol(&request(&token, &new_key(), Some("press-8")))
+        .await
+        .unwrap_err();
+    assert_eq!(other.code, ProblemCode::EnrolmentRefused);
+    assert_eq!(site.admin().await.devices().await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_before_the_machine_knew_is_repaired_by_the_repeat() {
+    use iot_hub::ca::{Authority, DeviceRequest};
+    use iot_hub_store::{Claim, Claimed, EnrolmentRecord, HubStore as _};
+
+    let site = Site::start().await;
+    let token = site.enrolment_token(ask()).await;
+    let key = new_key();
+    let asked = request(&token, &key, Some("press-7"));
+    // The store's half of an enrolment, and nothing after it.
+    let csr = DeviceRequest::parse(&asked.csr).unwrap();
+    let device = asked.device.clone().unwrap();
+    let issued = Authority::new(&site.ca())
+        .unwrap()
+        .device(&device, &csr, 30)
+        .unwrap();
+    let now_ms = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let enrolment = EnrolmentRecord {
+        token: token.id.clone(),
+        key_fingerprint: csr.fingerprint(),
+        device,
+        serial: issued.serial.clone(),
+        certificate_chain: issued.chain,
+        at_ms: now_ms,
+    };
+    let store = site.store().await;
+    let claimed = store
+        .claim(&Claim {
+            enrolment,
+            now_ms,
+            repeat_within_ms: 1000,
+        })
+        .await
+        .unwrap();
+    assert_eq!(claimed, Claimed::New);
+    assert!(site.admin().await.devices().await.unwrap().items.is_empty());
+
+    let answer = HubPort::of(&site).enrol(&asked).await.unwrap();
+    assert_eq!(answer.enrolment, issued.serial);
+    let seen = site.admin().await.device(&answer.device).await.unwrap();
+    assert_eq!((seen.enrolment, seen.link), (issued.serial, LinkClass::Cellular));
+}
+
+#[tokio::test]
+async fn what_is_not_right_is_refused() {
+    let site = Site::start().await;
+    let port = HubPort::of(&site);
+    let token = site.enrolment_token(ask()).await;
+    let key = new_key();
+    let check = async |change: &dyn Fn(&mut edge_protocol::v1::EnrolRequest), expect: ProblemCode| {
+        let mut asked = request(&token, &key, Some("press-7"));
+        change(&mut asked);
+        assert_eq!(port.enrol(&asked).await.unwrap_err().code, expect);
+    };
+    check(
+        &|asked| asked.token_secret = "wrong".into(),
+        ProblemCode::EnrolmentRefused,
+    )
+    .await;
+    check(
+        &|asked| asked.token_id = "wrong".into(),
+        ProblemCode::EnrolmentRefused,
+    )
+    .await;
+    check(&|asked| asked.csr = "no request".into(), ProblemCode::BadCsr).await;
+    check(&|asked| asked.v = 9, ProblemCode::BadValue).await;
+    assert!(site.admin().await.devices().await.unwrap().items.is_empty());
+    // None of it used the token up.
+    Device::enrol(&site, &token, "press-7").await;
+
+    // An expired token: the store's own clock cannot be turned, its row can.
+    let store = site.store().await;
+    let (mut record, created) = iot_hub::token::enrolment(ask(), token.anchor);
+    record.expires_ms = 1;
+    iot_hub_store::HubStore::put_enrolment_token(&store, &record)
+        .await
+        .unwrap();
+    let expired = created.token.parse().unwrap();
+    let problem = port
+        .enrol(&request(&expired, &new_key(), None))
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::EnrolmentRefused);
+}
+
+#[tokio::test]
+async fn a_hub_with_another_anchor_is_not_trusted() {
+    let (site, other) = (Site::start().await, Site::start().await);
+    let mut port = HubPort::of(&site);
+    port.anchors = other.anchors.clone();
+    let token = site.enrolment_token(ask()).await;
+    let sent = port
+        .http(None)
+        .post(port.url("/enroll"))
+        .json(&request(&token, &new_key(), None))
+        .send()
+        .await;
+    assert!(sent.unwrap_err().is_connect());
+}
+
+#[tokio::test]
+async fn a_fleet_token_cannot_take_over_a_device() {
+    let site = Site::start().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken { uses: 9, ..ask() })
+        .await;
+    let first = Device::enrol(&site, &token, "press-7").await;
+    let port = HubPort::of(&site);
+    let taken = port
+        .enrol(&request(&token, &new_key(), Some("press-7")))
+        .await
+        .unwrap_err();
+    assert_eq!(taken.code, ProblemCode::DeviceIdTaken);
+
+    let admin = site.admin().await;
+    admin
+        .set_tags(
+            &first.answer.device,
+            BTreeMap::from([("by".into(), "hand".into())]),
+        )
+        .await
+        .unwrap();
+    let fixed = CreateEnrolmentToken {
+        device: Some(first.answer.device.clone()),
+        ..ask()
+    };
+    let fixed = site.enrolment_token(fixed).await;
+    let again = port.enrol(&request(&fixed, &new_key(), None)).await.unwrap();
+    assert_ne!(again.enrolment, first.answer.enrolment);
+    let seen = admin.device(&first.answer.device).await.unwrap();
+    assert_eq!(seen.enrolment, again.enrolment);
+    assert_eq!(seen.tags["by"], "hand", "what people set is kept");
+    // The first certificate is refused from now on: the connection is closed without an answer.
+    let digest = Digest::of("x");
+    let sent = port
+        .http(Some(&first))
+        .get(port.url(&format!("/blobs/{digest}")))
+        .send()
+        .await;
+    assert!(sent.is_err());
+}
+
+#[tokio::test]
+async fn the_id_of_a_decommissioned_device_may_come_back() {
+    let site = Site::start().await;
+    let admin = site.admin().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken { uses: 2, ..ask() })
+        .await;
+    let first = Device::enrol(&site, &token, "press-7").await;
+    let by_hand = BTreeMap::from([("by".to_owned(), "hand".to_owned())]);
+    admin.set_tags(&first.answer.device, by_hand).await.unwrap();
+    admin
+        .set_device_state(&first.answer.device, DeviceState::Decommissioned)
+        .await
+        .unwrap();
+    let second = Device::enrol(&site, &token, "press-7").await;
+    let seen = admin.device(&second.answer.device).await.unwrap();
+    assert_eq!(
+        (seen.state, seen.link, seen.tags),
+        (DeviceState::Active, LinkClass::Cellular, ask().tags)
+    );
+    assert_eq!(seen.enrolment, second.answer.enrolment);
+}
+
+#[tokio::test]
+async fn a_guesser_is_slowed_down() {
+    let site = Site::start().await;
+    let port = HubPort::of(&site);
+    let mut asked = request(&site.enrolment_token(ask()).await, &new_key(), None);
+    asked.token_secret = "guess".into();
+    let http = port.http(None);
+    let mut answers = Vec::new();
+    for _ in 0..70 {
+        let response = http.post(port.url("/enroll")).json(&asked).send().await.unwrap();
+        answers.push(response.status().as_u16());
+    }
+    assert_eq!(answers[0], 403);
+    assert_eq!(answers[69], 429);
+}

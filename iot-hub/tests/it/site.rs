@@ -1,0 +1,186 @@
+//! A hub of one test: own directory, ports chosen by the system.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edge_protocol::v1::{
+    ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources,
+    RestartPolicy, Source, TargetSpec, VERSION, WorkloadSpec,
+};
+use edge_protocol::{Digest, PodUid};
+use iot_hub::ca::CaFiles;
+use iot_hub::grant::{Grant, Role};
+use iot_hub::{Addresses, Options, RunError, build, token};
+use iot_hub_client::api::CreateEnrolmentToken;
+use iot_hub_client::{ApiToken, ClientOptions, HubClient};
+use iot_hub_store::{HubStore as _, SqliteStore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Five times what a bench would demand; reached only when something is wrong.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for what must happen.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+pub struct Site {
+    directory: tempfile::TempDir,
+    pub addresses: Addresses,
+    pub anchors: String,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+pub fn state_dir(directory: &Path) -> PathBuf {
+    directory.join("state")
+}
+
+pub fn ca_dir(directory: &Path) -> PathBuf {
+    directory.join("ca")
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        CaFiles::init(&ca_dir(directory.path())).unwrap();
+        Self::start_in(directory).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir) -> Self {
+        let options = Options::local(state_dir(directory.path()), ca_dir(directory.path()));
+        let bound = build(options).await.unwrap();
+        let (addresses, anchors) = (bound.addresses(), bound.anchors().to_owned());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(bound.run(stop.clone()));
+        Self {
+            directory,
+            addresses,
+            anchors,
+            stop,
+            running,
+        }
+    }
+
+    /// Stops cleanly and starts anew on the same store, on other ports.
+    pub async fn restart(self) -> Self {
+        let Self {
+            directory,
+            stop,
+            running,
+            ..
+        } = self;
+        stop.cancel();
+        within("a clean stop", running).await.unwrap().unwrap();
+        Self::start_in(directory).await
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn ca(&self) -> CaFiles {
+        CaFiles::load(&ca_dir(self.directory())).unwrap()
+    }
+
+    pub async fn store(&self) -> SqliteStore {
+        SqliteStore::open(&state_dir(self.directory()).join("hub.db"))
+            .await
+            .unwrap()
+    }
+
+    /// A client whose token carries this grant.
+    pub async fn client(&self, grant: Grant) -> HubClient {
+        let (record, token) = token::api("tester", &grant);
+        let store = self.store().await;
+        store.put_api_token(&record).await.unwrap();
+        store.close().await;
+        self.client_with(&token)
+    }
+
+    pub async fn admin(&self) -> HubClient {
+        self.client(Grant::unrestricted(Role::Admin)).await
+    }
+
+    pub fn client_with(&self, token: &str) -> HubClient {
+        let options = ClientOptions::new(self.rest_url(), self.anchors.clone(), ApiToken::new(token));
+        HubClient::new(options).unwrap()
+    }
+
+    pub fn rest_url(&self) -> String {
+        format!("https://{}", self.addresses.rest)
+    }
+
+    pub async fn enrolment_token(&self, ask: CreateEnrolmentToken) -> EnrolmentToken {
+        self.admin()
+            .await
+            .create_enrolment_token(&ask)
+            .await
+            .unwrap()
+            .token
+            .parse()
+            .unwrap()
+    }
+}
+
+pub fn source() -> Source {
+    Source {
+        cluster_uid: "cluster-1".into(),
+        node: "outrigger".into(),
+    }
+}
+
+pub fn uid(text: &str) -> PodUid {
+    PodUid::new(text).unwrap()
+}
+
+/// A deployment of one container for every device that meets the condition.
+pub fn deployment(id: &str, condition: &str) -> DeploymentSpec {
+    let container = ContainerSpec {
+        name: "main".into(),
+        image: "example/app:1".into(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: vec![],
+        args: vec![],
+        working_dir: None,
+        env: vec![],
+        ports: vec![],
+        resources: Resources::default(),
+        restart_digest: Digest::of("1"),
+    };
+    let manifest = Manifest {
+        v: VERSION,
+        uid: uid(id),
+        namespace: "default".into(),
+        name: id.into(),
+        labels: [].into(),
+        annotations: [].into(),
+        workload: WorkloadSpec {
+            hostname: id.into(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace_period_s: 30,
+            qos: QosClass::BestEffort,
+            containers: vec![container],
+        },
+        objects: vec![],
+        requires: vec![],
+        replaces: vec![],
+    };
+    DeploymentSpec {
+        uid: uid(id),
+        source: source(),
+        node_uid: None,
+        namespace: "default".into(),
+        name: id.into(),
+        owner: None,
+        target: TargetSpec {
+            condition: condition.into(),
+            scope: "*".into(),
+        },
+        ready_policy: ReadyPolicy::All,
+        manifest: serde_json::to_string(&manifest).unwrap(),
+    }
+}
