@@ -11,11 +11,11 @@ use crate::desired::{Desired, QUARANTINE_KEY};
 use crate::fetch::Fetches;
 use crate::history::{History, SEQ_KEY};
 use crate::io::{Effect, Input, Note, Restored, Tx, Write};
-use crate::record::Record;
 use crate::reports::Reports;
+use crate::restore::{read_blobs, read_meta, read_records};
 use crate::session::{Parties, Session};
 use crate::transition::{Doc, Rules};
-use crate::workload::{Durability, Pod, Workload};
+use crate::workload::{Pod, Workload};
 
 /// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
 pub(crate) const FLOOR_KEY: &str = "time-floor";
@@ -347,58 +347,4 @@ impl Agent {
             self.effects.push(Effect::WakeAt(at));
         }
     }
-}
-
-fn read_meta<T: serde::de::DeserializeOwned>(
-    meta: &BTreeMap<String, String>,
-    key: &str,
-    damage: &mut Vec<String>,
-) -> Option<T> {
-    match serde_json::from_str(meta.get(key)?) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            damage.push(format!("{key}: {error}"));
-            None
-        }
-    }
-}
-
-fn read_blobs(blobs: Vec<(Digest, String)>, damage: &mut Vec<String>) -> BTreeMap<Digest, Doc> {
-    let sound = |(digest, body): &(Digest, String)| {
-        let sound = Digest::of(body) == *digest;
-        if !sound {
-            damage.push(format!("blob {digest} is not what its name says"));
-        }
-        sound
-    };
-    blobs
-        .into_iter()
-        .filter(sound)
-        .map(|(digest, body)| (digest, Doc::parse(&body)))
-        .collect()
-}
-
-fn read_records(records: Vec<(PodUid, String)>, damage: &mut Vec<String>) -> BTreeMap<PodUid, Workload> {
-    let mut workloads = BTreeMap::new();
-    for (uid, text) in records {
-        let record: Record = match serde_json::from_str(&text) {
-            Ok(record) => record,
-            Err(error) => {
-                damage.push(format!("record of {uid}: {error}"));
-                continue;
-            }
-        };
-        workloads.insert(
-            uid,
-            Workload {
-                record,
-                disk: Durability {
-                    stored: true,
-                    ..Durability::default()
-                },
-                ..Workload::default()
-            },
-        );
-    }
-    workloads
 }

@@ -4,12 +4,12 @@
 //!
 //! * [`io`]: the seam to the pump: what goes in, what comes out, what the store must keep.
 //! * [`step`]: the seam to a container runtime: what may be asked of it and what is seen there.
-//! * [`agent`]: the machine, its bounds, and the one transaction that ends each step.
+//! * [`agent`]: the machine, its bounds, and the one transaction that ends each step; `restore` reads the store.
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
 //!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `fetch` gets blobs.
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
-//!   workload that is to run needs next, `teardown` what one that is to go needs next, `backoff` when.
+//!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when.
 //! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `reports`, `history`: what it is told.
 //!
 //! It must not know of MQTT, HTTP, SQL, CRI or the clock.
@@ -36,6 +36,7 @@ mod outcome;
 mod plan;
 mod record;
 mod reports;
+mod restore;
 mod session;
 mod status;
 pub mod step;

@@ -306,6 +306,7 @@ fn a_successor_pulls_then_stops_then_starts() {
     world.runtime.bad_images.insert("a:2".to_owned());
     let mut new = manifest("new", &["a:2"]);
     new.replaces = vec![uid("old")];
+    world.runtime.not_beside = vec![(uid("new"), uid("old")), (uid("old"), uid("new"))];
     world.hub.run(&new);
     world.push();
     world.pass(60_000);
@@ -344,6 +345,7 @@ fn an_orphan_goes_on_until_a_successor_has_started_and_stays_gone_after() {
     assert_eq!(world.runtime.running(&uid("old")), 2);
     let mut new = manifest("new", &["a:1"]);
     new.replaces = vec![uid("old")];
+    world.runtime.not_beside = vec![(uid("new"), uid("old")), (uid("old"), uid("new"))];
     world.hub.run(&new);
     world.push();
     world.settle();

@@ -18,6 +18,8 @@ pub struct Runtime {
     pub bad_images: BTreeSet<String>,
     pub logs: BTreeSet<PodUid>,
     next_id: u32,
+    /// Workloads that must have left before the first starts.
+    pub not_beside: Vec<(PodUid, PodUid)>,
     pub started: Vec<(PodUid, String)>,
     pub stopped: Vec<(PodUid, String)>,
 }
@@ -162,6 +164,9 @@ impl Runtime {
                 reason: Reason::CreateContainerError,
                 message: "no sandbox".to_owned(),
             };
+        }
+        for (_, older) in self.not_beside.iter().filter(|(newer, _)| newer == uid) {
+            assert_eq!(self.running(older), 0, "{uid} started beside {older}");
         }
         // Law 5, judged where it matters.
         let live = self
