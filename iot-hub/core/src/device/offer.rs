@@ -93,10 +93,8 @@ impl Device {
         let known = self.session().filter(|session| session.knows_base);
         let known = known.and(self.acknowledged()).map(|(_, set)| set);
         let items: Vec<SetItem> = self.items.iter().cloned().collect();
-        let mut chunks: Vec<Vec<SetItem>> = items
-            .chunks(part_items.max(1))
-            .map(<[SetItem]>::to_vec)
-            .collect();
+        let mut chunks: Vec<Vec<SetItem>> =
+            items.chunks(part_items.max(1)).map(<[SetItem]>::to_vec).collect();
         if chunks.is_empty() {
             chunks.push(Vec::new());
         }

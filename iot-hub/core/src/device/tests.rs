@@ -140,7 +140,7 @@ fn an_idle_device_takes_at_most_four_kibibytes() {
     device.bump(Incarnation(1));
     device.begin(ConnectionId(1), &hello());
     device.greet(None);
-    device.offer(&NOW, 10_000);
+    device.offer(&NOW, 10_000, 1_000);
     let busy = size(&device);
     persist(&mut device);
     let idle = size(&device);
@@ -154,20 +154,20 @@ fn an_offer_under_way_is_not_followed_by_another() {
     let mut device = device();
     device.begin(ConnectionId(1), &hello());
     assert_eq!(device.greet(None), Greeting::Unknown);
-    assert_eq!(device.offer(&NOW, 10_000).unwrap().form, "snapshot");
+    assert_eq!(device.offer(&NOW, 10_000, 1_000).unwrap().form, "snapshot");
     device.put(item(1));
     device.bump(Incarnation(1));
-    assert!(device.offer(&NOW, 10_000).is_none());
+    assert!(device.offer(&NOW, 10_000, 1_000).is_none());
     let later = Now {
         mono_ms: 10_000,
         ..NOW
     };
-    assert_eq!(device.offer(&later, 20_000).unwrap().form, "snapshot");
+    assert_eq!(device.offer(&later, 20_000, 1_000).unwrap().form, "snapshot");
     persist(&mut device);
-    assert!(device.offer(&later, 20_000).is_none());
+    assert!(device.offer(&later, 20_000, 1_000).is_none());
     device.put(item(2));
     device.bump(Incarnation(1));
-    assert_eq!(device.offer(&later, 20_000).unwrap().form, "delta");
+    assert_eq!(device.offer(&later, 20_000, 1_000).unwrap().form, "delta");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn an_acknowledgement_of_another_set_is_ignored() {
     let mut device = device();
     device.begin(ConnectionId(1), &hello());
     device.greet(None);
-    device.offer(&NOW, 10_000);
+    device.offer(&NOW, 10_000, 1_000);
     let mut ack = SetAck {
         generation: device.generation,
         digest: Digest::of("other"),
@@ -197,7 +197,7 @@ fn what_was_put_and_never_sent_cannot_be_held() {
     assert!(!device.may_hold(&uid));
     device.begin(ConnectionId(1), &hello());
     device.greet(None);
-    device.offer(&NOW, 10_000);
+    device.offer(&NOW, 10_000, 1_000);
     assert!(device.may_hold(&uid));
     let restored = Device::restored(device.record.clone(), device.set_record(), &NOW);
     assert!(restored.may_hold(&uid));

@@ -169,3 +169,31 @@ fn a_device_that_was_dark_before_a_restart_is_dark_after_it() {
     world.pass(45_001);
     assert_eq!(world.status(&pod("p")).counts.offline, 2);
 }
+
+#[test]
+fn a_device_that_is_up_to_date_is_moved_to_the_new_incarnation_by_its_own_acknowledgement() {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let two = world.enrol("two", &[]);
+    world.connect(&one);
+    world.connect(&two);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
+    let backup = world.store.clone();
+    world.call(wanted("q", "deviceId = 'one'").put()).unwrap();
+    world.settle();
+    world.restart(backup);
+    world.connect(&one);
+    world.settle();
+    world.connect(&two);
+    let incarnation = |generation: Option<SetGeneration>| generation.map(|generation| generation.incarnation);
+    let acknowledged = |world: &World| incarnation(world.hub.device(&two).unwrap().acknowledged);
+    assert!(
+        acknowledged(&world) < Some(world.hub.incarnation()),
+        "the hub answers for the device"
+    );
+    world.settle();
+    assert_eq!(world.models[&two].forms.last(), Some(&"snapshot"));
+    assert_eq!(acknowledged(&world), Some(world.hub.incarnation()));
+    assert_eq!(world.models[&two].starts[&pod("p")], 1);
+}
