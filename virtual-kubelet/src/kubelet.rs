@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::{NodeSpec, NodeState, would_change};
+use virtual_kubelet_core::{NodeSpec, NodeState};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
@@ -363,9 +363,6 @@ async fn execute(
     match write {
         Write::Clear => writer.clear_toleration_seconds(&pod).await,
         Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
-        Write::Show(status) if would_change(pod.status().unwrap_or(&Value::Null), status) => {
-            writer.show(&pod, status).await
-        }
-        Write::Show(_) => Ok(Written::Done),
+        Write::Show(status) => writer.show(&pod, status).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use virtual_kubelet_core::tolerations::clear_seconds;
+use virtual_kubelet_core::{completed, would_change};
 
 use crate::cluster::{Cluster, PatchKind};
 use crate::error::Error;
@@ -26,11 +27,16 @@ impl PodWriter {
         Self { cluster }
     }
 
-    /// Merges `status` into the pod's.
+    /// Merges `status` into the pod's, if that changes the object as it was last seen.
     ///
     /// # Errors
     /// The API server's, but for those that mean that the pod is gone: 404, and what a UID that is another's gives, 409 or 422.
     pub async fn show(&self, pod: &ObservedPod, status: &Value) -> Result<Written, Error> {
+        let current = pod.status().unwrap_or(&Value::Null);
+        let status = completed(current, status.clone());
+        if !would_change(current, &status) {
+            return Ok(Written::Done);
+        }
         let body = json!({"metadata": {"uid": pod.uid}, "status": status});
         let path = format!("{}/status", path(pod));
         settle(self.cluster.patch(&path, PatchKind::Strategic, &body).await)

@@ -24,6 +24,6 @@ pub use deletion::{Cause, deletion_cause};
 pub use leader::{Leader, LeaderStep};
 pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
 pub use node::{Capacity, NodeAction, NodeSpec, NodeState, ObservedNode, plan_node};
-pub use patch::would_change;
+pub use patch::{completed, would_change};
 pub use scope::{Asks, NamespaceEntry, NamespaceMap, Rights, Selector, Target, TargetRefusal};
 pub use taint::{Taint, Toleration, acknowledges};

@@ -246,7 +246,9 @@ fn status(current: Option<&Value>, spec: &NodeSpec, state: &NodeState, now: Time
     let mut status = Map::new();
     for member in ["capacity", "allocatable"] {
         // What an apply leaves out of its own it would remove, so the present figures are repeated.
-        let present = current.and_then(|status| status.get(member)).filter(|present| present.is_object());
+        let present = current
+            .and_then(|status| status.get(member))
+            .filter(|present| present.is_object());
         let quantities = match (state.capacity, present) {
             (Some(capacity), _) => capacity.quantities(),
             (None, Some(present)) => present.clone(),

@@ -21,6 +21,27 @@ pub fn would_change(current: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// `wanted` with a `null` for each member of a condition that it no longer has: a strategic merge would keep it, and a reason of
+/// yesterday would stand beside the status of today.
+#[must_use]
+pub fn completed(current: &Value, mut wanted: Value) -> Value {
+    let present = current.get("conditions").and_then(Value::as_array);
+    let conditions = wanted.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        let same = present
+            .into_iter()
+            .flatten()
+            .find(|item| item.get("type") == condition.get("type"));
+        let (Some(Value::Object(same)), Value::Object(condition)) = (same, condition) else {
+            continue;
+        };
+        for member in same.keys().filter(|member| !same[*member].is_null()) {
+            condition.entry(member.clone()).or_insert(Value::Null);
+        }
+    }
+    wanted
+}
+
 /// `status.conditions` merge by `type`; `status.addresses` also carry a `type` but are written by a replacing patch of their own.
 fn is_keyed(items: &[Value]) -> bool {
     !items.is_empty()
@@ -74,6 +95,29 @@ mod tests {
         check(
             &list,
             &json!({"containerStatuses": [{"name": "a", "restartCount": 1}]}),
+            true,
+        );
+    }
+
+    #[test]
+    fn a_member_that_a_condition_lost_is_cleared() {
+        let current = json!({"conditions": [
+            {"type": "A", "status": "False", "reason": "Why", "lastProbeTime": null},
+            {"type": "B", "status": "True", "reason": "Theirs"},
+        ]});
+        let wanted =
+            json!({"conditions": [{"type": "A", "status": "True"}, {"type": "C", "status": "True"}]});
+        let completed = completed(&current, wanted);
+        let expected = json!({"conditions": [{"type": "A", "status": "True", "reason": null}, {"type": "C", "status": "True"}]});
+        assert_eq!(completed, expected);
+        check(
+            &json!({"conditions": [{"type": "A", "status": "True"}]}),
+            &json!({"conditions": [expected["conditions"][0]]}),
+            false,
+        );
+        check(
+            &current,
+            &json!({"conditions": [{"type": "A", "status": "False", "reason": null}]}),
             true,
         );
     }
