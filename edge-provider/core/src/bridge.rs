@@ -213,10 +213,12 @@ impl Bridge {
             return None;
         }
         self.waiting.remove(uid);
-        let first = fixed.unwrap_or_else(|| FirstPut {
-            node_uid: self.node_uid.clone(),
+        let mut first = fixed.unwrap_or_else(|| FirstPut {
+            node_uid: None,
             replaces: successor::replaces(&self.entries, pod, plan),
         });
+        // Put while no Node was known: the pod is alive under the one that is known now.
+        first.node_uid = first.node_uid.or_else(|| self.node_uid.clone());
         let spec = wish::compose(entry, pod, plan, self.source(), first);
         wish::needs_put(entry, &spec).then(|| Call::Put(Box::new(spec)))
     }

@@ -87,6 +87,22 @@ fn a_node_that_was_made_anew_is_known_before_the_next_list() {
 }
 
 #[test]
+fn a_node_uid_that_was_not_known_is_filled_in_once() {
+    let mut rig = Rig::cold();
+    rig.node_uid = None;
+    rig.list_deployments();
+    rig.list();
+    assert_eq!(puts(&rig.see(pod("a")))[0].node_uid, None);
+    let uid = Some(NODE.to_owned());
+    rig.input(Input::NodeSeen { uid: uid.clone() });
+    assert_eq!(puts(&rig.see(pod("a")))[0].node_uid, uid);
+    rig.input(Input::NodeSeen {
+        uid: Some("node-2".into()),
+    });
+    assert!(puts(&rig.see(pod("a"))).is_empty());
+}
+
+#[test]
 fn an_unavailable_hub_is_retried_for_ever_and_changes_nothing_else() {
     let mut rig = Rig::with_pods(&["a"]);
     rig.hub_down = true;
