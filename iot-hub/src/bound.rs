@@ -1,6 +1,7 @@
 //! Start and stop: everything that can fail at the start fails in [`build`]; [`Bound::run`] serves until it is told to stop.
 
 mod maintenance;
+mod ports;
 mod tls;
 
 use std::fs::{DirBuilder, File};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use edge_protocol::sign::Signer;
 use iot_hub_core::{Change, Hub, HubConfig, Restored};
-use iot_hub_mqtt::{AcceptorOptions, Endpoint, EndpointError, EndpointHandle, OtherHandler, ServerTls};
+use iot_hub_mqtt::{Endpoint, EndpointError, EndpointHandle, OtherHandler, ServerTls};
 use iot_hub_store::{HubStore as _, StoreError};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OnceCell, watch};
@@ -34,8 +35,8 @@ use crate::pump::{self, Pump, PumpError};
 use crate::rest::{self, Api};
 use crate::serve::{self, Port};
 
-/// Health probes and scrapes at a time.
-const HEALTH_CONNECTIONS: usize = 64;
+use ports::Ports;
+
 /// Longest wait for sessions and requests to end after the stop; each part has its own, shorter limit.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -117,14 +118,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let store = Store::open(&options.state_dir.join("hub.db")).await?;
 
     let rest_tls = tls::rest(&options.rest, &authority)?;
-    let rest = Port::bind(options.rest.listen, Some(rest_tls), options.rest.max_connections).await?;
-    let health = Port::bind(options.health.listen, None, HEALTH_CONNECTIONS).await?;
-    let max_sessions = options.device.max_sessions;
-    let acceptor = AcceptorOptions {
-        max_connections: max_sessions + max_sessions / 4 + 64,
-        ..AcceptorOptions::default()
-    };
-    let device = iot_hub_mqtt::Bound::new(options.device.listen, acceptor)?;
+    let Ports { device, rest, health } = Ports::bind(&options, rest_tls).await?;
     let addresses = Addresses {
         device: device.local_addr(),
         rest: rest.local(),
@@ -133,6 +127,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
 
     let mut registry = Registry::default();
     let asked = Arc::new(OnceCell::new());
+    let max_sessions = options.device.max_sessions;
     let (endpoint, endpoint_handle, events) = Endpoint::new(
         tls::endpoint_options(max_sessions),
         gate::gate(Arc::clone(&asked)),

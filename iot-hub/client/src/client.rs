@@ -20,6 +20,9 @@ use crate::watch::Watch;
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 512 << 20;
 
+/// How long an unused connection is kept.
+const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// Which events to list; without a field, those of all that the caller may see.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
@@ -50,6 +53,8 @@ impl HubClient {
             .tls_backend_preconfigured(options.tls()?)
             .https_only(true)
             .connect_timeout(options.timeout)
+            // Below the hub's own limit, so that no call goes into a connection that is being closed.
+            .pool_idle_timeout(POOL_IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("outrigger/", env!("CARGO_PKG_VERSION")))
             .build()

@@ -1,5 +1,8 @@
 //! Bearer tokens. A token is `id.secret`; the store keeps the hash of the secret.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
@@ -13,6 +16,9 @@ use crate::grant::Principal;
 /// Longer than any token; what is longer is not looked at.
 const MAX_TOKEN: usize = 256;
 
+/// How long a request waits for others to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The authenticated caller of a route, which also holds one of the places for calls under way.
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
@@ -23,9 +29,14 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let place = std::sync::Arc::clone(&api.calls)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::new(ProblemCode::TooManyRequests, "too many requests are under way"))?;
+        // A burst waits for its turn; who waits is bounded by the port's connections.
+        let place = Arc::clone(&api.calls).acquire_owned();
+        let place = tokio::time::timeout(PATIENCE, place)
+            .await
+            .ok()
+            .and_then(Result::ok);
+        let place = place
+            .ok_or_else(|| Refusal::new(ProblemCode::TooManyRequests, "too many requests are under way"))?;
         let principal = authenticate(parts, api).await?;
         Ok(Self {
             principal,

@@ -10,7 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-/// From the first byte of a request to the end of its headers; also how long an idle connection is kept.
+/// From the end of one request to the end of the next one's headers: how long an idle connection is kept.
 const HEADERS: Duration = Duration::from_secs(30);
 const MAX_HEADERS: usize = 32 << 10;
 
