@@ -1,7 +1,7 @@
 //! `outrigger deployment`.
 
 use clap::Subcommand;
-use edge_protocol::v1::{ContainerState, Rung};
+use edge_protocol::v1::{ContainerState, Phase, Rung};
 use iot_hub_api::v1::{Assignment, Deployment};
 use iot_hub_client::HubClient;
 use jiff::Timestamp;
@@ -96,7 +96,7 @@ impl Row for Assignment {
         vec![
             self.device.to_string(),
             rung(self.rung).to_owned(),
-            status.map_or_else(|| "Pending".to_owned(), |status| word(&status.phase)),
+            status.map_or("Pending", |status| phase(status.phase)).to_owned(),
             restarts.to_string(),
             reason
                 .or_else(|| containers.iter().find_map(|container| waiting(&container.state)))
@@ -120,6 +120,18 @@ fn rung(rung: Rung) -> &'static str {
         Rung::Persisted => "Persisted",
         Rung::Applied => "Applied",
         Rung::Healthy => "Healthy",
+    }
+}
+
+/// As kubectl spells a pod's phase.
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Running => "Running",
+        Phase::Succeeded => "Succeeded",
+        Phase::Failed => "Failed",
+        Phase::Refused => "Refused",
+        Phase::Gone => "Gone",
     }
 }
 
