@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::{ControlPlane, Lab, Output, Program};
+use serde_json::{Value, json};
 
-use crate::SiteError;
 use crate::options::ClusterChoice;
+use crate::{Detour, SiteError};
 
 const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
@@ -82,25 +83,57 @@ impl Cluster {
             .stdout)
     }
 
-    /// Writes a kubeconfig with a day's token of this service account, by way of the administrator's own file.
-    pub(crate) fn write_service_account_kubeconfig(
-        &self,
+    /// How the administrator reaches the API server.
+    pub(crate) fn access(&self) -> Result<ApiAccess, SiteError> {
+        let view = self.kubectl(["config", "view", "--raw", "--minify", "-o", "json"])?;
+        let config = serde_json::from_str(&view.stdout).map_err(|error| unexpected(error.to_string()))?;
+        Ok(ApiAccess { config })
+    }
+}
+
+/// A kubeconfig with one cluster and one user.
+pub(crate) struct ApiAccess {
+    config: Value,
+}
+
+impl ApiAccess {
+    /// The API server's URL and the file with the certificate that it is verified against.
+    pub fn server_and_authority(&self) -> Result<(String, PathBuf), SiteError> {
+        let text = |pointer: &str| {
+            let text = self.config.pointer(pointer).and_then(Value::as_str);
+            text.ok_or_else(|| unexpected(format!("no {pointer}")))
+        };
+        let server = text("/clusters/0/cluster/server")?.to_owned();
+        Ok((server, text("/clusters/0/cluster/certificate-authority")?.into()))
+    }
+
+    /// The same by way of a proxy.
+    pub fn through(mut self, detour: &Detour) -> Self {
+        if let Some(cluster) = self.config.pointer_mut("/clusters/0/cluster") {
+            *cluster = json!({ "server": detour.url, "certificate-authority": detour.ca });
+        }
+        self
+    }
+
+    /// Writes a kubeconfig with a day's token of this service account.
+    pub fn write_service_account_kubeconfig(
+        mut self,
+        cluster: &Cluster,
         path: &Path,
         namespace: &str,
         account: &str,
     ) -> Result<(), SiteError> {
-        let token = self.kubectl(["create", "token", account, "-n", namespace, "--duration", "24h"])?;
-        let view = self.kubectl(["config", "view", "--raw", "--minify", "-o", "json"])?;
-        let unexpected = |problem: String| SiteError::Unexpected {
-            command: "kubectl config view",
-            problem,
-        };
-        let mut config: serde_json::Value =
-            serde_json::from_str(&view.stdout).map_err(|error| unexpected(error.to_string()))?;
-        let user = config
-            .pointer_mut("/users/0/user")
-            .ok_or_else(|| unexpected("it names no user".to_owned()))?;
-        *user = serde_json::json!({ "token": token.stdout.trim() });
-        crate::files::write_secret(path, &config.to_string())
+        let token = cluster.kubectl(["create", "token", account, "-n", namespace, "--duration", "24h"])?;
+        let user = self.config.pointer_mut("/users/0/user");
+        let user = user.ok_or_else(|| unexpected("it names no user".to_owned()))?;
+        *user = json!({ "token": token.stdout.trim() });
+        crate::files::write_secret(path, &self.config.to_string())
+    }
+}
+
+fn unexpected(problem: String) -> SiteError {
+    SiteError::Unexpected {
+        command: "kubectl config view",
+        problem,
     }
 }

@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::{Lab, Paths, Process, Program};
 
+use crate::cluster::ApiAccess;
 use crate::files::{self, quoted};
 use crate::hub::{self, HubFiles};
-use crate::options::NamespaceRule;
-use crate::{Cluster, HubAccess, Programs, SiteError};
+use crate::options::{NamespaceRule, Server};
+use crate::{Cluster, HubAccess, Programs, SiteError, detour};
 
 pub(crate) const PROCESS: &str = "kubelet";
 /// Where its service account and its leader lease are; `charts/` names them too.
@@ -22,6 +23,7 @@ const READY_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) struct KubeletPlan<'a> {
     pub node: &'a str,
     pub namespaces: &'a [NamespaceRule],
+    pub detours: &'a [Server],
     pub hub: &'a HubAccess,
 }
 
@@ -38,7 +40,9 @@ impl KubeletPlan<'_> {
         files::create_dir(&directory)?;
         cluster.apply(&Paths::default().workspace.join("charts/rbac.yaml"))?;
         let kubeconfig = directory.join("kubeconfig");
-        cluster.write_service_account_kubeconfig(&kubeconfig, NAMESPACE, ACCOUNT)?;
+        let access = self.api_access(lab, cluster, programs)?;
+        access.write_service_account_kubeconfig(cluster, &kubeconfig, NAMESPACE, ACCOUNT)?;
+        let (hub_url, hub_ca) = self.hub_access(lab, programs)?;
         let token_file = directory.join("hub.token");
         let cluster_uid = cluster.uid()?;
         files::write_secret(
@@ -55,8 +59,8 @@ impl KubeletPlan<'_> {
              [kubernetes]\nkubeconfig = {kubeconfig}\n",
             node = quoted(self.node),
             ip = quoted(address),
-            url = quoted(&self.hub.url),
-            ca = quoted(self.hub.ca.display()),
+            url = quoted(hub_url),
+            ca = quoted(hub_ca.display()),
             token = quoted(token_file.display()),
             health = quoted(health),
             kubeconfig = quoted(kubeconfig.display()),
@@ -66,6 +70,25 @@ impl KubeletPlan<'_> {
         }
         files::write(&config, &text)?;
         spawn(lab, programs, &config)
+    }
+
+    /// The API server as the administrator knows it, or the detour to it.
+    fn api_access(&self, lab: &Lab, cluster: &Cluster, programs: &Programs) -> Result<ApiAccess, SiteError> {
+        let access = cluster.access()?;
+        if !self.detours.contains(&Server::Api) {
+            return Ok(access);
+        }
+        let (url, ca) = access.server_and_authority()?;
+        Ok(access.through(&detour::start(lab, programs, Server::Api, &url, &ca)?))
+    }
+
+    fn hub_access(&self, lab: &Lab, programs: &Programs) -> Result<(String, PathBuf), SiteError> {
+        let (url, ca) = (&self.hub.url, &self.hub.ca);
+        if !self.detours.contains(&Server::Hub) {
+            return Ok((url.clone(), ca.clone()));
+        }
+        let detour = detour::start(lab, programs, Server::Hub, url, ca)?;
+        Ok((detour.url, detour.ca))
     }
 }
 

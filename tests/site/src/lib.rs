@@ -4,12 +4,13 @@
 //! the released programs. It decides nothing for them and reaches into none of them.
 //!
 //! * [`options`]: what a site consists of. [`programs`]: where the binaries are.
-//! * `hub`, `kubelet`, `agents`: one part each: files, start, readiness.
+//! * `hub`, `kubelet`, `agents`: one part each: files, start, readiness. `detour`: a proxy that lies to the kubelet.
 //!
 //! A site's processes outlive the handle, as the lab's do; [`lab::down`] ends them.
 
 mod agents;
 mod cluster;
+mod detour;
 mod error;
 mod files;
 mod hub;
@@ -19,8 +20,9 @@ pub mod programs;
 mod start;
 
 pub use cluster::Cluster;
+pub use detour::Detour;
 pub use error::SiteError;
 pub use hub::HubAccess;
-pub use options::{DeviceSpec, NamespaceRule, SiteOptions};
+pub use options::{DeviceSpec, NamespaceRule, Server, SiteOptions};
 pub use programs::Programs;
 pub use start::Site;

@@ -18,6 +18,8 @@ pub struct SiteOptions {
     pub devices: Vec<DeviceSpec>,
     /// Which namespaces may use which devices (law 12).
     pub namespaces: Vec<NamespaceRule>,
+    /// The servers that the kubelet reaches only through a fault proxy, each its own.
+    pub detours: Vec<Server>,
     pub programs: Programs,
 }
 
@@ -28,6 +30,14 @@ pub enum ClusterChoice {
     Own(ControlPlaneOptions),
     /// The cluster that this kubeconfig leads to; its user may create service accounts and roles.
     Existing { kubeconfig: PathBuf },
+}
+
+/// One of the two that a kubelet asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// The Kubernetes API server.
+    Api,
+    Hub,
 }
 
 /// A device and what its enrolment token says of it.
@@ -94,6 +104,7 @@ impl SiteOptions {
             node: "outrigger".to_owned(),
             devices: Vec::new(),
             namespaces: vec![NamespaceRule::everything()],
+            detours: Vec::new(),
             programs: Programs::default(),
         }
     }

@@ -53,6 +53,10 @@ impl Programs {
         self.find("outrigger")
     }
 
+    pub fn fault_proxy(&self) -> Result<PathBuf, SiteError> {
+        self.find("outrigger-fault-proxy")
+    }
+
     fn find(&self, name: &str) -> Result<PathBuf, SiteError> {
         let program = self.directory.join(name);
         if program.is_file() {

@@ -6,8 +6,8 @@ use lab::{Device, DeviceOptions, Lab, LabOptions, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{self, HubFiles};
-use crate::options::{ClusterChoice, DeviceSpec, SiteOptions};
-use crate::{Cluster, HubAccess, Programs, SiteError, agents, files, kubelet};
+use crate::options::{ClusterChoice, DeviceSpec, Server, SiteOptions};
+use crate::{Cluster, Detour, HubAccess, Programs, SiteError, agents, detour, files, kubelet};
 
 /// A running site.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl Site {
             node,
             devices,
             namespaces,
+            detours,
             programs,
         } = options;
         let lab = Lab::start(LabOptions {
@@ -59,6 +60,7 @@ impl Site {
         let kubelet = kubelet::KubeletPlan {
             node: &node,
             namespaces: &namespaces,
+            detours: &detours,
             hub: &hub,
         };
         let kubelet = kubelet.start(&lab, &cluster, &programs, &hub_files)?;
@@ -135,6 +137,14 @@ impl Site {
     /// There is none of this name.
     pub fn device(&self, name: &str) -> Result<Device, SiteError> {
         Ok(self.lab.device(name)?)
+    }
+
+    /// The proxy before one of the kubelet's servers.
+    ///
+    /// # Errors
+    /// The site was started without it.
+    pub fn detour(&self, server: Server) -> Result<Detour, SiteError> {
+        detour::open(&self.lab, server)
     }
 
     pub fn hub_process(&self) -> Process {
