@@ -73,7 +73,7 @@ impl Notices {
             reason: TAINT_NOT_ACKNOWLEDGED.to_owned(),
             action: "Refuse".to_owned(),
             note: format!(
-                "{} pods tolerate everything without naming virtual-kubelet.io/provider and stay Pending: {}{more}",
+                "pods that tolerate everything without naming virtual-kubelet.io/provider stay Pending ({}): {}{more}",
                 gathered.len(),
                 names.join(", "),
             ),
@@ -141,7 +141,7 @@ mod tests {
         assert!(notices.due().is_some());
         let text = notices.gathered().unwrap();
         assert!(
-            text.note.starts_with("12 pods") && text.note.ends_with('…'),
+            text.note.contains("(12)") && text.note.ends_with('…'),
             "{}",
             text.note
         );

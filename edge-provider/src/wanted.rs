@@ -9,7 +9,7 @@ use edge_provider_translate::{Context, Note, Update, translate};
 use serde_json::Value;
 use virtual_kubelet::ObservedPod;
 use virtual_kubelet::core::deletion::Cause;
-use virtual_kubelet::core::{Asks, NamespaceMap, Toleration, acknowledges};
+use virtual_kubelet::core::{Asks, NamespaceMap, TargetRefusal, Toleration, acknowledges};
 
 pub const TARGET_CONDITION: &str = "outrigger.io/target-condition";
 pub const DISCONNECT: &str = "outrigger.io/disconnect";
@@ -89,16 +89,15 @@ fn plan(
             message: "the pod tolerates everything without naming virtual-kubelet.io/provider: it is not meant for devices".into(),
         });
     }
-    let target = namespaces
-        .target(
-            &observed.namespace_labels,
-            observed.annotation(TARGET_CONDITION),
-            asks(spec),
-        )
-        .map_err(|refusal| PodRefusal {
-            reason: refusal.reason(),
-            message: refusal.to_string(),
-        })?;
+    let refuse = |refusal: TargetRefusal| PodRefusal {
+        reason: refusal.reason(),
+        message: refusal.to_string(),
+    };
+    let condition = observed.annotation(TARGET_CONDITION);
+    let target = namespaces.target(&observed.namespace_labels, condition, asks(spec));
+    if let Err(refusal @ (TargetRefusal::NoEntry | TargetRefusal::NoCondition)) = target {
+        return Err(refuse(refusal));
+    }
     let unknown = unknown_annotations(observed);
     let translated = match translate(&observed.raw, Context { held }) {
         Ok(translated) if unknown.is_empty() => translated,
@@ -110,6 +109,8 @@ fn plan(
             return Err(unsupported(all.join("; ")));
         }
     };
+    // After the fields: what no namespace may use is named with all the other paths.
+    let target = target.map_err(refuse)?;
     let plan = PodPlan {
         manifest: translated.manifest,
         target: TargetSpec {

@@ -88,21 +88,14 @@ fn every_refusal_has_its_name() {
     let mut everything = spec();
     everything["tolerations"] = json!([{"operator": "Exists"}]);
     refused(&pod(&json!({}), &everything), &map(), TAINT_NOT_ACKNOWLEDGED, &[]);
-
-    let mut host = spec();
-    host["hostNetwork"] = json!(true);
-    refused(
-        &pod(&json!({}), &host),
-        &map(),
-        "TargetNotAllowed",
-        &["host namespaces"],
-    );
 }
 
 #[test]
 fn all_unsupported_paths_are_named_at_once() {
     let mut odd = spec();
     odd["subdomain"] = json!("x");
+    odd["hostNetwork"] = json!(true);
+    odd["volumes"] = json!([{"name": "root", "hostPath": {"path": "/"}}]);
     odd["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["true"]}});
     let annotations = json!({"outrigger.io/priority": "7", DISCONNECT: "stop-after=1h", "theirs": "x"});
     refused(
@@ -112,6 +105,8 @@ fn all_unsupported_paths_are_named_at_once() {
         &[
             "outrigger.io/priority",
             DISCONNECT,
+            "spec.hostNetwork",
+            "spec.volumes[0].hostPath",
             "spec.subdomain",
             "spec.containers[0].livenessProbe",
         ],
