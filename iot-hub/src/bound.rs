@@ -99,6 +99,7 @@ pub struct Bound {
     endpoint: (Endpoint, EndpointHandle),
     device: iot_hub_mqtt::Bound,
     device_tls: watch::Sender<ServerTls>,
+    rest_tls: watch::Sender<Arc<rustls::ServerConfig>>,
     rest: Port,
     health: Port,
     signing_keys: Vec<String>,
@@ -117,8 +118,8 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let lock = lock(&options.state_dir)?;
     let store = Store::open(&options.state_dir.join("hub.db")).await?;
 
-    let rest_tls = tls::rest(&options.rest, &authority)?;
-    let Ports { device, rest, health } = Ports::bind(&options, rest_tls).await?;
+    let rest_tls = watch::Sender::new(tls::rest(&options.rest, &authority)?);
+    let Ports { device, rest, health } = Ports::bind(&options, rest_tls.subscribe()).await?;
     let addresses = Addresses {
         device: device.local_addr(),
         rest: rest.local(),
@@ -165,6 +166,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         endpoint: (endpoint, endpoint_handle),
         device,
         device_tls,
+        rest_tls,
         rest,
         health,
         signing_keys,
@@ -278,6 +280,7 @@ impl Bound {
             authority,
             endpoint: (endpoint, handle),
             device_tls,
+            rest_tls,
             ..
         } = self;
         let asked = |stop: &CancellationToken, what| {
@@ -312,7 +315,11 @@ impl Bound {
         }
         let token = stop.clone();
         parts.spawn(async move {
-            maintenance::run(&store, &options.store, &authority, &device_tls, &token).await;
+            let tls = maintenance::Tls {
+                device: device_tls,
+                rest: rest_tls,
+            };
+            maintenance::run(&store, &options, &authority, &tls, &token).await;
             asked(&token, "maintenance")
         });
     }

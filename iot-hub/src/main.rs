@@ -1,8 +1,16 @@
 //! `outrigger-hub`: wires the command line to the library.
 
+use std::process::ExitCode;
+
 use clap::Parser as _;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    iot_hub::cli::run(iot_hub::cli::Cli::parse()).await
+async fn main() -> ExitCode {
+    match iot_hub::cli::run(iot_hub::cli::Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger-hub: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -31,14 +32,15 @@ pub struct BindError {
 pub(crate) struct Port {
     listener: TcpListener,
     local: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    /// Each handshake uses the newest value; without it the port speaks plain HTTP.
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     max_connections: usize,
 }
 
 impl Port {
     pub(crate) async fn bind(
         address: SocketAddr,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
         max_connections: usize,
     ) -> Result<Self, BindError> {
         let error = |source| BindError { address, source };
@@ -47,7 +49,7 @@ impl Port {
         Ok(Self {
             listener,
             local,
-            tls: tls.map(TlsAcceptor::from),
+            tls,
             max_connections,
         })
     }
@@ -77,7 +79,11 @@ impl Port {
             };
             // At the limit the connection is closed: a caller that tries again is better off than one that hangs.
             if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
+                let tls = self
+                    .tls
+                    .as_ref()
+                    .map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
+                let (router, stop) = (router.clone(), stop.clone());
                 tasks.spawn(async move {
                     let _place = place;
                     serve(tcp, tls, router, stop).await;

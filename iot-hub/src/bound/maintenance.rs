@@ -1,25 +1,33 @@
-//! What is done from time to time: compaction, and a fresh certificate for the device port.
+//! What is done from time to time: compaction, and fresh certificates for the ports.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use iot_hub_mqtt::ServerTls;
 use iot_hub_store::HubStore as _;
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::tls;
+use super::{BuildError, tls};
 use crate::Store;
 use crate::ca::Authority;
-use crate::options::StoreOptions;
+use crate::options::Options;
 
 const COMPACT: Duration = Duration::from_mins(10);
 const ROTATE: Duration = Duration::from_hours(24);
 
+/// The ports' certificates; each handshake uses the newest.
+pub(super) struct Tls {
+    pub(super) device: watch::Sender<ServerTls>,
+    pub(super) rest: watch::Sender<Arc<ServerConfig>>,
+}
+
 pub(super) async fn run(
     store: &Store,
-    options: &StoreOptions,
+    options: &Options,
     authority: &Authority,
-    device_tls: &watch::Sender<ServerTls>,
+    tls: &Tls,
     stop: &CancellationToken,
 ) {
     let mut compact = tokio::time::interval(COMPACT);
@@ -31,14 +39,23 @@ pub(super) async fn run(
             _ = rotate.tick() => true,
         };
         if is_rotation {
-            // The present certificate is good for weeks: a failure is reported and tried again tomorrow.
-            match tls::device(authority) {
-                Ok(fresh) => drop(device_tls.send_replace(fresh)),
-                Err(error) => tracing::error!(%error, "the device port's certificate was not renewed"),
+            // The present certificates are good for weeks: a failure is reported and tried again tomorrow.
+            if let Err(error) = rotate_certificates(options, authority, tls) {
+                tracing::error!(%error, "the ports' certificates were not renewed");
             }
-        } else if let Err(error) = store.compact(options.keep_log, options.keep_events).await {
+        } else if let Err(error) = store
+            .compact(options.store.keep_log, options.store.keep_events)
+            .await
+        {
             // Nothing depends on it; a store that is lost shows in the next commit.
             tracing::error!(%error, "compaction failed");
         }
     }
+}
+
+/// Configured certificates are read again, so that whoever renews the files need not restart the hub.
+fn rotate_certificates(options: &Options, authority: &Authority, tls: &Tls) -> Result<(), BuildError> {
+    tls.device.send_replace(tls::device(authority)?);
+    tls.rest.send_replace(tls::rest(&options.rest, authority)?);
+    Ok(())
 }

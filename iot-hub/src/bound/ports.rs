@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use iot_hub_mqtt::AcceptorOptions;
+use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use super::BuildError;
 use crate::options::Options;
@@ -24,7 +26,7 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) async fn bind(
         options: &Options,
-        rest_tls: Arc<rustls::ServerConfig>,
+        rest_tls: watch::Receiver<Arc<ServerConfig>>,
     ) -> Result<Self, BuildError> {
         let max_sessions = options.device.max_sessions;
         let acceptor = AcceptorOptions {
@@ -33,7 +35,7 @@ impl Ports {
         };
         let max_rest = options.rest.max_connections;
         let device = async |address| Ok(iot_hub_mqtt::Bound::new(address, acceptor.clone())?);
-        let rest = async |address| Ok(Port::bind(address, Some(Arc::clone(&rest_tls)), max_rest).await?);
+        let rest = async |address| Ok(Port::bind(address, Some(rest_tls.clone()), max_rest).await?);
         let health = async |address| Ok(Port::bind(address, None, HEALTH_CONNECTIONS).await?);
         Ok(Self {
             device: bind_any(options.device.listen, device).await?,
