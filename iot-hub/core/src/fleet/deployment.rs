@@ -299,7 +299,7 @@ impl Deployment {
         self.rollup.is_owed()
     }
 
-    /// Whether a healthy successor took its place on every device that counts.
+    /// Whether a healthy successor took its place on every device that had it, the offline ones too: those run it on.
     pub(crate) fn is_wholly_superseded(&self) -> bool {
         self.rollup.is_wholly_superseded()
     }

@@ -221,7 +221,7 @@ impl Rollup {
     }
 
     pub(super) fn is_wholly_superseded(&self) -> bool {
-        self.superseded > 0 && self.counts.counted == 0
+        self.superseded > 0 && self.counts.targeted == 0
     }
 
     pub(super) fn has_spoken(&self) -> bool {

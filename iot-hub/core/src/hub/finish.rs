@@ -52,21 +52,18 @@ impl Hub {
         let Some(deployment) = self.fleet.get_mut(uid) else {
             return;
         };
-        if deployment.is_deleting() {
-            if !deployment.is_owed() {
-                self.end_deployment(turn, uid);
-            }
-            return;
-        }
         let phase = deployment.phase();
         if deployment.record.ended.is_none() && matches!(phase, Phase::Succeeded | Phase::Failed) {
+            // Also while it is being deleted: the API takes no phase back.
             deployment.record.ended = Some(phase);
             turn.deployment_changed(uid);
         }
         let Some(deployment) = self.fleet.get(uid) else {
             return;
         };
-        if deployment.is_released() && deployment.is_wholly_superseded() && self.has_successor(uid) {
+        if deployment.is_deleting() && !deployment.is_owed() {
+            self.end_deployment(turn, uid);
+        } else if deployment.is_released() && deployment.is_wholly_superseded() && self.has_successor(uid) {
             self.delete(turn, uid, None, TombstoneReason::Superseded);
         }
     }

@@ -85,7 +85,11 @@ impl Hub {
             Up::Ack(ack) => self.ack(turn, id, &ack),
             Up::Status(report) => self.status(turn, id, frame.seq, report),
             Up::Events(report) => self.events(turn, id, frame.seq, report),
-            Up::Hello(_) | Up::Heartbeat | Up::Bye => {}
+            // The device listens for the hub as the hub does for the device: silence would make it dial again.
+            Up::Heartbeat => {
+                turn.acks.insert(id.clone());
+            }
+            Up::Hello(_) | Up::Bye => {}
             Up::Unknown => turn.refuse(id, "of a kind this hub does not know"),
         }
     }

@@ -97,7 +97,23 @@ fn a_lost_offer_is_repeated_and_an_unanswered_one_not_hurried() {
     world.settle();
     assert_eq!(world.running(&one), ["p"]);
     world.pass_with(&[&one], 120_000);
-    assert!(world.wire.is_empty(), "an acknowledged offer is repeated");
+    assert!(nothing_desired(&world), "an acknowledged offer is repeated");
+}
+
+/// Heartbeats are answered; nothing else was said.
+fn nothing_desired(world: &World) -> bool {
+    world.wire.iter().all(|(_, _, lane, _)| *lane == Lane::Command)
+}
+
+#[test]
+fn a_heartbeat_is_answered() {
+    let (mut world, one) = one_device();
+    world.connect(&one);
+    world.settle();
+    world.wire.clear();
+    world.say(&one, Up::Heartbeat);
+    assert!(nothing_desired(&world));
+    assert_eq!(world.wire.len(), 1, "a device that hears nothing dials again");
 }
 
 #[test]
@@ -134,7 +150,7 @@ fn a_refused_offer_is_not_repeated_but_the_next_set_is_offered() {
             .any(|note| matches!(note, Note::Quarantined { .. }))
     );
     world.pass_with(&[&one], 60_000);
-    assert!(world.wire.is_empty());
+    assert!(nothing_desired(&world));
     world.call(wanted("q", "*").put()).unwrap();
     world.settle();
     assert_eq!(world.running(&one), ["p", "q"]);
