@@ -29,7 +29,7 @@ A configuration:
   kubeconfig = \"/etc/outrigger/kubeconfig\"
   [[namespaces]]
   selector = { match_labels = { \"kubernetes.io/metadata.name\" = \"shop\" } }
-  scope = \"tag.site = 'graz'\"
+  scope = \"tags.site = 'graz'\"
   default_condition = \"*\"";
 
 /// A virtual node whose pods run on a fleet of devices.

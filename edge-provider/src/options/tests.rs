@@ -13,7 +13,7 @@ token_file = "token"
 listen = "127.0.0.1:0"
 [[namespaces]]
 selector = { match_labels = { "kubernetes.io/metadata.name" = "shop" } }
-scope = "tag.site = 'graz'"
+scope = "tags.site = 'graz'"
 default_condition = "*"
 rights = { privileged = true }
 [[namespaces]]

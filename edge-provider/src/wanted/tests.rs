@@ -31,7 +31,7 @@ fn map() -> NamespaceMap {
         selector: Selector {
             match_labels: BTreeMap::from([("team".to_owned(), "press".to_owned())]),
         },
-        scope: "tag.hall = '7'".into(),
+        scope: "tags.hall = '7'".into(),
         default_condition: Some("*".into()),
         rights: Rights::default(),
     }])
@@ -51,18 +51,18 @@ fn a_plain_pod_goes_where_its_namespace_may() {
     let wanted = wanted(&pod(&json!({}), &spec()), &map(), None).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "*");
-    assert_eq!(plan.target.scope, "tag.hall = '7'");
+    assert_eq!(plan.target.scope, "tags.hall = '7'");
     assert_eq!(plan.manifest.workload.containers.len(), 1);
     assert_eq!(wanted.pod.disconnect, Disconnect::Run);
 }
 
 #[test]
 fn the_annotation_narrows_and_the_scope_stays() {
-    let annotations = json!({TARGET_CONDITION: "id = 'a'", DISCONNECT: "replace"});
+    let annotations = json!({TARGET_CONDITION: "deviceId = 'a'", DISCONNECT: "replace"});
     let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
     let plan = wanted.pod.plan.unwrap();
-    assert_eq!(plan.target.condition, "id = 'a'");
-    assert_eq!(plan.target.scope, "tag.hall = '7'");
+    assert_eq!(plan.target.condition, "deviceId = 'a'");
+    assert_eq!(plan.target.scope, "tags.hall = '7'");
     assert_eq!(wanted.pod.disconnect, Disconnect::Replace);
 }
 

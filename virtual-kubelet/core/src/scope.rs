@@ -153,7 +153,7 @@ mod tests {
             },
         };
         NamespaceMap(vec![
-            entry("press", "tag.hall == '7'", Some("*"), false),
+            entry("press", "tags.hall = '7'", Some("*"), false),
             entry("core", "*", None, true),
         ])
     }
@@ -172,12 +172,12 @@ mod tests {
 
     #[test]
     fn a_namespace_reaches_what_its_entry_says() {
-        check("press", None, false, Ok(("*", "tag.hall == '7'")));
+        check("press", None, false, Ok(("*", "tags.hall = '7'")));
         check(
             "press",
-            Some("id == 'a'"),
+            Some("deviceId = 'a'"),
             false,
-            Ok(("id == 'a'", "tag.hall == '7'")),
+            Ok(("deviceId = 'a'", "tags.hall = '7'")),
         );
         check("press", None, true, Err("TargetNotAllowed"));
         check("core", None, true, Err("NoTarget"));

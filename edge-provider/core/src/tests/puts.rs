@@ -42,7 +42,7 @@ fn a_put_is_sent_only_for_another_content() {
     assert!(puts(&rig.list_twice()).is_empty());
     assert!(puts(&rig.list_deployments()).is_empty());
     let mut changed = pod("a");
-    changed.plan.as_mut().unwrap().target.condition = "tag.zone == 'a'".into();
+    changed.plan.as_mut().unwrap().target.condition = "tags.zone = 'a'".into();
     assert_eq!(puts(&rig.see(changed.clone())).len(), 1);
     assert!(puts(&rig.see(changed)).is_empty());
 }
