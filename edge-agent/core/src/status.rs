@@ -115,7 +115,8 @@ fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<'_>) -> Con
     let Some(current) = given.pod.current(&spec.name) else {
         let ended = record.ended.get(&spec.name).map(|ended| ended.status.clone());
         let over = is_leaving(given) || decision == Decision::Finished;
-        return match ended {
+        let unknown = ended.is_none() && decision == Decision::Finished;
+        let mut status = match ended {
             Some(ended) if over => ended,
             ended => ContainerStatus {
                 name: spec.name.clone(),
@@ -128,6 +129,12 @@ fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<'_>) -> Con
                 ready: false,
             },
         };
+        if unknown {
+            // It will not run again and nobody saw it end, such as one whose start a power cut overtook: were it shown to wait, its pod
+            // would never end.
+            close(&mut status);
+        }
+        return status;
     };
     let instances = given.pod.instances(&spec.name);
     let previous = instances

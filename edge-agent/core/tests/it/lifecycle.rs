@@ -268,6 +268,31 @@ fn a_job_ends_for_good_and_its_end_survives() {
 }
 
 #[test]
+fn a_job_that_lost_power_before_all_of_it_ran_has_failed() {
+    let mut world = up();
+    world.runtime.bad_images.insert("b:1".to_owned());
+    let mut job = manifest("job", &["a:1", "b:1"]);
+    job.workload.restart_policy = RestartPolicy::Never;
+    world.hub.run(&job);
+    world.push();
+    world.settle();
+    assert_eq!(world.status("job").phase, Phase::Pending);
+    world.reboot(77);
+    world.settle();
+    world.link_up();
+    world.settle();
+    let status = world.status("job");
+    assert_eq!(status.phase, Phase::Failed, "it would wait for ever");
+    assert!(matches!(
+        status.containers[1].state,
+        ContainerState::Terminated {
+            reason: Reason::ContainerStatusUnknown,
+            ..
+        }
+    ));
+}
+
+#[test]
 fn a_dead_sandbox_takes_its_containers_along_into_a_new_one() {
     let mut world = with(&["one"]);
     world.runtime.kill_sandbox(&uid("one"));
