@@ -1,0 +1,109 @@
+//! Durable stores: a transaction is applied whole, in order, or was never there.
+
+use std::collections::BTreeMap;
+
+use edge_agent_core as agent;
+use edge_protocol::v1::DeviceEvent;
+use edge_protocol::{DeviceId, Digest, Incarnation, PodUid};
+use iot_hub_core as hub;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AgentDisk {
+    pub(crate) set: Option<agent::TrustedSet>,
+    pub(crate) blobs: BTreeMap<Digest, String>,
+    pub(crate) workloads: BTreeMap<PodUid, String>,
+    pub(crate) events: BTreeMap<u64, DeviceEvent>,
+    pub(crate) meta: BTreeMap<String, String>,
+}
+
+impl AgentDisk {
+    pub(crate) fn apply(&mut self, write: agent::Write) {
+        match write {
+            agent::Write::Set(set) => self.set = Some(set),
+            agent::Write::PutBlob { digest, body } => {
+                self.blobs.insert(digest, body);
+            }
+            agent::Write::DropBlob(digest) => {
+                self.blobs.remove(&digest);
+            }
+            agent::Write::PutWorkload { uid, record } => {
+                self.workloads.insert(uid, record);
+            }
+            agent::Write::DropWorkload(uid) => {
+                self.workloads.remove(&uid);
+            }
+            agent::Write::PutEvent(event) => {
+                self.events.insert(event.seq, event);
+            }
+            agent::Write::DropEventsUpTo(seq) => self.events.retain(|at, _| *at > seq),
+            agent::Write::PutMeta { key, value } => {
+                self.meta.insert(key, value);
+            }
+        }
+    }
+
+    pub(crate) fn restored(&self) -> agent::Restored {
+        agent::Restored {
+            set: self.set.clone(),
+            blobs: self.blobs.clone().into_iter().collect(),
+            workloads: self.workloads.clone().into_iter().collect(),
+            events: self.events.values().cloned().collect(),
+            meta: self.meta.clone().into_iter().collect(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HubDisk {
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) devices: BTreeMap<DeviceId, hub::DeviceRecord>,
+    pub(crate) deployments: BTreeMap<PodUid, hub::DeploymentRecord>,
+    pub(crate) sets: BTreeMap<DeviceId, hub::SetRecord>,
+    pub(crate) assignments: BTreeMap<(PodUid, DeviceId), hub::AssignmentRecord>,
+    pub(crate) blobs: BTreeMap<Digest, String>,
+}
+
+impl HubDisk {
+    pub(crate) fn apply(&mut self, write: hub::Write) {
+        match write {
+            hub::Write::Incarnation(incarnation) => self.incarnation = Some(incarnation),
+            hub::Write::PutDevice(record) => {
+                self.devices.insert(record.id.clone(), *record);
+            }
+            hub::Write::PutDeployment(record) => {
+                self.deployments.insert(record.spec.uid.clone(), *record);
+            }
+            hub::Write::DropDeployment(uid) => {
+                self.deployments.remove(&uid);
+            }
+            hub::Write::PutDeviceSet { device, set } => {
+                self.sets.insert(device, *set);
+            }
+            hub::Write::PutAssignment(record) => {
+                self.assignments
+                    .insert((record.uid.clone(), record.device.clone()), *record);
+            }
+            hub::Write::DropAssignment { uid, device } => {
+                self.assignments.remove(&(uid, device));
+            }
+            hub::Write::PutBlob { digest, body } => {
+                self.blobs.insert(digest, body);
+            }
+            hub::Write::DropBlob(digest) => {
+                self.blobs.remove(&digest);
+            }
+            hub::Write::PutEvent { .. } => {}
+        }
+    }
+
+    pub(crate) fn restored(&self) -> hub::Restored {
+        hub::Restored {
+            incarnation: self.incarnation,
+            devices: self.devices.values().cloned().collect(),
+            deployments: self.deployments.values().cloned().collect(),
+            sets: self.sets.clone().into_iter().collect(),
+            assignments: self.assignments.values().cloned().collect(),
+            blobs: self.blobs.clone().into_iter().collect(),
+        }
+    }
+}

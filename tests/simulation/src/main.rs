@@ -1,0 +1,98 @@
+//! `simulation --seeds N` runs seeds `0..N`; `simulation --seed N` replays one with its trace.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use simulation::{Outcome, simulate};
+
+/// More failures than this say nothing new.
+const ENOUGH: usize = 10;
+const USAGE: &str = "usage: simulation [--seeds N | --seed N]";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .with_context(|| format!("{text:?} is no number; {USAGE}"))
+    };
+    match args.as_slice() {
+        [] => Ok(many(500)),
+        ["--seeds", count] => Ok(many(number(count)?)),
+        ["--seed", seed] => Ok(replay(number(seed)?)),
+        _ => bail!(USAGE),
+    }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let outcome = simulate(seed, true);
+    print!("{}", outcome.trace);
+    println!("{}", line(&outcome));
+    code(outcome.failure.is_none())
+}
+
+/// Each seed is a world of its own, so they may run side by side.
+fn many(count: u64) -> ExitCode {
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let failures = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let run = || {
+        let mut failed = Vec::new();
+        let mut events = 0;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= count || failures.load(Ordering::Relaxed) >= ENOUGH {
+                return (failed, events);
+            }
+            let outcome = simulate(seed, false);
+            events += outcome.events;
+            if outcome.failure.is_some() {
+                println!("{}", line(&outcome));
+                failures.fetch_add(1, Ordering::Relaxed);
+                failed.push(seed);
+            }
+        }
+    };
+    let (mut failed, events) = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        threads
+            .into_iter()
+            .fold((Vec::new(), 0), |(mut failed, events), thread| {
+                let (mine, more) = thread.join().expect("a broken law is an outcome, not a panic");
+                failed.extend(mine);
+                (failed, events + more)
+            })
+    });
+    failed.sort_unstable();
+    println!(
+        "{} of {count} seeds, {events} events in {:.1} s: {} failed{}",
+        next.into_inner().min(count),
+        begun.elapsed().as_secs_f64(),
+        failed.len(),
+        failed
+            .first()
+            .map_or(String::new(), |seed| format!("; replay with --seed {seed}"))
+    );
+    code(failed.is_empty())
+}
+
+fn line(outcome: &Outcome) -> String {
+    format!(
+        "seed {}: {} after {} events, {} virtual seconds",
+        outcome.seed,
+        outcome.failure.as_deref().unwrap_or("all laws held"),
+        outcome.events,
+        outcome.virtual_ms / 1_000
+    )
+}
+
+fn code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,225 @@
+//! The pods that people ask for, and the API server that holds them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use edge_protocol::v1::{
+    ContainerSpec, Manifest, Owner, Phase, PullPolicy, QosClass, ReadyPolicy, Resources, RestartPolicy,
+    TargetSpec, VERSION, WorkloadSpec,
+};
+use edge_protocol::{Digest, PodUid};
+use edge_provider_core::{
+    Deletion, DeletionCause, Disconnect, PodList, PodPlan, PodView, UpdateStrategy, WantedPod,
+};
+
+pub(crate) const CLUSTER: &str = "cluster-1";
+pub(crate) const NODE: &str = "outrigger";
+
+/// What a container does, told to the runtime in its command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    /// Runs until it is told to end.
+    Serves,
+    /// Ends after so many milliseconds with this code.
+    Ends(u64, i32),
+}
+
+impl Behaviour {
+    fn command(self) -> Vec<String> {
+        match self {
+            Self::Serves => vec!["serve".to_owned()],
+            Self::Ends(after, code) => vec!["end".to_owned(), after.to_string(), code.to_string()],
+        }
+    }
+
+    pub(crate) fn read(command: &[String]) -> Self {
+        match command {
+            [word, after, code] if word == "end" => {
+                Self::Ends(after.parse().unwrap_or(0), code.parse().unwrap_or(1))
+            }
+            _ => Self::Serves,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) uid: PodUid,
+    pub(crate) name: String,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) images: Vec<String>,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) zone: Option<&'static str>,
+    pub(crate) grace_s: u32,
+    pub(crate) template: u32,
+    pub(crate) update: UpdateStrategy,
+    pub(crate) disconnect: Disconnect,
+    pub(crate) deletion: Option<Deletion>,
+    pub(crate) finalizer: bool,
+    /// The last DELETE was accepted: the object goes with its last finalizer.
+    pub(crate) finished: bool,
+    pub(crate) shown: Option<PodView>,
+}
+
+impl Pod {
+    pub(crate) fn is_for(&self, zone: &str) -> bool {
+        self.zone.is_none_or(|wanted| wanted == zone)
+    }
+
+    pub(crate) fn is_job(&self) -> bool {
+        self.restart == RestartPolicy::Never
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(&self.shown, Some(PodView::Deployed(status) | PodView::Stopped(Some(status)))
+            if matches!(status.phase, Phase::Succeeded | Phase::Failed))
+    }
+
+    /// Why the object goes, as its last state tells.
+    pub(crate) fn cause(&self) -> DeletionCause {
+        self.deletion
+            .map_or(DeletionCause::Intent, |deletion| deletion.cause)
+    }
+
+    fn container(&self, index: usize, image: &str) -> ContainerSpec {
+        let command = self.behaviour.command();
+        ContainerSpec {
+            name: format!("c{index}"),
+            image: image.to_owned(),
+            pull_policy: PullPolicy::IfNotPresent,
+            restart_digest: Digest::of(format!("{image} {command:?}")),
+            command,
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            ports: Vec::new(),
+            resources: Resources::default(),
+        }
+    }
+
+    pub(crate) fn manifest(&self) -> Manifest {
+        let labels = [("pod-template-hash".to_owned(), self.template.to_string())];
+        let kept = match self.disconnect {
+            Disconnect::Run => None,
+            Disconnect::Replace => Some(("outrigger.io/disconnect".to_owned(), "replace".to_owned())),
+        };
+        Manifest {
+            v: VERSION,
+            uid: self.uid.clone(),
+            namespace: "default".to_owned(),
+            name: self.name.clone(),
+            labels: labels.into(),
+            annotations: kept.into_iter().collect(),
+            workload: WorkloadSpec {
+                hostname: self.name.clone(),
+                restart_policy: self.restart,
+                termination_grace_period_s: self.grace_s,
+                qos: QosClass::BestEffort,
+                containers: self
+                    .images
+                    .iter()
+                    .enumerate()
+                    .map(|(index, image)| self.container(index, image))
+                    .collect(),
+            },
+            objects: Vec::new(),
+            requires: Vec::new(),
+            replaces: Vec::new(),
+        }
+    }
+
+    pub(crate) fn wanted(&self) -> WantedPod {
+        let condition = match self.zone {
+            Some(zone) => format!("tags.zone = '{zone}'"),
+            None => "*".to_owned(),
+        };
+        let plan = PodPlan {
+            manifest: self.manifest(),
+            target: TargetSpec {
+                condition,
+                scope: "*".to_owned(),
+            },
+            ready_policy: ReadyPolicy::All,
+            update: self.update,
+        };
+        WantedPod {
+            uid: self.uid.clone(),
+            namespace: "default".to_owned(),
+            name: self.name.clone(),
+            owner: self.owner.clone(),
+            plan: Ok(plan),
+            deletion: self.deletion,
+            terminal: self.is_terminal(),
+            disconnect: self.disconnect,
+        }
+    }
+}
+
+/// What became of a pod object that is there no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone {
+    /// Someone wanted it gone. Else only Kubernetes gave it up.
+    pub(crate) intended: bool,
+    pub(crate) job: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Api {
+    pub(crate) resource_version: u64,
+    pub(crate) node: Option<String>,
+    pub(crate) pods: BTreeMap<PodUid, Pod>,
+    pub(crate) gone: BTreeMap<PodUid, Gone>,
+    /// UIDs whose workload someone wants stopped.
+    pub(crate) intended: BTreeSet<PodUid>,
+    /// Pods that the garbage collector removed.
+    pub(crate) collected: BTreeSet<PodUid>,
+    /// Pods that were given up, as they were: their controllers make new ones.
+    pub(crate) copies: BTreeMap<PodUid, Pod>,
+    /// Earlier answers, for a proxy that gives one of them again.
+    pub(crate) past: VecDeque<PodList>,
+    nodes: u32,
+}
+
+impl Api {
+    /// Something changed.
+    pub(crate) fn bump(&mut self) {
+        self.resource_version += 1;
+        if self.resource_version.is_multiple_of(7) {
+            self.past.push_back(self.list());
+            self.past.drain(..self.past.len().saturating_sub(4));
+        }
+    }
+
+    pub(crate) fn list(&self) -> PodList {
+        PodList {
+            cluster_uid: CLUSTER.to_owned(),
+            resource_version: self.resource_version,
+            node_uid: self.node.clone(),
+            pods: self.pods.values().map(Pod::wanted).collect(),
+        }
+    }
+
+    pub(crate) fn create_node(&mut self) -> bool {
+        if self.node.is_some() {
+            return false;
+        }
+        self.nodes += 1;
+        self.node = Some(format!("node-{}", self.nodes));
+        self.bump();
+        true
+    }
+
+    pub(crate) fn remove(&mut self, uid: &PodUid) -> Option<Pod> {
+        let pod = self.pods.remove(uid)?;
+        let intended = self.intended.contains(uid);
+        self.gone.insert(
+            uid.clone(),
+            Gone {
+                intended,
+                job: pod.is_job(),
+            },
+        );
+        self.bump();
+        Some(pod)
+    }
+}

@@ -1,0 +1,501 @@
+//! What people, controllers and misfortune do during the storm.
+
+use std::collections::BTreeMap;
+
+use edge_protocol::PodUid;
+use edge_protocol::v1::{Owner, RestartPolicy};
+use edge_provider_core::{Deletion, DeletionCause, Disconnect, UpdateStrategy};
+use iot_hub_core::Call;
+
+use crate::device::ZONES;
+use crate::event::{At, Caller, DeviceEvent, Event, UserEvent};
+use crate::pods::{Behaviour, Pod};
+use crate::trace::say;
+use crate::world::World;
+
+/// Pods that people have at the same time.
+const MANY: usize = 7;
+
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pods: u32,
+    images: u32,
+    owners: u32,
+}
+
+fn intent(grace_s: u32) -> Deletion {
+    Deletion {
+        grace_period_s: Some(grace_s),
+        cause: DeletionCause::Intent,
+    }
+}
+
+impl World {
+    pub(crate) fn plan_users(&mut self) {
+        self.user(500, 4_000, UserEvent::Acts);
+        let mean = self.weather.incident_ms;
+        self.user(mean / 2, mean * 2, UserEvent::Incident);
+        if self.weather.restore {
+            self.user(40_000, 100_000, UserEvent::BackUp);
+            self.user(120_000, 170_000, UserEvent::RestoreHub);
+        }
+    }
+
+    fn user(&mut self, low: u64, high: u64, event: UserEvent) {
+        let delay = self.rng.within(low, high);
+        self.push(delay, Event::User(event));
+    }
+
+    pub(crate) fn user_event(&mut self, event: UserEvent) {
+        let storm = self.calm_at.is_none();
+        match event {
+            UserEvent::Acts if storm => {
+                self.act_of_a_user();
+                self.user(1_000, 14_000, UserEvent::Acts);
+            }
+            UserEvent::Incident if storm => {
+                self.incident();
+                let mean = self.weather.incident_ms;
+                self.user(mean / 2, mean * 2, UserEvent::Incident);
+            }
+            UserEvent::BackUp => self.hub.backup = Some(self.hub.disk.clone()),
+            UserEvent::RestoreHub if storm => self.restore_hub(),
+            UserEvent::Acts | UserEvent::Incident | UserEvent::RestoreHub => {}
+            UserEvent::Replace(uid) => self.replace(&uid),
+            UserEvent::DeleteOld(uid) => {
+                if self.api.pods.get(&uid).is_some_and(|pod| pod.deletion.is_none()) {
+                    self.delete(&uid, 5);
+                }
+            }
+            UserEvent::RemoveFinalizer(uid) => self.remove_finalizer(&uid),
+            UserEvent::CollectPods(node) => self.collect_pods(node),
+            UserEvent::RepairImage(image) => {
+                self.broken_images.remove(&image);
+            }
+        }
+    }
+
+    fn act_of_a_user(&mut self) {
+        let live: Vec<PodUid> = self
+            .api
+            .pods
+            .values()
+            .filter(|pod| pod.deletion.is_none())
+            .map(|pod| pod.uid.clone())
+            .collect();
+        let going: Vec<PodUid> = self
+            .api
+            .pods
+            .values()
+            .filter(|pod| pod.deletion.is_some_and(|d| d.cause == DeletionCause::Intent))
+            .map(|pod| pod.uid.clone())
+            .collect();
+        let one = self.rng.pick(&live).cloned();
+        match (self.rng.below(14), one) {
+            (0..=4, _) if self.api.pods.len() < MANY => self.create(),
+            (5, Some(uid)) => {
+                let grace = *self.rng.pick(&[1, 5, 30]).unwrap_or(&30);
+                self.delete(&uid, grace);
+            }
+            (6, Some(uid)) => self.force_delete(&uid),
+            (7 | 8, Some(uid)) => self.set_image(&uid),
+            (9, Some(uid)) => self.roll_out(&uid),
+            (10, _) => self.retag(),
+            (11, _) if self.rng.below(3) == 0 => self.evict(&live),
+            (12, _) if self.rng.below(3) == 0 => self.delete_node(),
+            (13, _) => {
+                // Someone is impatient.
+                if let Some(uid) = self.rng.pick(&going).cloned() {
+                    if self.rng.flip() {
+                        self.delete(&uid, 1);
+                    } else {
+                        self.force_delete(&uid);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn new_uid(&mut self) -> PodUid {
+        self.users.pods += 1;
+        PodUid::new(format!("p{}", self.users.pods)).expect("letters and digits")
+    }
+
+    fn new_image(&mut self) -> String {
+        self.users.images += 1;
+        let image = format!("app:{}", self.users.images);
+        if self.rng.below(7) == 0 {
+            self.broken_images.insert(image.clone());
+            self.user(15_000, 90_000, UserEvent::RepairImage(image.clone()));
+        }
+        image
+    }
+
+    fn create(&mut self) {
+        let uid = self.new_uid();
+        let count = 1 + self.rng.below(2);
+        let images = (0..count).map(|_| self.new_image()).collect();
+        let owner = self.rng.flip().then(|| {
+            self.users.owners += 1;
+            Owner {
+                kind: "Deployment".to_owned(),
+                name: format!("d{}", self.users.owners),
+                uid: format!("owner-{}", self.users.owners),
+            }
+        });
+        let job = self.rng.below(7) == 0;
+        let code = if self.rng.flip() { 0 } else { 3 };
+        let pod = Pod {
+            name: uid.to_string(),
+            owner,
+            images,
+            behaviour: if job {
+                Behaviour::Ends(self.rng.within(500, 40_000), code)
+            } else {
+                Behaviour::Serves
+            },
+            restart: if job {
+                RestartPolicy::Never
+            } else {
+                RestartPolicy::Always
+            },
+            zone: self
+                .rng
+                .pick(&[None, Some(ZONES[0]), Some(ZONES[1])])
+                .copied()
+                .flatten(),
+            grace_s: u32::try_from(self.rng.within(1, 6)).unwrap_or(1),
+            template: 1,
+            update: UpdateStrategy::Surge,
+            disconnect: if self.rng.below(8) == 0 {
+                Disconnect::Replace
+            } else {
+                Disconnect::Run
+            },
+            deletion: None,
+            finalizer: self.rng.below(12) == 0,
+            finished: false,
+            shown: None,
+            uid,
+        };
+        self.add(pod);
+    }
+
+    fn add(&mut self, pod: Pod) {
+        let uid = pod.uid.clone();
+        say!(
+            self,
+            "user",
+            "creates {uid} for {:?}: {:?} {:?} owner {:?}",
+            pod.zone,
+            pod.images,
+            pod.behaviour,
+            pod.owner.as_ref().map(|owner| &owner.uid)
+        );
+        self.ledger.pods.insert(uid.clone(), (pod.zone, self.now));
+        self.api.pods.insert(uid.clone(), pod);
+        self.pod_changed(&uid);
+    }
+
+    fn delete(&mut self, uid: &PodUid, grace_s: u32) {
+        say!(self, "user", "deletes {uid} within {grace_s} s");
+        self.api.intended.insert(uid.clone());
+        if let Some(pod) = self.api.pods.get_mut(uid) {
+            pod.deletion = Some(intent(grace_s));
+            if pod.finalizer {
+                self.user(2_000, 40_000, UserEvent::RemoveFinalizer(uid.clone()));
+            }
+        }
+        self.pod_changed(uid);
+    }
+
+    fn force_delete(&mut self, uid: &PodUid) {
+        say!(self, "user", "force-deletes {uid}");
+        self.api.intended.insert(uid.clone());
+        if let Some(mut pod) = self.api.remove(uid) {
+            pod.deletion = Some(intent(0));
+            self.pod_gone(&pod);
+        }
+    }
+
+    fn remove_finalizer(&mut self, uid: &PodUid) {
+        let Some(pod) = self.api.pods.get_mut(uid) else {
+            return;
+        };
+        pod.finalizer = false;
+        if pod.finished {
+            if let Some(pod) = self.api.remove(uid) {
+                self.pod_gone(&pod);
+            }
+        } else {
+            self.pod_changed(uid);
+        }
+    }
+
+    fn set_image(&mut self, uid: &PodUid) {
+        let image = self.new_image();
+        if let Some(pod) = self.api.pods.get_mut(uid).filter(|pod| !pod.is_job()) {
+            let last = pod.images.len() - 1;
+            pod.images[last].clone_from(&image);
+            say!(self, "user", "sets the image of {uid} to {image}");
+            self.pod_changed(uid);
+        }
+    }
+
+    /// A new revision of the same owner; the old pod goes when the new one had its time.
+    fn roll_out(&mut self, old: &PodUid) {
+        let uid = self.new_uid();
+        let image = self.new_image();
+        let update = if self.rng.below(3) == 0 {
+            UpdateStrategy::Surge
+        } else {
+            UpdateStrategy::Replace
+        };
+        let Some(pod) = self
+            .api
+            .pods
+            .get(old)
+            .filter(|pod| pod.owner.is_some() && !pod.is_job())
+        else {
+            return;
+        };
+        let newer = |other: &Pod| other.owner == pod.owner && other.template > pod.template;
+        if self.api.pods.values().any(newer) {
+            return;
+        }
+        let next = Pod {
+            name: uid.to_string(),
+            uid,
+            images: vec![image],
+            template: pod.template + 1,
+            update,
+            shown: None,
+            finalizer: false,
+            finished: false,
+            ..pod.clone()
+        };
+        say!(self, "user", "rolls {old} over to {} by {update:?}", next.uid);
+        self.add(next);
+        self.user(10_000, 100_000, UserEvent::DeleteOld(old.clone()));
+    }
+
+    /// The same pod once more, by its controller or by the name that someone applies again.
+    fn replace(&mut self, old: &PodUid) {
+        let Some(pod) = self.users_copy(old) else { return };
+        let newer = |other: &Pod| other.owner == pod.owner && other.template > pod.template;
+        if pod.owner.is_some() && self.api.pods.values().any(newer) {
+            // Its controller is scaling that revision down.
+            return;
+        }
+        if pod.owner.is_none() && self.api.pods.values().any(|other| other.name == pod.name) {
+            return self.user(1_000, 4_000, UserEvent::Replace(old.clone()));
+        }
+        let uid = self.new_uid();
+        let name = if pod.owner.is_some() {
+            uid.to_string()
+        } else {
+            pod.name.clone()
+        };
+        let next = Pod {
+            name,
+            uid,
+            deletion: None,
+            shown: None,
+            finalizer: false,
+            finished: false,
+            ..pod
+        };
+        say!(self, "controller", "replaces {old} by {}", next.uid);
+        self.add(next);
+    }
+
+    fn users_copy(&self, uid: &PodUid) -> Option<Pod> {
+        self.api
+            .pods
+            .get(uid)
+            .or_else(|| self.api.copies.get(uid))
+            .cloned()
+    }
+
+    /// The taint manager gives pods up.
+    fn evict(&mut self, live: &[PodUid]) {
+        let from = self.rng.below(live.len());
+        let count = 1 + self.rng.below(live.len());
+        for uid in live.iter().skip(from).take(count) {
+            self.give_up(uid, 30);
+            self.pod_changed(uid);
+        }
+    }
+
+    fn give_up(&mut self, uid: &PodUid, grace_s: u32) {
+        let Some(pod) = self.api.pods.get_mut(uid) else {
+            return;
+        };
+        say!(self, "controller", "gives {uid} up");
+        pod.deletion = Some(Deletion {
+            grace_period_s: Some(grace_s),
+            cause: DeletionCause::Reaction,
+        });
+        if pod.disconnect == Disconnect::Replace {
+            self.api.intended.insert(uid.clone());
+        }
+        let (copy, finalizer) = (pod.clone(), pod.finalizer);
+        self.api.copies.insert(uid.clone(), copy);
+        if finalizer {
+            self.user(2_000, 40_000, UserEvent::RemoveFinalizer(uid.clone()));
+        }
+        if self.rng.below(4) > 0 {
+            self.user(500, 6_000, UserEvent::Replace(uid.clone()));
+        }
+    }
+
+    fn delete_node(&mut self) {
+        if self.api.node.take().is_some() {
+            self.api.bump();
+            self.node_changed();
+            let round = self.api.resource_version;
+            self.user(3_000, 40_000, UserEvent::CollectPods(round));
+        }
+    }
+
+    /// The garbage collector removes pods of a node that is not there.
+    fn collect_pods(&mut self, _round: u64) {
+        if self.api.node.is_some() {
+            return;
+        }
+        let all: Vec<PodUid> = self.api.pods.keys().cloned().collect();
+        for uid in all {
+            if self.api.pods.get(&uid).is_some_and(|pod| pod.finalizer) {
+                continue;
+            }
+            self.give_up(&uid, 0);
+            if let Some(pod) = self.api.remove(&uid) {
+                self.api.collected.insert(uid);
+                self.pod_gone(&pod);
+            }
+        }
+    }
+
+    // Devices.
+
+    pub(crate) fn enrol(&mut self, at: At) {
+        let device = &self.devices[at];
+        self.ledger.zones.push((at, self.now, device.zone));
+        let call = Call::EnrolDevice {
+            device: device.id.clone(),
+            enrolment: device.enrolment.clone(),
+            group: String::new(),
+            tags: tags(device.zone),
+        };
+        let caller = Caller::Person;
+        self.push(2, Event::Request { caller, call });
+    }
+
+    fn retag(&mut self) {
+        let at = self.rng.below(self.devices.len());
+        let zone = ZONES[self.rng.below(ZONES.len())];
+        if self.devices[at].zone == zone {
+            return;
+        }
+        self.devices[at].zone = zone;
+        self.ledger.zones.push((at, self.now, zone));
+        let device = self.devices[at].id.clone();
+        say!(self, "user", "moves {device} to {zone}");
+        let call = Call::SetTags {
+            device,
+            tags: tags(zone),
+        };
+        let caller = Caller::Person;
+        self.push(5, Event::Request { caller, call });
+    }
+
+    fn restore_hub(&mut self) {
+        let Some(backup) = self.hub.backup.clone() else {
+            return;
+        };
+        say!(self, "hub", "is restored from a backup");
+        self.crash_hub(5_000);
+        self.hub.disk = backup;
+        for at in 0..self.devices.len() {
+            let record = self.hub.disk.devices.get(&self.devices[at].id);
+            let tag = record.and_then(|record| record.tags.get("zone"));
+            if let Some(zone) = ZONES.into_iter().find(|zone| tag.is_some_and(|tag| tag == zone)) {
+                self.devices[at].zone = zone;
+                self.ledger.zones.push((at, self.now, zone));
+            }
+        }
+    }
+
+    fn incident(&mut self) {
+        let at = self.rng.below(self.devices.len());
+        match self.rng.below(13) {
+            0 => self.crash_agent(at),
+            1 => self.reboot(at),
+            2 => {
+                let away = self.rng.within(5_000, 90_000);
+                self.crash_hub(away);
+            }
+            3 => {
+                let away = self.rng.within(5_000, 150_000);
+                self.crash_bridge(away);
+            }
+            4 | 5 => {
+                let away = self.rng.within(5_000, 150_000);
+                self.partition(at, away);
+            }
+            6 => self.lose_link(at, true),
+            7 => {
+                say!(self, self.devices[at].id, "runtime is out of reach");
+                self.devices[at].runtime.down = true;
+                let away = self.rng.within(3_000, 40_000);
+                self.push(away, Event::Device(at, DeviceEvent::RuntimeBack));
+            }
+            8 | 9 => self.kill_something(at),
+            10 => {
+                let years = i64::try_from(self.rng.within(0, 4)).unwrap_or(0) - 2;
+                self.devices[at].wall_offset = years * 365 * 24 * 3_600_000;
+                say!(self, self.devices[at].id, "clock jumps {years} years");
+            }
+            11 => {
+                let minutes = i64::try_from(self.rng.within(0, 120)).unwrap_or(0) - 60;
+                self.hub.wall_offset = minutes * 60_000;
+                say!(self, "hub", "clock jumps {minutes} minutes");
+            }
+            _ => self.break_hub_stream(),
+        }
+    }
+
+    /// A container or a sandbox dies by itself.
+    fn kill_something(&mut self, at: At) {
+        let runs: Vec<String> = self.devices[at]
+            .runtime
+            .containers
+            .iter()
+            .filter(|c| c.runs())
+            .map(|c| c.seen.id.clone())
+            .collect();
+        let Some(id) = self.rng.pick(&runs).cloned() else {
+            return;
+        };
+        if self.rng.below(3) > 0 {
+            let code = i32::from(self.rng.flip());
+            return self.exit(at, &id, code);
+        }
+        let sandbox = self.devices[at]
+            .runtime
+            .get(&id)
+            .map(|c| c.seen.sandbox_id.clone());
+        if let Some(sandbox) = sandbox {
+            say!(self, self.devices[at].id, "sandbox {sandbox} dies");
+            let now = self.now;
+            let wall = self.devices[at].wall(now);
+            self.devices[at].runtime.kill_sandbox(&sandbox, now, wall);
+            self.hint(at);
+        }
+    }
+}
+
+fn tags(zone: &str) -> BTreeMap<String, String> {
+    [("zone".to_owned(), zone.to_owned())].into()
+}

@@ -1,0 +1,45 @@
+//! A quick selection of seeds, that a seed replays, and that planted faults are found.
+
+mod plants;
+
+use simulation::simulate;
+
+/// Seeds in the quick selection; CI runs many more with `cargo xtask sim`.
+const QUICK: u64 = 40;
+
+#[test]
+fn the_laws_hold() {
+    let failed: Vec<String> = (0..QUICK)
+        .map(|seed| simulate(seed, false))
+        .filter_map(|outcome| Some(format!("seed {}: {}", outcome.seed, outcome.failure?)))
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_seed_replays() {
+    for seed in [3, 17, 101] {
+        let (first, second) = (simulate(seed, true), simulate(seed, true));
+        assert_eq!(first.digest, second.digest, "seed {seed}");
+        assert_eq!(first, second);
+        let silent = simulate(seed, false);
+        assert_eq!(
+            (silent.events, silent.virtual_ms),
+            (first.events, first.virtual_ms),
+            "looking changes seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn seeds_differ() {
+    assert_ne!(simulate(1, true).digest, simulate(2, true).digest);
+}
+
+#[test]
+fn a_trace_tells_who_did_what_when() {
+    let outcome = simulate(5, true);
+    for word in ["user", "api", "bridge", "hub", "dev-0", "RUNS", "sends", "commit"] {
+        assert!(outcome.trace.contains(word), "{word}");
+    }
+}
