@@ -86,7 +86,7 @@ impl Bench<'_> {
             }
             for side in self.sides {
                 let names = self.names(side.name, size);
-                let round = round::run(self.cluster, &mut self.watch, side, &names).await?;
+                let round = round::run(self.cluster, &mut self.watch, side, names).await?;
                 if told.elapsed() >= PROGRESS || size > 1 || turn == count {
                     eprintln!(
                         "{turn:>4}/{count} × {size:>3} {:<10} ready after {:.2?}",

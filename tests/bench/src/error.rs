@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum BenchError {
     #[error(transparent)]
     Lab(#[from] lab::Error),
+    #[error(transparent)]
+    Site(#[from] site::SiteError),
     /// The API server refused or did not answer.
     #[error("{what}")]
     Cluster {

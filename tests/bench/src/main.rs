@@ -4,14 +4,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use bench::BenchError;
 use bench::apply::{self, ApplyPlan};
 use bench::baseline::Baseline;
+use bench::memory::{self, MemoryReport, Subject};
+use bench::ours::Ours;
 use bench::pods::Cluster;
 use bench::report::{self, ApplyReport, Machine, SeriesReport};
 use bench::side::{Side, Token};
 use bench::stage::{Stage, blocking};
-use clap::{Args, Parser, Subcommand};
+use bench::{idle, programs};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::{ControlPlaneOptions, Lab, LabOptions};
+use site::Programs;
+
+const WORKER: &str = "worker";
 
 /// Measurements beside a real kubelet on the same machine. Needs root, and an otherwise idle machine.
 #[derive(Debug, Parser)]
@@ -28,6 +36,22 @@ struct Cli {
 enum Command {
     /// Apply → Ready of single pods and bursts, and CPU time per pod.
     Apply(ApplyArguments),
+    /// Memory of one agent of the edge profile alone, idle and with pods, beside the kubelet's.
+    Memory {
+        #[arg(long, default_value_t = 20)]
+        pods: u32,
+    },
+    /// Bytes of an idle device per day in the cellular link class.
+    Idle {
+        /// Keep-alive intervals of 240 s to count for.
+        #[arg(long, default_value_t = 4)]
+        beats: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Kubelet,
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +71,9 @@ struct ApplyArguments {
     /// Let pods have their service account's token, as a kubelet's pods do by default and fleet pods never; without it the work is the same.
     #[arg(long)]
     with_token: bool,
+    /// Measure the real kubelet alone, without anything of Outrigger.
+    #[arg(long)]
+    only: Option<Only>,
 }
 
 impl ApplyArguments {
@@ -73,13 +100,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let stage = Stage::set(cli.directory)?;
     match cli.command {
         Command::Apply(arguments) => stage.perform(measure_apply(&stage, arguments)),
+        Command::Memory { pods } => stage.perform(measure_memory(&stage, pods)),
+        Command::Idle { beats } => stage.perform(measure_idle(&stage, beats)),
     }
 }
 
 async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Result<()> {
     let machine = Machine::now()?;
     let begun = Instant::now();
-    let (cluster, sides) = raise_baseline(stage, arguments.token()).await?;
+    let (cluster, sides) = match arguments.only {
+        Some(Only::Kubelet) => raise_kubelet(stage, arguments.token()).await?,
+        None => raise_both(stage, arguments.token()).await?,
+    };
     let plan = ApplyPlan {
         singles: arguments.singles,
         bursts: arguments.bursts,
@@ -100,7 +132,62 @@ async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Resu
     Ok(())
 }
 
-async fn raise_baseline(stage: &Stage, token: Token) -> anyhow::Result<(Cluster, Vec<Side>)> {
+async fn measure_memory(stage: &Stage, pods: u32) -> anyhow::Result<()> {
+    let machine = Machine::now()?;
+    let programs = programs::with_edge_agent(stage.results())?;
+    let (ours, baseline) = start_both(stage, programs).await?;
+    let cluster = Cluster::connect(&ours.kubeconfig()).await?;
+    let subjects = [
+        Subject {
+            process: ours.agent(),
+            side: ours.side(Token::Withheld),
+        },
+        Subject {
+            process: baseline.kubelet().clone(),
+            side: baseline.side(Token::Withheld),
+        },
+    ];
+    let subjects = memory::measure(&cluster, &subjects, pods).await?;
+    let report = MemoryReport {
+        machine,
+        pods,
+        subjects,
+    };
+    report.print();
+    println!("{}", report::write(stage.results(), "memory", &report)?.display());
+    Ok(())
+}
+
+async fn measure_idle(stage: &Stage, beats: u32) -> anyhow::Result<()> {
+    anyhow::ensure!(beats > 0, "a window of no keep-alive interval counts nothing");
+    let directory = stage.lab();
+    eprintln!("starting Outrigger with one device");
+    let ours = blocking(move || Ours::start(directory, Programs::default())).await?;
+    let report = idle::measure(ours, beats).await?;
+    report.print();
+    println!("{}", report::write(stage.results(), "idle", &report)?.display());
+    Ok(())
+}
+
+async fn raise_both(stage: &Stage, token: Token) -> anyhow::Result<(Cluster, Vec<Side>)> {
+    let (ours, baseline) = start_both(stage, Programs::default()).await?;
+    let cluster = Cluster::connect(&ours.kubeconfig()).await?;
+    Ok((cluster, vec![ours.side(token), baseline.side(token)]))
+}
+
+async fn start_both(stage: &Stage, programs: Programs) -> anyhow::Result<(Ours, Baseline)> {
+    let directory = stage.lab();
+    eprintln!("starting Outrigger with one device, and a kubelet beside it");
+    blocking(move || {
+        let ours = Ours::start(directory, programs)?;
+        let baseline = Baseline::start(ours.lab(), WORKER)?;
+        Ok::<_, BenchError>((ours, baseline))
+    })
+    .await
+    .context("not everything came up")
+}
+
+async fn raise_kubelet(stage: &Stage, token: Token) -> anyhow::Result<(Cluster, Vec<Side>)> {
     let directory = stage.lab();
     eprintln!("starting a control plane and a kubelet");
     let (kubeconfig, side) = blocking(move || {
@@ -108,8 +195,8 @@ async fn raise_baseline(stage: &Stage, token: Token) -> anyhow::Result<(Cluster,
             control_plane: Some(ControlPlaneOptions::default()),
             ..LabOptions::in_directory(directory)
         })?;
-        let baseline = Baseline::start(&lab, "worker")?;
-        Ok::<_, bench::BenchError>((lab.control_plane()?.kubeconfig(), baseline.side(token)))
+        let baseline = Baseline::start(&lab, WORKER)?;
+        Ok::<_, BenchError>((lab.control_plane()?.kubeconfig(), baseline.side(token)))
     })
     .await?;
     Ok((Cluster::connect(&kubeconfig).await?, vec![side]))

@@ -40,6 +40,16 @@ impl Round {
     }
 }
 
+/// Pods that are Ready and still there.
+#[derive(Debug)]
+pub struct Standing {
+    names: Vec<String>,
+    pods: BTreeMap<String, BTreeMap<String, Duration>>,
+    all_ready: Duration,
+    cpu_before: Duration,
+    cpu_ready: Duration,
+}
+
 /// Runs a round of these pods on one side. Names must be new, and nothing else may happen in the namespace.
 ///
 /// # Errors
@@ -48,40 +58,68 @@ pub async fn run(
     cluster: &Cluster,
     watch: &mut PodWatch,
     side: &Side,
-    names: &[String],
+    names: Vec<String>,
 ) -> Result<Round, BenchError> {
-    let wait = Wait {
-        cluster,
-        limit: PATIENCE * (1 + u32::try_from(names.len() / 10).unwrap_or(u32::MAX - 1)),
-    };
+    let standing = raise(cluster, watch, side, names).await?;
+    lower(cluster, watch, side, standing).await
+}
+
+/// The first half of a round: creates the pods and returns when all are Ready.
+///
+/// # Errors
+/// As [`run`].
+pub async fn raise(
+    cluster: &Cluster,
+    watch: &mut PodWatch,
+    side: &Side,
+    names: Vec<String>,
+) -> Result<Standing, BenchError> {
     let cpu_before = side.cpu_time()?;
     let begun = Instant::now();
-    let created = create(cluster, side, names).await?;
+    let created = create(cluster, side, &names).await?;
     let mut pods: BTreeMap<String, BTreeMap<String, Duration>> = BTreeMap::new();
-    let last_ready = wait
-        .for_all(watch, "Ready", names, |pod, change, at| {
+    let last_ready = Wait::new(cluster, &names)
+        .for_all(watch, "Ready", |pod, change, at| {
             let (Change::Condition(condition), Some(sent)) = (change, created.get(pod)) else {
                 return false;
             };
-            let is_ready = condition == READY;
+            let after = at.saturating_duration_since(*sent);
             pods.entry(pod.to_owned())
                 .or_default()
-                .insert(condition.clone(), at.saturating_duration_since(*sent));
-            is_ready
+                .insert(condition.clone(), after);
+            condition == READY
         })
         .await?;
-    let cpu_ready = side.cpu_time()?;
-    let deleting = Instant::now();
-    delete(cluster, names).await?;
-    let last_gone = wait
-        .for_all(watch, "gone", names, |_, change, _| *change == Change::Gone)
-        .await?;
-    Ok(Round {
+    Ok(Standing {
+        names,
         pods,
         all_ready: last_ready.saturating_duration_since(begun),
+        cpu_before,
+        cpu_ready: side.cpu_time()?,
+    })
+}
+
+/// The second half: deletes the pods and returns when none is left.
+///
+/// # Errors
+/// As [`run`].
+pub async fn lower(
+    cluster: &Cluster,
+    watch: &mut PodWatch,
+    side: &Side,
+    standing: Standing,
+) -> Result<Round, BenchError> {
+    let deleting = Instant::now();
+    delete(cluster, &standing.names).await?;
+    let last_gone = Wait::new(cluster, &standing.names)
+        .for_all(watch, "gone", |_, change, _| *change == Change::Gone)
+        .await?;
+    Ok(Round {
+        pods: standing.pods,
+        all_ready: standing.all_ready,
         all_gone: last_gone.saturating_duration_since(deleting),
-        cpu_to_ready: cpu_ready.saturating_sub(cpu_before),
-        cpu_to_gone: side.cpu_time()?.saturating_sub(cpu_before),
+        cpu_to_ready: standing.cpu_ready.saturating_sub(standing.cpu_before),
+        cpu_to_gone: side.cpu_time()?.saturating_sub(standing.cpu_before),
     })
 }
 
@@ -112,20 +150,29 @@ async fn delete(cluster: &Cluster, names: &[String]) -> Result<(), BenchError> {
 
 struct Wait<'a> {
     cluster: &'a Cluster,
+    names: &'a [String],
     limit: Duration,
 }
 
-impl Wait<'_> {
+impl<'a> Wait<'a> {
+    fn new(cluster: &'a Cluster, names: &'a [String]) -> Self {
+        let tens = u32::try_from(names.len() / 10).unwrap_or(u32::MAX - 1);
+        Self {
+            cluster,
+            names,
+            limit: PATIENCE.saturating_mul(1 + tens),
+        }
+    }
+
     /// Reads the watch until `is_it` has said yes to a change of every pod, and returns when the last such change was seen.
     async fn for_all(
         &self,
         watch: &mut PodWatch,
         wanted: &'static str,
-        names: &[String],
         mut is_it: impl FnMut(&str, &Change, Instant) -> bool,
     ) -> Result<Instant, BenchError> {
         let deadline = tokio::time::Instant::now() + self.limit;
-        let mut missing: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let mut missing: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let mut last = Instant::now();
         while let Some(first) = missing.first().copied() {
             let Ok(next) = tokio::time::timeout_at(deadline, watch.next()).await else {

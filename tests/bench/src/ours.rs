@@ -1,0 +1,122 @@
+//! A whole Outrigger with one device, as a contender.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lab::{Device, Lab, Process};
+use site::{DeviceSpec, Programs, Site, SiteOptions};
+
+use crate::BenchError;
+use crate::baseline::ensure_image;
+use crate::side::{Side, Token};
+
+const DEVICE: &str = "edge";
+/// As many as the baseline's kubelet may have.
+const MAX_PODS: u32 = 250;
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Control plane, hub, kubelet and one device with an agent.
+#[derive(Debug)]
+pub struct Ours {
+    site: Site,
+    device: Device,
+    image: String,
+}
+
+impl Ours {
+    /// Starts all of it and brings the image that pods are made of.
+    ///
+    /// # Errors
+    /// [`BenchError::Site`] names the part that failed.
+    pub fn start(directory: PathBuf, programs: Programs) -> Result<Self, BenchError> {
+        let site = Site::start(SiteOptions {
+            devices: vec![DeviceSpec::new(DEVICE, &[])],
+            programs,
+            ..SiteOptions::in_directory(directory)
+        })?;
+        let device = site.device(DEVICE)?;
+        let image = ensure_image(site.lab(), &device)?;
+        let ours = Self { site, device, image };
+        ours.allow_pods()?;
+        Ok(ours)
+    }
+
+    pub fn lab(&self) -> &Lab {
+        self.site.lab()
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn agent(&self) -> Process {
+        self.device.process("agent")
+    }
+
+    /// The one port that the agent dials.
+    pub fn device_port(&self) -> std::net::SocketAddr {
+        self.site.hub().device_port
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.site.cluster().kubeconfig().to_owned()
+    }
+
+    /// Outrigger as a contender: one device, chosen by condition.
+    pub fn side(&self, token: Token) -> Side {
+        let condition = format!("deviceId = '{DEVICE}'");
+        Side {
+            name: "outrigger",
+            node: self.site.node().to_owned(),
+            image: self.image.clone(),
+            annotations: BTreeMap::from([("outrigger.io/target-condition".to_owned(), condition)]),
+            token,
+            processes: vec![self.site.hub_process(), self.site.kubelet_process(), self.agent()],
+        }
+    }
+
+    /// Ends the agent and returns when it is gone.
+    ///
+    /// # Errors
+    /// [`BenchError::Lab`] when it does not end.
+    pub fn stop_agent(&self) -> Result<(), BenchError> {
+        Ok(self.agent().terminate(STOP_LIMIT)?)
+    }
+
+    /// Starts the agent and returns when its hub says that it is connected.
+    ///
+    /// # Errors
+    /// [`BenchError::Site`] when it does not come.
+    pub fn start_agent(&self) -> Result<(), BenchError> {
+        self.agent().start()?;
+        Ok(self
+            .site
+            .hub()
+            .wait_until_connected(self.site.programs(), &[DEVICE])?)
+    }
+
+    /// Assigns the class of the device's link; it holds from the agent's next connection on.
+    ///
+    /// # Errors
+    /// [`BenchError::Site`] or [`BenchError::Lab`] when the command fails.
+    pub fn set_link(&self, class: &str) -> Result<(), BenchError> {
+        let cli = self.site.hub().cli(self.site.programs())?;
+        cli.args(["device", "link", DEVICE, class]).run(STOP_LIMIT)?;
+        Ok(())
+    }
+
+    /// The table `[local]` is the last of the file that the site writes.
+    fn allow_pods(&self) -> Result<(), BenchError> {
+        let path = self.device.directory().join("agent/agent.toml");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(BenchError::file(&path))?;
+        writeln!(file, "max_pods = {MAX_PODS}").map_err(BenchError::file(&path))?;
+        self.stop_agent()?;
+        self.start_agent()
+    }
+}
