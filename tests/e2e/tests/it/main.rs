@@ -1,0 +1,17 @@
+//! End to end, on a real cluster with three devices: needs root, and what `make install` installs.
+//!
+//! Every test starts a site of its own, so tests run side by side and none sees another's pods. A site is up in seconds.
+
+#![allow(clippy::unwrap_used, reason = "these helpers fail the test that calls them")]
+
+mod apply;
+mod deletion;
+mod failures;
+mod neighbours;
+mod node;
+mod outages;
+mod refusals;
+mod rollout;
+mod silence;
+mod support;
+mod targets;

@@ -1,0 +1,18 @@
+//! What all topics share: a site that goes with its test, waiting, and looking at cluster, hub and devices.
+
+mod api;
+mod containers;
+mod manifests;
+mod outrigger;
+mod pods;
+mod site;
+mod timeline;
+mod wait;
+
+pub use api::Api;
+pub use containers::Instances;
+pub use manifests::{busybox, deployment, job, pod, server};
+pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminations, uid};
+pub use site::{TestSite, TestSiteOptions};
+pub use timeline::Timeline;
+pub use wait::{eventually, throughout};
