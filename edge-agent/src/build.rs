@@ -102,6 +102,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     };
     let (link, link_handle) = LinkTask::new(link_options, keep_alive, inputs.clone());
     let agent = Agent::new(config(&identity), restored, rand::random());
+    floor.raise(agent.time_floor_ms().unsigned_abs() / 1000);
     let (store, _writer) = store.start(committed_sender);
     let blobs = BlobSource {
         endpoints: options.endpoints.clone(),
@@ -114,6 +115,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         store,
         link: link_handle,
         blobs,
+        floor,
         vitals,
         stop_timeout: options.stop_timeout,
     };

@@ -13,7 +13,7 @@ use rumqttc::{
     SubscribeFilter, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -38,22 +38,26 @@ pub struct LinkOptions {
 pub struct LinkTask {
     options: LinkOptions,
     inputs: mpsc::Sender<Input>,
-    orders: mpsc::Receiver<Order>,
-    keep_alive: Duration,
+    outgoing: mpsc::Receiver<(Lane, Vec<u8>)>,
+    wishes: watch::Receiver<Wishes>,
     failures: u32,
 }
 
-/// Queues orders to the link; never waits.
+/// Queues messages for the link and tells it what is wished; never waits.
 #[derive(Debug, Clone)]
 pub struct LinkHandle {
-    orders: mpsc::Sender<Order>,
+    outgoing: mpsc::Sender<(Lane, Vec<u8>)>,
+    wishes: watch::Sender<Wishes>,
 }
 
-#[derive(Debug)]
-enum Order {
-    Send(Lane, Vec<u8>),
-    Reconnect(String),
-    KeepAlive(Duration),
+/// What the machine wishes of the connection. Kept apart from the messages: a full queue must not swallow the wish to dial anew.
+#[derive(Debug, Clone)]
+struct Wishes {
+    /// For the next CONNECT.
+    keep_alive: Duration,
+    /// How often a new connection was asked for, and why the last time.
+    reconnects: u64,
+    why: String,
 }
 
 /// Why a connection ended. All of them lead to the next dial.
@@ -72,24 +76,25 @@ enum Ended {
 }
 
 impl LinkHandle {
+    /// A full queue means a link that does not drain: it is dialled anew, and the next session repeats what is missing.
     pub fn send(&self, lane: Lane, bytes: Vec<u8>) {
-        self.order(Order::Send(lane, bytes));
+        if let Err(error) = self.outgoing.try_send((lane, bytes)) {
+            warn!(%error, "a message is left to the next session");
+            self.reconnect("the outgoing queue is full".to_owned());
+        }
     }
 
     pub fn reconnect(&self, why: String) {
-        self.order(Order::Reconnect(why));
+        self.wishes.send_modify(|wishes| {
+            wishes.reconnects += 1;
+            wishes.why = why;
+        });
     }
 
     /// Used from the next CONNECT on.
     pub fn keep_alive(&self, seconds: u16) {
-        self.order(Order::KeepAlive(Duration::from_secs(seconds.into())));
-    }
-
-    /// A full queue means a link that does not drain; its own watchdog ends it, and the next session repeats what is missing.
-    fn order(&self, order: Order) {
-        if let Err(error) = self.orders.try_send(order) {
-            warn!(%error, "the link's queue is full; the message is left to the next session");
-        }
+        self.wishes
+            .send_modify(|wishes| wishes.keep_alive = Duration::from_secs(seconds.into()));
     }
 }
 
@@ -99,16 +104,25 @@ impl LinkTask {
         keep_alive: Duration,
         inputs: mpsc::Sender<Input>,
     ) -> (Self, LinkHandle) {
-        let (orders, receiver) = mpsc::channel(QUEUE);
+        let (sender, outgoing) = mpsc::channel(QUEUE);
+        let (wisher, wishes) = watch::channel(Wishes {
+            keep_alive,
+            reconnects: 0,
+            why: String::new(),
+        });
+        let task = Self {
+            options,
+            inputs,
+            outgoing,
+            wishes,
+            failures: 0,
+        };
         (
-            Self {
-                options,
-                inputs,
-                orders: receiver,
-                keep_alive,
-                failures: 0,
+            task,
+            LinkHandle {
+                outgoing: sender,
+                wishes: wisher,
             },
-            LinkHandle { orders },
         )
     }
 
@@ -138,63 +152,71 @@ impl LinkTask {
         let most = BACKOFF_FIRST
             .saturating_mul(1 << self.failures.min(6))
             .min(BACKOFF_MOST);
-        let pause = most.mul_f64(rand::random::<f64>());
-        let end = tokio::time::sleep(pause);
+        let end = tokio::time::sleep(most.mul_f64(rand::random::<f64>()));
         tokio::pin!(end);
         loop {
             tokio::select! {
                 () = token.cancelled() => return false,
                 () = &mut end => return true,
-                order = self.orders.recv() => match order {
-                    Some(Order::KeepAlive(keep_alive)) => self.keep_alive = keep_alive,
-                    // Meant for a connection that is gone.
-                    Some(Order::Send(..) | Order::Reconnect(_)) => {}
-                    None => return false,
-                },
+                // Meant for a connection that is gone.
+                message = self.outgoing.recv() => if message.is_none() { return false },
             }
         }
     }
 
     async fn connection(&mut self, endpoint: &Endpoint, token: &CancellationToken) -> Ended {
-        let (client, mut events) = self.client(endpoint);
+        // A wish that was meant for the connection before is fulfilled by this one.
+        let wishes = self.wishes.borrow_and_update().clone();
+        let (client, mut events) = self.client(endpoint, wishes.keep_alive);
         loop {
             let event = {
                 let poll = events.poll();
                 tokio::pin!(poll);
                 loop {
                     tokio::select! {
-                        event = &mut poll => break event,
-                        order = self.orders.recv() => match self.obey(order, &client) {
-                            Ok(()) => {}
-                            Err(ended) => return ended,
-                        },
-                        () = token.cancelled() => break Ok(Event::Incoming(Packet::PingResp)),
+                        event = &mut poll => break Some(event),
+                        message = self.outgoing.recv() => {
+                            let Some(message) = message else { return Ended::Stopping };
+                            if let Err(ended) = self.publish(message, &client) {
+                                return ended;
+                            }
+                        }
+                        changed = self.wishes.changed() => {
+                            let now = self.wishes.borrow_and_update();
+                            if changed.is_err() {
+                                return Ended::Stopping;
+                            }
+                            if now.reconnects != wishes.reconnects {
+                                return Ended::Asked(now.why.clone());
+                            }
+                        }
+                        () = token.cancelled() => break None,
                     }
                 }
             };
-            if token.is_cancelled() {
-                self.close(&client, &mut events).await;
-                return Ended::Stopping;
-            }
             match event {
-                Ok(event) => {
+                Some(Ok(event)) => {
                     if let Err(ended) = self.incoming(event, &client).await {
                         return ended;
                     }
                 }
-                Err(error) => return Ended::Connection(Box::new(error)),
+                Some(Err(error)) => return Ended::Connection(Box::new(error)),
+                None => {
+                    self.close(&client, &mut events).await;
+                    return Ended::Stopping;
+                }
             }
         }
     }
 
-    fn client(&self, endpoint: &Endpoint) -> (AsyncClient, EventLoop) {
+    fn client(&self, endpoint: &Endpoint, keep_alive: Duration) -> (AsyncClient, EventLoop) {
         let mut options = MqttOptions::new(self.options.device.as_str(), &endpoint.host, endpoint.port);
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(
                 self.options.tls.clone(),
             )))
             .set_clean_session(true)
-            .set_keep_alive(self.keep_alive)
+            .set_keep_alive(keep_alive)
             .set_inflight(20)
             .set_max_packet_size(
                 edge_protocol::frame::MAX_WIRE + 1024,
@@ -208,21 +230,10 @@ impl LinkTask {
         (client, events)
     }
 
-    fn obey(&mut self, order: Option<Order>, client: &AsyncClient) -> Result<(), Ended> {
-        match order {
-            Some(Order::Send(lane, bytes)) => {
-                let topic = self.topic(lane);
-                client
-                    .try_publish(topic, QoS::AtLeastOnce, false, bytes)
-                    .map_err(Ended::QueueFull)
-            }
-            Some(Order::KeepAlive(keep_alive)) => {
-                self.keep_alive = keep_alive;
-                Ok(())
-            }
-            Some(Order::Reconnect(why)) => Err(Ended::Asked(why)),
-            None => Err(Ended::Stopping),
-        }
+    fn publish(&self, (lane, bytes): (Lane, Vec<u8>), client: &AsyncClient) -> Result<(), Ended> {
+        client
+            .try_publish(self.topic(lane), QoS::AtLeastOnce, false, bytes)
+            .map_err(Ended::QueueFull)
     }
 
     async fn incoming(&mut self, event: Event, client: &AsyncClient) -> Result<(), Ended> {
@@ -259,8 +270,8 @@ impl LinkTask {
 
     /// Sends what is queued and a DISCONNECT, without waiting for answers.
     async fn close(&mut self, client: &AsyncClient, events: &mut EventLoop) {
-        while let Ok(order) = self.orders.try_recv() {
-            if self.obey(Some(order), client).is_err() {
+        while let Ok(message) = self.outgoing.try_recv() {
+            if self.publish(message, client).is_err() {
                 return;
             }
         }
@@ -281,5 +292,30 @@ impl LinkTask {
         [Lane::Desired, Lane::Command]
             .into_iter()
             .find(|lane| self.topic(*lane) == topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_asks_for_a_new_connection_and_cannot_swallow_the_wish() {
+        let (sender, mut outgoing) = mpsc::channel(1);
+        let (wisher, wishes) = watch::channel(Wishes {
+            keep_alive: Duration::from_secs(30),
+            reconnects: 0,
+            why: String::new(),
+        });
+        let handle = LinkHandle {
+            outgoing: sender,
+            wishes: wisher,
+        };
+        handle.send(Lane::Status, vec![1]);
+        assert_eq!(wishes.borrow().reconnects, 0);
+        handle.send(Lane::Status, vec![2]);
+        handle.reconnect("the session was not answered".to_owned());
+        assert_eq!(wishes.borrow().reconnects, 2);
+        assert_eq!(outgoing.recv().await, Some((Lane::Status, vec![1])));
     }
 }

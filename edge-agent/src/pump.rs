@@ -23,6 +23,7 @@ use crate::local::Vitals;
 use crate::options::Endpoint;
 use crate::runtime::{ContainerRuntime, ObserveError};
 use crate::store::{StoreError, StoreHandle};
+use crate::tls::TimeFloor;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PumpError {
@@ -46,6 +47,8 @@ pub struct Pump<R> {
     pub store: StoreHandle,
     pub link: LinkHandle,
     pub blobs: BlobSource,
+    /// Shared with TLS: what the machine has learnt of the time counts at the next handshake.
+    pub floor: TimeFloor,
     pub vitals: Vitals,
     pub stop_timeout: Duration,
 }
@@ -61,7 +64,11 @@ pub struct Sources {
 
 /// How a task of the pump ended.
 enum Ended {
-    Step(StepId, StepOutcome),
+    Step {
+        id: StepId,
+        outcome: StepOutcome,
+        touched: bool,
+    },
     Look {
         begun: u64,
         result: Result<Observed, ObserveError>,
@@ -134,7 +141,9 @@ impl<R: ContainerRuntime> Pump<R> {
     }
 
     async fn step(&mut self, input: Input, running: &mut Running) -> Result<(), PumpError> {
-        for effect in self.agent.step(host::now(self.boot_id), input) {
+        let effects = self.agent.step(host::now(self.boot_id), input);
+        self.floor.raise(self.agent.time_floor_ms().unsigned_abs() / 1000);
+        for effect in effects {
             self.execute(effect, running).await?;
         }
         Ok(())
@@ -156,9 +165,14 @@ impl<R: ContainerRuntime> Pump<R> {
             Effect::Run(id, step) => {
                 let runtime = self.runtime.clone();
                 debug!(step = id.0, ?step, "step begins");
-                running
-                    .tasks
-                    .spawn(async move { Ended::Step(id, runtime.run(step).await) });
+                let touched = step.touches_containers();
+                running.tasks.spawn(async move {
+                    Ended::Step {
+                        id,
+                        outcome: runtime.run(step).await,
+                        touched,
+                    }
+                });
             }
             Effect::WakeAt(mono_ms) => {
                 let now = host::now(self.boot_id).mono_ms;
@@ -173,10 +187,12 @@ impl<R: ContainerRuntime> Pump<R> {
 
     async fn ended(&mut self, ended: Ended, running: &mut Running) -> Result<(), PumpError> {
         let input = match ended {
-            Ended::Step(step, outcome) => {
-                running.looks.step_ended();
-                debug!(step = step.0, ?outcome, "step ended");
-                Input::StepEnded { step, outcome }
+            Ended::Step { id, outcome, touched } => {
+                if touched {
+                    running.looks.step_ended();
+                }
+                debug!(step = id.0, ?outcome, "step ended");
+                Input::StepEnded { step: id, outcome }
             }
             Ended::Look { begun, result } => match running.looks.ended(begun, result.is_ok()) {
                 looks::Use::Fresh => match result {

@@ -212,3 +212,19 @@ impl ServerCertVerifier for AnchoredHub {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_lost_its_battery_is_lifted_to_the_floor_and_a_right_one_is_left() {
+        let floor = TimeFloor::new(1_000);
+        let shared = floor.clone();
+        shared.raise(2_000);
+        shared.raise(1_500);
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(floor.at_least(at(0)), at(2_000));
+        assert_eq!(floor.at_least(at(3_000)), at(3_000));
+    }
+}

@@ -38,8 +38,11 @@ pub struct AgentConfig {
 /// What bounds the machine's memory. Beyond a bound an offer is refused, or the oldest gives way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Workloads in a set.
+    /// Workloads in a set that are to run.
     pub items: usize,
+    /// Tombstones in a set. They have a bound of their own: fewer workloads mean more tombstones, so that one bound for both would
+    /// refuse the very set that takes the excess away.
+    pub tombstones: usize,
     /// Parts of a snapshot.
     pub parts: u32,
     /// Bytes of blobs held while a set is on its way to the disk.
@@ -54,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             items: 1_000,
+            tombstones: 20_000,
             parts: 256,
             blob_bytes: 64 << 20,
             events: 1_000,
@@ -111,6 +115,12 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// The earliest moment it can be now, in milliseconds since the Unix epoch: the newest that was stored, or that the hub signed (law 11).
+    /// Never negative; it only rises.
+    pub fn time_floor_ms(&self) -> i64 {
+        self.floor_ms.max(0)
+    }
+
     /// Rebuilds the machine from what the store held. Nothing runs before the first [`Input::Observed`].
     ///
     /// What cannot be used of the store is reported with the first step as [`Note::Damaged`] and asked for again; it never stops work.

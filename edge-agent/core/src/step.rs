@@ -36,6 +36,13 @@ pub enum Step {
     RemoveWorkload { uid: PodUid },
 }
 
+impl Step {
+    /// Whether its end changes what a look at the runtime shows: every step but a pull.
+    pub fn touches_containers(&self) -> bool {
+        !matches!(self, Self::EnsureImage { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSpec {
     pub uid: PodUid,

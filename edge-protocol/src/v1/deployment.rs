@@ -8,7 +8,7 @@ use super::status::{ContainerStatus, Phase, Reason};
 use crate::{DeploymentRevision, DeviceId, PodUid};
 
 /// A deployment as its provider wants it. Its key is `uid`; putting the same document twice changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeploymentSpec {
     pub uid: PodUid,
@@ -28,6 +28,34 @@ pub struct DeploymentSpec {
     pub ready_policy: ReadyPolicy,
     /// The bytes of a [`Manifest`](super::Manifest), stored and forwarded as they are.
     pub manifest: String,
+}
+
+impl fmt::Debug for DeploymentSpec {
+    /// Without the manifest's text, which holds the values of environment variables.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            uid,
+            source,
+            node_uid,
+            namespace,
+            name,
+            owner,
+            target,
+            ready_policy,
+            manifest,
+        } = self;
+        f.debug_struct("DeploymentSpec")
+            .field("uid", uid)
+            .field("source", source)
+            .field("node_uid", node_uid)
+            .field("namespace", namespace)
+            .field("name", name)
+            .field("owner", owner)
+            .field("target", target)
+            .field("ready_policy", ready_policy)
+            .field("manifest", &format_args!("{} bytes", manifest.len()))
+            .finish()
+    }
 }
 
 /// Who put a deployment. A provider removes only its own.

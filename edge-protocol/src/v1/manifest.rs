@@ -1,6 +1,7 @@
 //! What a device is asked to run, or to stop, in a form that is the same bytes for every device.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +64,19 @@ pub struct ContainerSpec {
     pub restart_digest: Digest,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One environment variable. `Debug` does not show the value: people put secrets there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {
     pub name: String,
     pub value: String,
+}
+
+impl fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvVar")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,4 +167,24 @@ pub enum TombstoneReason {
     Superseded,
     /// An operator removed the orphan.
     OrphanRemoved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_the_environment_is_not_shown() {
+        let shown = format!(
+            "{:?}",
+            EnvVar {
+                name: "PASSWORD".into(),
+                value: "hunter2".into()
+            }
+        );
+        assert!(
+            shown.contains("PASSWORD") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
 }

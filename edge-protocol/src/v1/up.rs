@@ -78,6 +78,8 @@ pub enum AckStage {
     Quarantined,
     /// A delta whose base is not what the device holds: it wants a snapshot.
     BaseMissing,
+    /// The set breaks a bound of this agent, such as that on its workloads: not acted on. To repeat it does not help, another set does.
+    Refused,
     #[serde(other)]
     Unknown,
 }
