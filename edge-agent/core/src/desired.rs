@@ -42,8 +42,10 @@ pub(crate) enum Offer {
     Received,
     /// It speaks of a base that is not held: only a snapshot helps.
     BaseMissing,
-    /// It breaks a bound or its own digest.
+    /// It breaks a bound: to hear it again would not help.
     Refused(String),
+    /// It does not have the digest that was signed: a snapshot may help.
+    Damaged(String),
 }
 
 #[derive(Debug, Default)]
@@ -158,10 +160,9 @@ impl Desired {
             bodies: BTreeMap::new(),
         });
         assembly.parts.insert(part, items);
-        let count: usize = assembly.parts.values().map(Vec::len).sum();
-        if count > limits.items {
+        if let Some(why) = excess(assembly.parts.values().flatten(), limits) {
             self.assembly = None;
-            return Err(format!("a set of more than {} workloads", limits.items));
+            return Err(why);
         }
         self.assembly = Some(assembly);
         Ok(())
@@ -208,11 +209,11 @@ impl Desired {
         stored: &BTreeMap<Digest, Doc>,
         limits: &Limits,
     ) -> Offer {
-        if items.len() > limits.items {
-            return Offer::Refused(format!("a set of more than {} workloads", limits.items));
+        if let Some(why) = excess(items.iter(), limits) {
+            return Offer::Refused(why);
         }
         if items.digest() != digest {
-            return Offer::Refused("the set does not have the digest that was signed".to_owned());
+            return Offer::Damaged("the set does not have the digest that was signed".to_owned());
         }
         // What the superseded candidate had fetched already is not fetched again.
         let earlier = self
@@ -305,6 +306,24 @@ impl Desired {
             })
             .map(|(uid, (held, _))| (uid, held))
             .collect()
+    }
+}
+
+/// The bound that these items break, in words.
+fn excess<'a>(items: impl Iterator<Item = &'a SetItem>, limits: &Limits) -> Option<String> {
+    let (mut runnable, mut tombstones) = (0, 0);
+    for item in items {
+        match item.state {
+            ItemState::Run | ItemState::Orphan => runnable += 1,
+            ItemState::Stop => tombstones += 1,
+        }
+    }
+    if runnable > limits.items {
+        Some(format!("a set of more than {} workloads", limits.items))
+    } else if tombstones > limits.tombstones {
+        Some(format!("a set of more than {} tombstones", limits.tombstones))
+    } else {
+        None
     }
 }
 

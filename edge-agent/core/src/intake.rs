@@ -88,9 +88,13 @@ impl Agent {
             .is_some_and(|set| (set.generation, set.digest) == (generation, digest));
         let stage = match offer {
             Offer::Part => return,
-            Offer::Refused(why) => {
+            Offer::Damaged(why) => {
                 self.session.await_resync(now.mono_ms);
                 return self.refuse(&why);
+            }
+            Offer::Refused(why) => {
+                self.refuse(&why);
+                AckStage::Refused
             }
             Offer::BaseMissing => {
                 self.session.await_resync(now.mono_ms);
@@ -109,7 +113,8 @@ impl Agent {
             AckStage::Received => "newer",
             AckStage::Persisted => "same",
             AckStage::Stale => "stale",
-            _ => "conflict",
+            AckStage::Refused => "refused",
+            AckStage::Quarantined | AckStage::Unknown => "conflict",
         };
         self.note(Note::SetJudged { verdict, generation });
         self.send(

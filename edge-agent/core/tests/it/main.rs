@@ -5,6 +5,7 @@
     reason = "all of this binary is test code, helpers included"
 )]
 
+mod bounds;
 mod chaos;
 mod conversation;
 mod hub;

@@ -215,7 +215,7 @@ impl Device {
                 session.offered = None;
                 AckOutcome::WantsSnapshot
             }
-            AckStage::Stale | AckStage::Quarantined => {
+            AckStage::Stale | AckStage::Quarantined | AckStage::Refused => {
                 offered.resend_at = None;
                 AckOutcome::Quarantined
             }
