@@ -7,6 +7,7 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::{ContainerSpec, Manifest, PortProtocol, Reason};
 
 use crate::plan::{Mark, World};
+use crate::succession;
 use crate::workload::Workload;
 
 /// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured.
@@ -91,17 +92,18 @@ fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
 
 /// The admitted workloads beside this one, but those it replaces.
 fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) -> Vec<&'a [ContainerSpec]> {
-    let replaces = of
+    let replaced: Vec<&PodUid> = of
         .manifest
-        .as_ref()
-        .map_or(&[][..], |manifest| &manifest.replaces);
+        .iter()
+        .flat_map(|manifest| succession::replaced(world, manifest))
+        .collect();
     world
         .workloads
         .iter()
         .filter(|(other, workload)| {
             let leaves = workload.record.ending.is_some() || workload.record.superseded.is_some();
             *other != uid
-                && !replaces.contains(other)
+                && !replaced.contains(other)
                 && workload.record.admitted
                 && (!leaves || (leaving && !world.is_clear(other)))
         })

@@ -7,6 +7,7 @@ use edge_protocol::{ItemState, Now, PodUid};
 
 use crate::lifecycle::{self, Gate};
 use crate::step::Step;
+use crate::succession;
 use crate::teardown::{self, Depth, Stage};
 use crate::workload::{Pod, Subject, Workload};
 
@@ -175,18 +176,21 @@ fn plan_workload(world: World<'_>, given: &Given<'_>) -> Plan {
 
 /// Containers start only when the record is on disk, the workload is admitted, and what it replaces has left the runtime.
 fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
-    let replaces = given.manifest().map_or(&[][..], |manifest| &manifest.replaces);
+    let mut replaced = given
+        .manifest()
+        .into_iter()
+        .flat_map(|manifest| succession::replaced(world, manifest));
+    // One without a readable manifest does not start, so that its place is free as soon as it is clear.
     let in_place = |uid: &PodUid| {
         uid != given.uid
             && (!world.is_clear(uid)
-                || world
-                    .workloads
-                    .get(uid)
-                    .is_some_and(|other| other.wants_run() && other.record.superseded.is_none()))
+                || world.workloads.get(uid).is_some_and(|other| {
+                    other.wants_run() && other.manifest.is_some() && other.record.superseded.is_none()
+                }))
     };
     if !given.workload.record.admitted {
         Gate::Shut
-    } else if given.workload.disk.stored && !replaces.iter().any(in_place) {
+    } else if given.workload.disk.stored && !replaced.any(in_place) {
         Gate::Open
     } else {
         Gate::PullOnly

@@ -2,7 +2,10 @@
 //!
 //! The order is pull, stop, start: the older one is superseded only when all images of the newer are present. Should the newer go before
 //! it took over, the older goes on.
+//!
+//! Only workloads of one namespace displace each other: a uid is no secret, and who may name it has no rights over it.
 
+use edge_protocol::v1::Manifest;
 use edge_protocol::{ItemState, PodUid};
 
 use crate::lifecycle;
@@ -35,10 +38,33 @@ fn displaced(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<(Pod
     let older = manifest.replaces.iter().filter(|_| may).find(|older| {
         *older != uid
             && world.workloads.get(*older).is_some_and(|older| {
-                older.record.ending.is_none() && older.record.superseded.is_none() && !older.quarantined
+                older.record.ending.is_none()
+                    && older.record.superseded.is_none()
+                    && !older.quarantined
+                    && may_displace(manifest, older)
             })
     })?;
     Some((older.clone(), Mark::Superseded { by: uid.clone() }))
+}
+
+/// One namespace, or a leftover in the runtime that no set and no record names. While the manifest of what is named cannot be read, nobody
+/// takes its place.
+fn may_displace(manifest: &Manifest, older: &Workload) -> bool {
+    match &older.manifest {
+        Some(older) => older.namespace == manifest.namespace,
+        None => older.item.is_none() && older.record.manifest.is_none(),
+    }
+}
+
+/// The workloads that this manifest names and whose place it could have: those known to be of another namespace are not among them.
+pub(crate) fn replaced<'a>(world: World<'a>, manifest: &'a Manifest) -> impl Iterator<Item = &'a PodUid> {
+    manifest.replaces.iter().filter(move |uid| {
+        world
+            .workloads
+            .get(*uid)
+            .and_then(|older| older.manifest.as_ref())
+            .is_none_or(|older| older.namespace == manifest.namespace)
+    })
 }
 
 /// What becomes of a superseded workload whose successor is no longer desired.

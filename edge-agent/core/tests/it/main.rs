@@ -11,4 +11,5 @@ mod conversation;
 mod hub;
 mod lifecycle;
 mod runtime;
+mod succession;
 mod world;
