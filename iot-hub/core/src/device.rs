@@ -12,7 +12,9 @@ mod session;
 use std::collections::BTreeSet;
 
 use edge_protocol::v1::Rung;
-use edge_protocol::{DesiredSet, Digest, Incarnation, ItemState, Now, PodUid, SetGeneration, SetItem};
+use edge_protocol::{
+    DeploymentRevision, DesiredSet, Digest, Incarnation, ItemState, Now, PodUid, SetGeneration, SetItem,
+};
 
 use crate::condition::Subject;
 use crate::io::{ConnectionId, DeviceRecord, DeviceView, SetRecord};
@@ -141,6 +143,14 @@ impl Device {
     /// Whether the device may have been told of this workload.
     pub(crate) fn may_hold(&self, uid: &PodUid) -> bool {
         self.items.get(uid).is_some() && !self.unsent.contains(uid)
+    }
+
+    /// The highest version of this workload's item that the device may hold: the present one's, and that of what it last acknowledged,
+    /// which it holds until it hears that the item is forgotten.
+    pub(crate) fn newest_revision(&self, uid: &PodUid) -> Option<DeploymentRevision> {
+        let acknowledged = self.acknowledged().and_then(|(_, set)| set.get(uid));
+        let items = [self.items.get(uid), acknowledged];
+        items.into_iter().flatten().map(|item| item.revision).max()
     }
 
     /// Ends an edit: the set as it is now gets the next generation of this incarnation.

@@ -124,15 +124,12 @@ impl Hub {
         self.refresh_all(turn, id);
     }
 
-    /// A generation below zero does not exist, and one from the far future was not given by any hub.
+    /// An incarnation from the far future was not given by any hub. The lead counts from the wall clock alone: from our own incarnation, which
+    /// a claim may raise, each claim would make room for the next. Our own is plausible whatever the clock says (law 11).
     fn is_plausible(&self, turn: &Turn, held: &HeldSet) -> bool {
         let wall = u64::try_from(turn.now.wall_ms).unwrap_or(0);
-        held.generation.incarnation.0
-            <= self
-                .incarnation
-                .0
-                .max(wall)
-                .saturating_add(MAX_INCARNATION_LEAD_MS)
+        let claimed = held.generation.incarnation;
+        claimed <= self.incarnation || claimed.0 <= wall.saturating_add(MAX_INCARNATION_LEAD_MS)
     }
 
     /// Holds what the device has against its set. A set of an earlier incarnation is issued anew in the present one: since then this hub

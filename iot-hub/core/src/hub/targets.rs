@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use edge_protocol::v1::{DeploymentState, Phase, Tombstone, TombstoneReason, VERSION};
-use edge_protocol::{DeviceId, Digest, ItemState, PodUid, SetItem};
+use edge_protocol::{DeploymentRevision, DeviceId, Digest, ItemState, PodUid, SetItem};
 
 use super::timers::Timer;
 use super::{Hub, Turn};
@@ -198,7 +198,16 @@ impl Hub {
         }
     }
 
-    fn put_item(&mut self, turn: &mut Turn, id: &DeviceId, item: SetItem, body: &str) {
+    /// Puts an item into the device's set, in a version above any of the same workload that the device may hold. The device judges each item by its own
+    /// version when the incarnation changes (law 4), so that a tombstone or a return of the same version would be held for a conflict.
+    fn put_item(&mut self, turn: &mut Turn, id: &DeviceId, mut item: SetItem, body: &str) {
+        let Some(device) = self.devices.get(id) else {
+            return;
+        };
+        if let Some(former) = device.newest_revision(&item.uid) {
+            item.revision = item.revision.max(above(former));
+        }
+        self.raise_revision(turn, &item.uid, item.revision);
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
@@ -215,9 +224,27 @@ impl Hub {
     pub(super) fn forget_item(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
         let forgotten = self.devices.get_mut(id).and_then(|device| device.forget(uid));
         if let Some(item) = forgotten {
+            let may_return = self
+                .fleet
+                .get(uid)
+                .is_some_and(|deployment| !deployment.is_deleting());
+            if item.state == ItemState::Stop && may_return {
+                // The device may hold the tombstone until it hears that it is forgotten: what comes after it is newer.
+                self.raise_revision(turn, uid, above(item.revision));
+            }
             self.blobs.release(&item.digest);
             turn.blobs.insert(item.digest);
             turn.edited.insert(id.clone());
+        }
+    }
+
+    /// A deployment's revision is never below that of any item given out for it.
+    fn raise_revision(&mut self, turn: &mut Turn, uid: &PodUid, to: DeploymentRevision) {
+        if let Some(deployment) = self.fleet.get_mut(uid)
+            && deployment.record.revision < to
+        {
+            deployment.record.revision = to;
+            turn.deployment_changed(uid);
         }
     }
 
@@ -235,6 +262,10 @@ impl Hub {
             turn.announce_deployment(uid);
         }
     }
+}
+
+fn above(revision: DeploymentRevision) -> DeploymentRevision {
+    DeploymentRevision(revision.0.saturating_add(1))
 }
 
 fn tombstone(uid: &PodUid, reason: TombstoneReason, grace_period_s: Option<u32>) -> String {

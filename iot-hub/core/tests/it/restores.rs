@@ -1,10 +1,10 @@
 //! A hub that came back from an older disk, and one that merely came back.
 
-use edge_protocol::{Incarnation, SetGeneration};
+use edge_protocol::{DeviceId, Incarnation, ItemState, SetGeneration};
 use iot_hub_core::Note;
 
 use crate::support::World;
-use crate::support::build::{pod, wanted};
+use crate::support::build::{delete, pod, wanted};
 
 /// A hub whose disk was set back to before `q` was put; both devices have it.
 fn set_back() -> (World, edge_protocol::DeviceId, edge_protocol::DeviceId) {
@@ -196,4 +196,99 @@ fn a_device_that_is_up_to_date_is_moved_to_the_new_incarnation_by_its_own_acknow
     assert_eq!(world.models[&two].forms.last(), Some(&"snapshot"));
     assert_eq!(acknowledged(&world), Some(world.hub.incarnation()));
     assert_eq!(world.models[&two].starts[&pod("p")], 1);
+}
+
+/// Two devices with `p`, and a new incarnation that only the first one knows of.
+fn incarnation_claimed() -> (World, DeviceId) {
+    let mut world = World::new();
+    let one = world.enrol("one", &[("site", "a")]);
+    let two = world.enrol("two", &[("site", "a")]);
+    world.connect(&one);
+    world.connect(&two);
+    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
+    world.settle();
+    world.disconnect(&one);
+    let before = world.hub.incarnation();
+    world.models.get_mut(&one).unwrap().set.as_mut().unwrap().0.n += 100;
+    world.connect(&one);
+    world.settle();
+    assert!(world.hub.incarnation() > before);
+    assert_eq!(world.generation(&two).incarnation, before);
+    (world, two)
+}
+
+/// A device judges each item against the one it holds when the incarnation changes, and keeps what does not look newer.
+#[track_caller]
+fn check_newer(world: &World, id: &DeviceId, expect: ItemState) {
+    let (_, held) = world.models[id].set.as_ref().unwrap();
+    let held = held.get(&pod("p")).unwrap();
+    let offered = world.store.sets[id].items.get(&pod("p")).unwrap();
+    assert_eq!(offered.state, expect);
+    assert!(
+        offered.revision > held.revision,
+        "{offered:?} looks like a conflict with {held:?}"
+    );
+}
+
+#[test]
+fn a_delete_after_a_change_of_incarnation_is_newer_than_what_the_device_runs() {
+    let (mut world, two) = incarnation_claimed();
+    world.call(delete(&pod("p"), None)).unwrap();
+    check_newer(&world, &two, ItemState::Stop);
+    world.settle();
+    assert!(world.running(&two).is_empty());
+}
+
+#[test]
+fn so_are_a_move_out_of_scope_and_the_way_back() {
+    let (mut world, two) = incarnation_claimed();
+    world.set_tags(&two, &[("site", "b")]);
+    check_newer(&world, &two, ItemState::Stop);
+    world.disconnect(&two);
+    let incarnation = &mut world
+        .models
+        .get_mut(&two)
+        .unwrap()
+        .set
+        .as_mut()
+        .unwrap()
+        .0
+        .incarnation;
+    *incarnation = Incarnation(incarnation.0 - 1);
+    world.set_tags(&two, &[("site", "a")]);
+    check_newer(&world, &two, ItemState::Run);
+    world.connect(&two);
+    world.settle();
+    assert_eq!(world.running(&two), ["p"]);
+}
+
+#[test]
+fn what_comes_after_an_acknowledged_tombstone_is_newer_than_it() {
+    let (mut world, two) = incarnation_claimed();
+    world.set_tags(&two, &[("site", "b")]);
+    // The device stops it and says so; that the tombstone is forgotten does not reach it.
+    while world.store.sets[&two].items.get(&pod("p")).is_some() {
+        assert!(world.deliver(0));
+    }
+    world.wire.clear();
+    world.set_tags(&two, &[("site", "a")]);
+    check_newer(&world, &two, ItemState::Run);
+}
+
+#[test]
+fn claims_do_not_make_room_for_higher_claims() {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let bound = u64::try_from(world.now.wall_ms).unwrap() + 366 * 24 * 3_600_000;
+    for _ in 0..3 {
+        let incarnation = Incarnation(world.hub.incarnation().0 + 300 * 24 * 3_600_000);
+        let generation = SetGeneration { incarnation, n: 1 };
+        world.models.get_mut(&one).unwrap().set = Some((generation, edge_protocol::DesiredSet::default()));
+        world.connect(&one);
+    }
+    assert!(
+        world.hub.incarnation().0 <= bound + 1,
+        "{:?}",
+        world.hub.incarnation()
+    );
 }

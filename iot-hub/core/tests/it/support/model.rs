@@ -216,11 +216,31 @@ impl Model {
             // It would fetch them; a later offer names what is still there.
             return answers;
         }
+        self.check_revisions(statement.generation, &next);
         self.set = Some((statement.generation, next));
         answers.push(self.frame(ack(AckStage::Persisted)));
         self.act();
         answers.extend(self.report());
         answers
+    }
+
+    /// The rule of every agent: another item of the same workload is a newer one (law 4). Only a hub that was set back may break it.
+    fn check_revisions(&self, generation: SetGeneration, next: &DesiredSet) {
+        let Some((_, held)) = self
+            .set
+            .as_ref()
+            .filter(|(held, _)| held.incarnation == generation.incarnation)
+        else {
+            return;
+        };
+        for item in next.iter() {
+            if let Some(held) = held.get(&item.uid).filter(|held| *held != item) {
+                assert!(
+                    item.revision > held.revision,
+                    "{item:?} is not newer than {held:?}"
+                );
+            }
+        }
     }
 
     fn act(&mut self) {
