@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edge_provider_core::{Brake, Bridge, BridgeConfig};
+use edge_provider_core::{Brake, Bridge, BridgeConfig, Memory};
 use iot_hub_client::HubClient;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
@@ -117,8 +117,13 @@ impl Bound {
             source,
             brake_released,
         };
-        let provider = provider(&self.options, self.hub.clone(), channels, metrics.clone());
-        let kubelet = VirtualKubelet::new(self.cluster, kubelet_options(&self.options), provider);
+        let kubelet_options = kubelet_options(&self.options);
+        let (options, hub, counted) = (self.options, self.hub.clone(), metrics.clone());
+        let provider = move |restored: Option<String>| {
+            let restored = memory(restored.as_deref());
+            provider(&options, hub, channels, counted, restored)
+        };
+        let kubelet = VirtualKubelet::new(self.cluster, kubelet_options, provider);
         let (leads, mut led) = watch::channel(false);
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let router = health::router(metrics.clone());
@@ -151,7 +156,24 @@ impl Bound {
     }
 }
 
-fn provider(options: &Options, hub: HubClient, channels: Channels, metrics: Metrics) -> EdgeProvider {
+/// What the leader before this one remembered last.
+fn memory(text: Option<&str>) -> Memory {
+    let Some(text) = text else {
+        return Memory::default();
+    };
+    Memory::from_text(text).unwrap_or_else(|(cautious, error)| {
+        tracing::error!(%error, "the leader lease's memory cannot be read: inferred removals wait for a person");
+        cautious
+    })
+}
+
+fn provider(
+    options: &Options,
+    hub: HubClient,
+    channels: Channels,
+    metrics: Metrics,
+    restored: Memory,
+) -> EdgeProvider {
     let config = BridgeConfig {
         cluster_uid: options.kubernetes.cluster_uid.clone(),
         brake: Brake {
@@ -161,7 +183,7 @@ fn provider(options: &Options, hub: HubClient, channels: Channels, metrics: Metr
         },
         ..BridgeConfig::new(&options.node.name)
     };
-    let bridge = Bridge::new(config, rand::random());
+    let bridge = Bridge::new(config, restored, rand::random());
     let options = ProviderOptions {
         node: options.node.name.clone(),
         node_ip: options.node.ip,

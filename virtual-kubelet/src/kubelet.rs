@@ -34,14 +34,15 @@ pub struct KubeletOptions {
 }
 
 /// One virtual node.
-pub struct VirtualKubelet<P> {
+pub struct VirtualKubelet<F> {
     cluster: Cluster,
     options: KubeletOptions,
-    provider: P,
+    provider: F,
 }
 
-impl<P: Provider> VirtualKubelet<P> {
-    pub fn new(cluster: Cluster, options: KubeletOptions, provider: P) -> Self {
+impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
+    /// `provider` is made once this process leads, from what the leader before it remembered last, if anything.
+    pub fn new(cluster: Cluster, options: KubeletOptions, provider: F) -> Self {
         Self {
             cluster,
             options,
@@ -58,13 +59,15 @@ impl<P: Provider> VirtualKubelet<P> {
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         // Cancelled only once nothing writes any more, so that the lease outlives the last write.
         let lease = CancellationToken::new();
+        let (memory, remembered) = watch::channel(None);
+        let mut restored = None;
         if let Some(options) = self.options.leader.clone() {
             let mut leader = LeaderTask::new(self.cluster.clone(), options);
             tokio::select! {
-                () = leader.lead() => {}
+                memory = leader.lead() => restored = memory,
                 () = token.cancelled() => return Ok(()),
             }
-            tasks.spawn(leader.hold(lease.clone()));
+            tasks.spawn(leader.hold(remembered, lease.clone()));
         }
         // Nobody need listen.
         let _ = leads.send(true);
@@ -83,7 +86,7 @@ impl<P: Provider> VirtualKubelet<P> {
         tasks.spawn(ended("pods", pods.run()));
         tasks.spawn(ended("events", events_task.run()));
         let work = Work {
-            provider: self.provider,
+            provider: (self.provider)(restored),
             node: self.options.node.name,
             pods: BTreeMap::new(),
             missed: BTreeSet::new(),
@@ -94,6 +97,7 @@ impl<P: Provider> VirtualKubelet<P> {
             events,
             state,
             ask,
+            memory,
         };
         let result = tokio::select! {
             () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),
@@ -133,6 +137,7 @@ struct Work<P> {
     events: EventsHandle,
     state: watch::Sender<Option<NodeState>>,
     ask: mpsc::Sender<()>,
+    memory: watch::Sender<Option<String>>,
 }
 
 /// What waits to be written to one pod, while one write is under way or not.
@@ -230,6 +235,10 @@ impl<P: Provider> Work<P> {
             PodEffect::Node(state) => {
                 self.state
                     .send_if_modified(|shown| shown.replace(state.clone()) != Some(state));
+                return;
+            }
+            PodEffect::Remember(memory) => {
+                self.memory.send_replace(Some(memory));
                 return;
             }
             PodEffect::ListPods => {

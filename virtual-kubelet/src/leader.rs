@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{Leader, LeaderStep, RETRY_MS};
+use virtual_kubelet_core::leader::{Leader, LeaderStep, MEMORY, RETRY_MS};
 use virtual_kubelet_core::lease::{LeaseAction, LeaseFacts};
 
 use crate::cluster::Cluster;
@@ -19,6 +20,17 @@ pub struct LeaderOptions {
     pub name: String,
     /// Unique to this process.
     pub identity: String,
+}
+
+/// How one try ended.
+enum Turn {
+    /// With what the lease carried before the write.
+    Leads {
+        memory: Option<String>,
+    },
+    Stands {
+        holder: String,
+    },
 }
 
 /// One candidate.
@@ -41,41 +53,48 @@ impl LeaderTask {
         }
     }
 
-    /// Waits as a standby until this process leads. Dropping the future loses nothing.
-    pub async fn lead(&mut self) {
+    /// Waits as a standby until this process leads, and gives what the leader before it remembered last: of the very lease that was
+    /// taken over, since the write names its version. Dropping the future loses nothing.
+    pub async fn lead(&mut self) -> Option<String> {
         let mut told = String::new();
         loop {
             match self.try_once().await {
-                Ok(None) => return,
-                Ok(Some(holder)) if holder != told => {
+                Ok(Turn::Leads { memory }) => return memory,
+                Ok(Turn::Stands { holder }) if holder != told => {
                     tracing::info!(lease = self.options.name, holder, "standing by");
                     told = holder;
                 }
-                Ok(Some(_)) => {}
+                Ok(Turn::Stands { .. }) => {}
                 Err(error) => tracing::warn!(error = error.chain(), "looking at the leader lease failed"),
             }
             pause().await;
         }
     }
 
-    /// Renews until `token` is cancelled, then gives the lease up.
+    /// Renews until `token` is cancelled, then gives the lease up. Each write leaves the newest `memory` to the next leader.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] once the lease could not be renewed in time: nothing may be written from then on.
-    pub async fn hold(mut self, token: CancellationToken) -> Result<(), Error> {
+    pub async fn hold(
+        mut self,
+        memory: watch::Receiver<Option<String>>,
+        token: CancellationToken,
+    ) -> Result<(), Error> {
         loop {
             tokio::select! {
                 () = pause() => {}
                 () = token.cancelled() => {
+                    self.remember(&memory);
                     self.resign().await;
                     return Ok(());
                 }
             }
+            self.remember(&memory);
             // No renewal may hang past the moment at which leading ends.
             let renewal = tokio::time::timeout(Duration::from_millis(RETRY_MS), self.try_once()).await;
             match renewal {
-                Ok(Ok(None)) => continue,
-                Ok(Ok(Some(_))) => return Err(self.lost()),
+                Ok(Ok(Turn::Leads { .. })) => continue,
+                Ok(Ok(Turn::Stands { .. })) => return Err(self.lost()),
                 Ok(Err(error)) => tracing::warn!(error = error.chain(), "renewing the leader lease failed"),
                 Err(_) => tracing::warn!("renewing the leader lease took too long"),
             }
@@ -85,19 +104,25 @@ impl LeaderTask {
         }
     }
 
+    fn remember(&mut self, memory: &watch::Receiver<Option<String>>) {
+        if let Some(memory) = memory.borrow().clone() {
+            self.leader.remember(memory);
+        }
+    }
+
     fn lost(&self) -> Error {
         Error::LeaseLost {
             lease: self.options.name.clone(),
         }
     }
 
-    /// One look and, if it is ours or free, one write. `Some` names another holder.
-    async fn try_once(&mut self) -> Result<Option<String>, Error> {
+    /// One look and, if it is ours or free, one write.
+    async fn try_once(&mut self) -> Result<Turn, Error> {
         let path = self.path();
         let lease = self.read().await?;
         let begun = self.mono_ms();
         match self.leader.look(lease.as_ref(), begun, Timestamp::now()) {
-            LeaderStep::Wait { holder } => return Ok(Some(holder)),
+            LeaderStep::Wait { holder } => return Ok(Turn::Stands { holder }),
             LeaderStep::Write(LeaseAction::Create(body)) => {
                 self.cluster.post(&self.collection(), &body).await?;
             }
@@ -106,7 +131,8 @@ impl LeaderTask {
             }
         }
         self.leader.written(begun);
-        Ok(None)
+        let memory = lease.and_then(|mut lease| lease.metadata.annotations.remove(MEMORY));
+        Ok(Turn::Leads { memory })
     }
 
     async fn read(&self) -> Result<Option<LeaseFacts>, Error> {

@@ -72,6 +72,8 @@ pub enum PodEffect {
     Node(NodeState),
     /// A complete list is wanted soon.
     ListPods,
+    /// Leave this to the next process that leads; a later one replaces it. It goes out with the next renewal of the leader lease.
+    Remember(String),
 }
 
 /// What an event says.

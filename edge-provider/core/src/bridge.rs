@@ -11,6 +11,7 @@ use crate::entry::{Call, Entry};
 use crate::evidence::Evidence;
 use crate::inference::ABSENCE_MS;
 use crate::io::{Effect, Input, Note, OpId, Outcome, PodRefusal};
+use crate::memory::Memory;
 use crate::successor;
 use crate::wish::{self, FirstPut, HubWish};
 
@@ -42,7 +43,8 @@ impl BridgeConfig {
 
 /// Pods wanted against deployments held; see the crate's invariants.
 ///
-/// It restores nothing: both sides are read whole at start, and until both are known nothing is sent.
+/// Of pods and deployments it restores nothing: both sides are read whole at start, and until both are known nothing is sent.
+/// What it held against lists and removals it does restore: see [`Memory`].
 #[derive(Debug)]
 pub struct Bridge {
     config: BridgeConfig,
@@ -52,6 +54,10 @@ pub struct Bridge {
     deployments_known: bool,
     entries: BTreeMap<PodUid, Entry>,
     brake: BrakeState,
+    /// An earlier process held removals back. Whose they were shows only as their absence counts again, so until then none passes.
+    held_over: bool,
+    /// As last told or restored.
+    memory: Memory,
     random: Random,
     last_op: u64,
     ops: BTreeMap<OpId, PodUid>,
@@ -66,15 +72,22 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// `seed` spreads the retries; it need not be secret.
-    pub fn new(config: BridgeConfig, seed: u64) -> Self {
+    /// `restored` is what an earlier process remembered last; `seed` spreads the retries; it need not be secret.
+    pub fn new(config: BridgeConfig, restored: Memory, seed: u64) -> Self {
+        let restored = restored.of_cluster(config.cluster_uid.as_deref());
+        let pinned = config
+            .cluster_uid
+            .clone()
+            .or_else(|| restored.cluster_uid.clone());
         Self {
-            evidence: Evidence::new(config.cluster_uid.clone()),
+            evidence: Evidence::new(pinned, restored.resource_version),
             config,
             node_uid: None,
             deployments_known: false,
             entries: BTreeMap::new(),
-            brake: BrakeState::default(),
+            brake: BrakeState::restored(restored.removed.clone()),
+            held_over: restored.holds,
+            memory: restored,
             random: Random::new(seed),
             last_op: 0,
             ops: BTreeMap::new(),
@@ -94,11 +107,12 @@ impl Bridge {
         if input == Input::Wake {
             self.wake_told = None;
         }
-        self.absorb(now_ms, input, &mut out);
+        self.absorb(now, input, &mut out);
         if self.is_ready() {
             self.settle(now_ms, &mut out);
         }
         self.ask_for_wake(now_ms, &mut out);
+        self.remember(&mut out);
         out
     }
 
@@ -110,6 +124,19 @@ impl Bridge {
     /// How many removals the brake holds back now.
     pub fn held_back(&self) -> usize {
         self.entries.values().filter(|entry| entry.braked).count()
+    }
+
+    fn remember(&mut self, out: &mut Vec<Effect>) {
+        let memory = Memory {
+            cluster_uid: self.evidence.cluster_uid().map(str::to_owned),
+            resource_version: self.evidence.resource_version(),
+            removed: self.brake.removed(),
+            holds: self.held_over || self.held_back() > 0,
+        };
+        if self.is_ready() && memory != self.memory {
+            self.memory = memory.clone();
+            out.push(Effect::Remember(memory));
+        }
     }
 
     fn source(&self) -> Source {

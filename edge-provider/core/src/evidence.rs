@@ -14,9 +14,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub fn new(cluster_uid: Option<String>) -> Self {
+    /// With the cluster to pin and the version of the last list that counted, also in an earlier process.
+    pub fn new(cluster_uid: Option<String>, resource_version: Option<u64>) -> Self {
         Self {
             cluster_uid,
+            resource_version,
             ..Self::default()
         }
     }
@@ -49,6 +51,10 @@ impl Evidence {
 
     pub fn cluster_uid(&self) -> Option<&str> {
         self.cluster_uid.as_deref()
+    }
+
+    pub fn resource_version(&self) -> Option<u64> {
+        self.resource_version
     }
 
     pub fn listed_at(&self) -> Option<u64> {

@@ -5,6 +5,8 @@ use edge_protocol::v1::{
 };
 use edge_protocol::{DeploymentRevision, PodUid};
 
+use crate::memory::Memory;
+
 /// One operation in flight; its answer carries the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
@@ -180,6 +182,8 @@ pub enum Effect {
         message: String,
     },
     WakeAt(u64),
+    /// Keep this for the next process; a later one replaces it. What was not kept yet when a process dies is lost, so soon.
+    Remember(Memory),
     Report(Note),
 }
 

@@ -7,6 +7,7 @@
 //! * [`evidence`]: which list of pods counts at all (law 2), and from which cluster.
 //! * [`entry`]: everything known about one pod UID, and the *fate* that was decided for it.
 //! * [`inference`]: what the absence of a pod from complete lists means (laws 1 and 2), and [`brake`], which holds back too many removals at once.
+//! * [`memory`]: what of both must outlive the process.
 //! * [`successor`]: whose place a new pod takes on the devices.
 //! * [`wish`]: what should happen next for one UID, a total function over its entry.
 //! * [`bridge`]: the machine that turns wishes into operations, retries them for ever, and asks for wake-ups.
@@ -28,6 +29,7 @@ pub mod entry;
 pub mod evidence;
 pub mod inference;
 pub mod io;
+pub mod memory;
 pub mod successor;
 pub mod wish;
 
@@ -40,3 +42,4 @@ pub use io::{
     Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Note, OpId, Outcome, PodList,
     PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
 };
+pub use memory::{Memory, Removed};

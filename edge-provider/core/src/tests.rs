@@ -9,8 +9,8 @@ use edge_protocol::v1::{
 use edge_protocol::{BootId, DeploymentRevision, Digest, Now, PodUid};
 
 use crate::{
-    Bridge, BridgeConfig, Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Note, Outcome,
-    PodList, PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
+    Bridge, BridgeConfig, Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Memory, Note,
+    Outcome, PodList, PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
 };
 
 mod deletion;
@@ -33,6 +33,8 @@ pub struct Rig {
     pub hub_down: bool,
     /// How many online devices owe a tombstone when a deployment is deleted.
     pub owing: u32,
+    /// What the bridge remembered last.
+    pub memory: Memory,
     pub seen: Vec<Effect>,
 }
 
@@ -40,7 +42,7 @@ impl Rig {
     /// Before either side is known.
     pub fn cold() -> Self {
         Self {
-            bridge: Bridge::new(BridgeConfig::new("outrigger"), 1),
+            bridge: Bridge::new(BridgeConfig::new("outrigger"), Memory::default(), 1),
             now_ms: 1_000,
             rv: 10,
             node_uid: Some(NODE.into()),
@@ -48,6 +50,7 @@ impl Rig {
             hub: BTreeMap::new(),
             hub_down: false,
             owing: 0,
+            memory: Memory::default(),
             seen: Vec::new(),
         }
     }
@@ -65,9 +68,9 @@ impl Rig {
         rig
     }
 
-    /// A second life of the bridge: it remembers nothing.
+    /// A second life of the bridge, with what the first remembered.
     pub fn restart(&mut self) {
-        self.bridge = Bridge::new(BridgeConfig::new("outrigger"), 2);
+        self.bridge = Bridge::new(BridgeConfig::new("outrigger"), self.memory.clone(), 2);
         self.list_deployments();
         self.list();
     }
@@ -80,7 +83,7 @@ impl Rig {
             let input = inputs.remove(0);
             let now = Now {
                 mono_ms: self.now_ms,
-                wall_ms: 0,
+                wall_ms: i64::try_from(self.now_ms).unwrap(),
                 boot_id: BootId(uuid::Uuid::nil()),
             };
             let effects = self.bridge.step(now, input);
@@ -121,6 +124,10 @@ impl Rig {
             Effect::Finish { op, uid, .. } => {
                 self.pods.remove(uid);
                 (op, None, Outcome::Done)
+            }
+            Effect::Remember(memory) => {
+                self.memory = memory.clone();
+                return Vec::new();
             }
             _ => return Vec::new(),
         };

@@ -47,6 +47,7 @@ impl EdgeProvider {
                 message,
             } => out.extend(self.event(&uid, level, reason, message)),
             Effect::WakeAt(at) => self.wake_at = Some(at),
+            Effect::Remember(memory) => out.push(PodEffect::Remember(memory.to_text())),
             Effect::ListPods => out.push(PodEffect::ListPods),
             Effect::Report(note) => out.extend(self.report(&note)),
         }

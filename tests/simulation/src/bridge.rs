@@ -2,7 +2,7 @@
 
 use edge_protocol::{BootId, Now, PodUid};
 use edge_provider_core::{
-    Bridge, BridgeConfig, Effect, HeldDeployment, Input, OpId, Outcome, PodList, PodView,
+    Bridge, BridgeConfig, Effect, HeldDeployment, Input, Memory, OpId, Outcome, PodList, PodView,
 };
 use iot_hub_core::{Call, CallError, DeploymentView};
 use uuid::Uuid;
@@ -29,6 +29,8 @@ pub(crate) struct BridgeHost {
     pub(crate) hub_stream: Stream,
     seed: u64,
     wake: u64,
+    /// What the last life left in the leader lease.
+    memory: Memory,
     /// The last list that went through was a lie: the next one is true.
     lied: bool,
     /// Patches of one shell arrive in order.
@@ -44,6 +46,7 @@ impl BridgeHost {
             hub_stream: Stream::default(),
             seed,
             wake: 0,
+            memory: Memory::default(),
             lied: false,
             patched: 0,
         }
@@ -59,7 +62,7 @@ impl World {
         self.bridge.life += 1;
         let mut config = BridgeConfig::new(NODE);
         config.cluster_uid = Some(CLUSTER.to_owned());
-        self.bridge.bridge = Some(Bridge::new(config, seed));
+        self.bridge.bridge = Some(Bridge::new(config, self.bridge.memory.clone(), seed));
         say!(self, "bridge", "begins");
         self.later(1, 1_000, BridgeEvent::ReadPods);
         self.later(1, 1_000, BridgeEvent::ReadHub);
@@ -153,6 +156,7 @@ impl World {
                 let life = self.bridge.life;
                 self.queue.push(due, Event::Bridge(life, event));
             }
+            Effect::Remember(memory) => self.bridge.memory = memory,
             Effect::Report(note) => say!(self, "bridge", "{note:?}"),
         }
     }

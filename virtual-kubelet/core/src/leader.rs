@@ -12,6 +12,8 @@ use crate::lease::{LeaseAction, LeaseFacts, LeaseSpec, micro_time};
 pub const DURATION_MS: u64 = 10_000;
 /// A leader that could not renew for this long stops writing, before any other may begin.
 pub const RENEW_DEADLINE_MS: u64 = 7_000;
+/// Where the lease carries what a leader leaves to the next one. It is opaque here; every renewal writes it.
+pub const MEMORY: &str = "outrigger.io/evidence";
 /// Between two tries, of leader and standby alike.
 pub const RETRY_MS: u64 = 2_000;
 
@@ -25,6 +27,7 @@ pub struct Leader {
     observed: Option<(LeaseSpec, u64)>,
     /// When the write that last succeeded was begun.
     renewed_at: Option<u64>,
+    memory: Option<String>,
 }
 
 /// What to do after a look at the lease.
@@ -45,7 +48,13 @@ impl Leader {
             identity: identity.into(),
             observed: None,
             renewed_at: None,
+            memory: None,
         }
+    }
+
+    /// What the next write leaves to the next leader. Until the first of these, what the lease carries stays.
+    pub fn remember(&mut self, memory: String) {
+        self.memory = Some(memory);
     }
 
     /// Decides on the lease as just read; `None` when there is none.
@@ -98,6 +107,14 @@ impl Leader {
             .filter(|_| is_ours)
             .and_then(|spec| spec.acquire_time.clone());
         let mut metadata = json!({"name": self.name, "namespace": self.namespace});
+        // A PUT replaces the whole object: what others wrote on it is kept.
+        let mut annotations = lease
+            .map(|lease| lease.metadata.annotations.clone())
+            .unwrap_or_default();
+        if let Some(memory) = &self.memory {
+            annotations.insert(MEMORY.to_owned(), memory.clone());
+        }
+        metadata["annotations"] = json!(annotations);
         if let Some(lease) = lease {
             metadata["resourceVersion"] = json!(lease.metadata.resource_version);
         }
@@ -180,5 +197,38 @@ mod tests {
         assert!(leader.resignation(&lease("b", "1"), wall()).is_none());
         let body = leader.resignation(&lease("a", "1"), wall()).unwrap();
         assert_eq!(body["spec"]["holderIdentity"], "");
+    }
+
+    #[test]
+    fn what_a_leader_remembers_outlives_it_in_the_lease() {
+        let annotated = |annotations: Value| -> LeaseFacts {
+            let mut lease = json!({"metadata": {"resourceVersion": "5"}, "spec": {"holderIdentity": "a"}});
+            lease["metadata"]["annotations"] = annotations;
+            serde_json::from_value(lease).unwrap()
+        };
+        let written = |leader: &mut Leader, lease: &LeaseFacts| match leader.look(Some(lease), 0, wall()) {
+            LeaderStep::Write(LeaseAction::Put(body)) => body["metadata"]["annotations"].clone(),
+            step => panic!("{step:?}"),
+        };
+        let mut leader = Leader::new("ns", "node", "a");
+        let before = json!({"theirs": "x", MEMORY: "old"});
+        assert_eq!(written(&mut leader, &annotated(before.clone())), before);
+        leader.remember("new".into());
+        let after = json!({"theirs": "x", MEMORY: "new"});
+        assert_eq!(written(&mut leader, &annotated(before.clone())), after);
+        assert_eq!(
+            written(&mut leader, &annotated(json!({}))),
+            json!({MEMORY: "new"})
+        );
+        let resigned = leader.resignation(&annotated(before), wall()).unwrap();
+        assert_eq!(resigned["metadata"]["annotations"], after);
+        let LeaderStep::Write(LeaseAction::Create(body)) = leader.look(None, 0, wall()) else {
+            panic!("an absent lease is created")
+        };
+        assert_eq!(
+            body["metadata"]["annotations"],
+            json!({MEMORY: "new"}),
+            "a deleted lease too"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The Node's lease: written by PUT, with the owner reference kept right.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ pub struct LeaseFacts {
 pub struct LeaseMetadata {
     pub resource_version: String,
     pub owner_references: Vec<Value>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::leader::LeaderTask;
 use virtual_kubelet::{Error, LeaderOptions};
@@ -45,16 +46,18 @@ fn lease() -> impl Fn(&Asked) -> (u16, Value) + Send + Sync {
 async fn a_standby_leads_as_soon_as_the_leader_resigns() {
     let api = Api::start(lease()).await;
     let mut first = LeaderTask::new(api.cluster.clone(), options("a"));
-    first.lead().await;
+    assert_eq!(first.lead().await, None);
     let mut second = LeaderTask::new(api.cluster.clone(), options("b"));
     let waited = tokio::time::timeout(Duration::from_millis(500), second.lead()).await;
     assert!(waited.is_err(), "two led");
+    let (_remember, memory) = watch::channel(Some("what it knew".to_owned()));
     let token = CancellationToken::new();
     token.cancel();
-    first.hold(token).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), second.lead())
+    first.hold(memory, token).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(20), second.lead())
         .await
         .unwrap();
+    assert_eq!(told.as_deref(), Some("what it knew"));
     let last = api.writes().pop().unwrap();
     assert_eq!(last.body["spec"]["holderIdentity"], "b");
 }
@@ -68,6 +71,10 @@ async fn a_leader_whose_lease_another_took_stops() {
     let mut taken = api.cluster.get(path).await.unwrap().unwrap();
     taken["spec"]["holderIdentity"] = json!("b");
     api.cluster.put(path, &taken).await.unwrap();
-    let held = tokio::time::timeout(Duration::from_secs(20), leader.hold(CancellationToken::new())).await;
+    let held = tokio::time::timeout(
+        Duration::from_secs(20),
+        leader.hold(watch::channel(None).1, CancellationToken::new()),
+    )
+    .await;
     assert!(matches!(held, Ok(Err(Error::LeaseLost { .. }))));
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
+use edge_protocol::{Now, PodUid};
 
 use super::{Bridge, tell};
 use crate::entry::{End, Entry, Held};
@@ -11,9 +11,9 @@ use crate::inference::{Absence, judge_absence};
 use crate::io::{DeletionCause, Disconnect, Effect, HeldDeployment, Input, Note, PodList, WantedPod};
 
 impl Bridge {
-    pub(super) fn absorb(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
+    pub(super) fn absorb(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::PodsListed(list) => self.list_pods(now_ms, list, out),
+            Input::PodsListed(list) => self.list_pods(now, list, out),
             Input::PodSeen(pod) if self.evidence.trusts_changes() => self.see_pod(*pod, out),
             Input::PodVanished { uid, cause } if self.evidence.trusts_changes() => {
                 self.lose_pod(uid, cause, out);
@@ -28,13 +28,13 @@ impl Bridge {
                     self.dirty.insert(uid);
                 }
             }
-            Input::Ended { op, outcome } => self.end(now_ms, op, outcome, out),
+            Input::Ended { op, outcome } => self.end(now.mono_ms, op, outcome, out),
             Input::BrakeReleased => self.release_brake(),
         }
     }
 
-    fn list_pods(&mut self, now_ms: u64, list: PodList, out: &mut Vec<Effect>) {
-        if let Err(why) = self.evidence.judge(&list, now_ms) {
+    fn list_pods(&mut self, now: Now, list: PodList, out: &mut Vec<Effect>) {
+        if let Err(why) = self.evidence.judge(&list, now.mono_ms) {
             out.push(Effect::Report(Note::ListIgnored { why }));
             return;
         }
@@ -51,20 +51,23 @@ impl Bridge {
             .filter(|uid| !present.contains(uid))
             .cloned()
             .collect();
-        self.judge_absent(now_ms, absent, out);
+        self.judge_absent(now, absent, out);
         self.dirty.extend(self.entries.keys().cloned());
     }
 
     /// Which of the absent count as deleted, which as released, and which wait.
-    fn judge_absent(&mut self, now_ms: u64, absent: Vec<PodUid>, out: &mut Vec<Effect>) {
+    fn judge_absent(&mut self, now: Now, absent: Vec<PodUid>, out: &mut Vec<Effect>) {
         let active = self.entries.values().filter(|entry| entry.is_active()).count();
-        let mut allowance = self.brake.allowance(self.config.brake, active, now_ms);
+        let mut allowance = self.brake.allowance(self.config.brake, active, now);
+        if self.held_over {
+            allowance = 0;
+        }
         let held_back_before = self.held_back();
         for uid in absent {
             let Some(entry) = self.entries.get_mut(&uid) else {
                 continue;
             };
-            match judge_absence(entry, self.node_uid.as_deref(), now_ms) {
+            match judge_absence(entry, self.node_uid.as_deref(), now.mono_ms) {
                 Absence::Since(since) => entry.missing_since = Some(since),
                 Absence::Settled => entry.pod = None,
                 Absence::Released => {
@@ -73,7 +76,7 @@ impl Bridge {
                 }
                 Absence::Deleted if allowance > 0 => {
                     allowance -= 1;
-                    self.brake.record(now_ms);
+                    self.brake.record(self.config.brake, now);
                     entry.infer(End::Delete { grace_period_s: None });
                 }
                 Absence::Deleted => {
@@ -81,6 +84,9 @@ impl Bridge {
                     entry.braked = true;
                 }
             }
+        }
+        if self.deployments_known && !self.entries.values().any(Entry::is_in_limbo) {
+            self.held_over = false;
         }
         let waiting = self.held_back();
         if waiting > held_back_before {
@@ -90,6 +96,7 @@ impl Bridge {
     }
 
     fn release_brake(&mut self) {
+        self.held_over = false;
         for (uid, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.braked) {
             entry.infer(End::Delete { grace_period_s: None });
             self.dirty.insert(uid.clone());

@@ -181,3 +181,84 @@ fn a_released_pod_that_is_seen_alive_is_claimed_again() {
     rig.list();
     assert_eq!(rig.state("a"), Some(DeploymentState::Active));
 }
+
+/// A bridge that begins after its cluster was restored from an older backup.
+#[test]
+fn an_older_list_does_not_count_in_the_next_process_either() {
+    let mut rig = Rig::with_pods(&["a"]);
+    rig.pods.clear();
+    rig.rv = 3;
+    rig.restart();
+    rig.list_twice();
+    assert!(removals(&rig.seen).is_empty(), "{:?}", rig.seen);
+    assert!(!rig.bridge.is_ready());
+    rig.rv = 40;
+    assert_eq!(removals(&rig.list_twice()), ["a"]);
+}
+
+#[test]
+fn the_cluster_stays_pinned_in_the_next_process() {
+    let mut rig = Rig::with_pods(&["a"]);
+    assert_eq!(rig.memory.cluster_uid.as_deref(), Some(CLUSTER));
+    rig.bridge = Bridge::new(BridgeConfig::new("outrigger"), rig.memory.clone(), 2);
+    rig.list_deployments();
+    let mut list = rig.pod_list();
+    list.cluster_uid = "cluster-b".into();
+    let effects = rig.input(Input::PodsListed(list));
+    assert!(
+        matches!(notes(&effects)[..], [Note::ListIgnored { .. }]),
+        "{effects:?}"
+    );
+    let config = BridgeConfig {
+        cluster_uid: Some("cluster-b".into()),
+        ..BridgeConfig::new("outrigger")
+    };
+    rig.bridge = Bridge::new(config, rig.memory.clone(), 2);
+    rig.list_deployments();
+    let mut list = rig.pod_list();
+    list.cluster_uid = "cluster-b".into();
+    list.resource_version = 1;
+    rig.input(Input::PodsListed(list));
+    assert!(
+        rig.bridge.is_ready(),
+        "the configured cluster has versions of its own"
+    );
+}
+
+#[test]
+fn a_restart_does_not_loosen_the_brake() {
+    let uids: Vec<String> = (0..12).map(|n| format!("p{n:02}")).collect();
+    let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
+    let mut rig = Rig::with_pods(&uids);
+    for uid in &uids[..5] {
+        rig.pods.remove(&id(uid));
+    }
+    assert_eq!(deletes(&rig.list_twice()).len(), 5);
+    rig.pods.remove(&id("p05"));
+    rig.seen.clear();
+    rig.restart();
+    rig.list_twice();
+    assert!(removals(&rig.seen).is_empty(), "the window was not over");
+    assert_eq!(rig.bridge.held_back(), 1);
+    rig.now_ms += 3_600_000;
+    rig.restart();
+    rig.list_twice();
+    assert!(removals(&rig.seen).is_empty(), "what waits for a person waits on");
+    assert_eq!(rig.bridge.held_back(), 1);
+    rig.pods.remove(&id("p06"));
+    assert_eq!(deletes(&rig.list_twice()), ["p06"], "what is new passes");
+    assert_eq!(deletes(&rig.input(Input::BrakeReleased)), ["p05"]);
+    assert!(!rig.memory.holds);
+}
+
+#[test]
+fn nothing_is_remembered_twice() {
+    let mut rig = Rig::with_pods(&["a"]);
+    let remembers = |effects: &[Effect]| {
+        let remember = |effect: &&Effect| matches!(effect, Effect::Remember(_));
+        effects.iter().filter(remember).count()
+    };
+    assert_eq!(remembers(&rig.list()), 1);
+    assert_eq!(remembers(&rig.see(pod("b"))), 0);
+    assert_eq!(remembers(&rig.wake_in(1_000)), 0);
+}
