@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::BenchError;
 use crate::apply::Series;
 use crate::round::Round;
+use crate::side::CpuTimes;
 use crate::statistics::{Summary, float, milliseconds};
 
 /// Where and under what circumstances it was measured.
@@ -66,6 +67,8 @@ pub struct SideReport {
     /// CPU time outside the container runtime, per pod, until Ready and until gone.
     pub cpu_per_pod_to_ready: f64,
     pub cpu_per_pod_to_gone: f64,
+    /// The same until Ready, by process.
+    pub cpu_per_pod_by_process: BTreeMap<String, f64>,
     /// From sending a pod until each condition was seen true.
     pub conditions: BTreeMap<String, Summary>,
 }
@@ -104,18 +107,27 @@ impl SeriesReport {
 impl SideReport {
     fn of(rounds: &[Round]) -> Option<Self> {
         let pods = float(rounds.iter().map(|round| round.pods.len()).sum());
-        let per_pod = |time: fn(&Round) -> std::time::Duration| {
-            rounds.iter().map(|round| milliseconds(time(round))).sum::<f64>() / pods
-        };
+        let by_process = cpu(rounds.iter().map(|round| &round.cpu_to_ready), pods);
+        let to_gone = cpu(rounds.iter().map(|round| &round.cpu_to_gone), pods);
         Some(Self {
             ready: Summary::of(rounds.iter().flat_map(Round::ready))?,
             all_ready: Summary::of(rounds.iter().map(|round| round.all_ready))?,
             all_gone: Summary::of(rounds.iter().map(|round| round.all_gone))?,
-            cpu_per_pod_to_ready: per_pod(|round| round.cpu_to_ready),
-            cpu_per_pod_to_gone: per_pod(|round| round.cpu_to_gone),
+            cpu_per_pod_to_ready: by_process.values().sum(),
+            cpu_per_pod_to_gone: to_gone.values().sum(),
+            cpu_per_pod_by_process: by_process,
             conditions: conditions(rounds),
         })
     }
+}
+
+/// Milliseconds per pod and process over all rounds.
+fn cpu<'a>(rounds: impl Iterator<Item = &'a CpuTimes>, pods: f64) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    for (process, time) in rounds.flatten() {
+        *sums.entry(process.clone()).or_default() += milliseconds(*time) / pods;
+    }
+    sums
 }
 
 fn conditions(rounds: &[Round]) -> BTreeMap<String, Summary> {
@@ -170,6 +182,12 @@ impl ApplyReport {
             "{table}\nThe ratio is ours over the kubelet's; goal: at most 1.00. Goal of our CPU per pod: at most 15 ms."
         );
         let mut table = plain_table();
+        table.set_header(["pods", "process", "CPU/pod to Ready"]);
+        for series in &self.series {
+            series.fill_processes(&mut table);
+        }
+        println!("\n{table}");
+        let mut table = plain_table();
         table.set_header(["pods", "side", "condition", "n", "p50", "p99"]);
         for series in &self.series {
             series.fill_conditions(&mut table);
@@ -211,6 +229,17 @@ impl SeriesReport {
                 times(ratio.cpu_per_pod_to_ready),
                 String::new(),
             ]);
+        }
+    }
+
+    fn fill_processes(&self, table: &mut Table) {
+        for (process, time) in self.sides.values().flat_map(|side| &side.cpu_per_pod_by_process) {
+            let cells = [
+                self.pods_per_round.to_string(),
+                process.clone(),
+                format!("{time:.1}"),
+            ];
+            table.add_row(cells);
         }
     }
 
@@ -267,8 +296,8 @@ mod tests {
             pods: pods.collect(),
             all_ready: Duration::from_millis(times.iter().copied().max().unwrap_or(0)),
             all_gone: Duration::from_secs(1),
-            cpu_to_ready: Duration::from_millis(cpu),
-            cpu_to_gone: Duration::from_millis(cpu * 2),
+            cpu_to_ready: CpuTimes::from([("hub".to_owned(), Duration::from_millis(cpu))]),
+            cpu_to_gone: CpuTimes::from([("hub".to_owned(), Duration::from_millis(cpu * 2))]),
         }
     }
 

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::BenchError;
 use crate::pods::Cluster;
-use crate::side::Side;
+use crate::side::{CpuTimes, Side};
 use crate::watch::{Change, PodWatch};
 
 const READY: &str = "Ready";
@@ -15,6 +15,9 @@ const READY: &str = "Ready";
 const CONCURRENCY: usize = 16;
 /// For one pod, and as much again for each ten of a burst.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// While nothing is seen, the side's processes are looked at this often.
+const LIFE_SIGN: Duration = Duration::from_secs(2);
 
 /// What one round found.
 #[derive(Clone, Debug)]
@@ -26,9 +29,9 @@ pub struct Round {
     /// From sending the first deletion until no object was left.
     pub all_gone: Duration,
     /// The side's CPU time from the first creation to the last Ready, for all pods together.
-    pub cpu_to_ready: Duration,
+    pub cpu_to_ready: CpuTimes,
     /// The same until no object was left.
-    pub cpu_to_gone: Duration,
+    pub cpu_to_gone: CpuTimes,
 }
 
 impl Round {
@@ -46,8 +49,8 @@ pub struct Standing {
     names: Vec<String>,
     pods: BTreeMap<String, BTreeMap<String, Duration>>,
     all_ready: Duration,
-    cpu_before: Duration,
-    cpu_ready: Duration,
+    cpu_before: CpuTimes,
+    cpu_to_ready: CpuTimes,
 }
 
 /// Runs a round of these pods on one side. Names must be new, and nothing else may happen in the namespace.
@@ -74,11 +77,11 @@ pub async fn raise(
     side: &Side,
     names: Vec<String>,
 ) -> Result<Standing, BenchError> {
-    let cpu_before = side.cpu_time()?;
+    let cpu_before = side.cpu_times()?;
     let begun = Instant::now();
     let created = create(cluster, side, &names).await?;
     let mut pods: BTreeMap<String, BTreeMap<String, Duration>> = BTreeMap::new();
-    let last_ready = Wait::new(cluster, &names)
+    let last_ready = Wait::new(cluster, side, &names)
         .for_all(watch, "Ready", |pod, change, at| {
             let (Change::Condition(condition), Some(sent)) = (change, created.get(pod)) else {
                 return false;
@@ -94,8 +97,8 @@ pub async fn raise(
         names,
         pods,
         all_ready: last_ready.saturating_duration_since(begun),
+        cpu_to_ready: side.cpu_times_since(&cpu_before)?,
         cpu_before,
-        cpu_ready: side.cpu_time()?,
     })
 }
 
@@ -111,15 +114,15 @@ pub async fn lower(
 ) -> Result<Round, BenchError> {
     let deleting = Instant::now();
     delete(cluster, &standing.names).await?;
-    let last_gone = Wait::new(cluster, &standing.names)
+    let last_gone = Wait::new(cluster, side, &standing.names)
         .for_all(watch, "gone", |_, change, _| *change == Change::Gone)
         .await?;
     Ok(Round {
         pods: standing.pods,
         all_ready: standing.all_ready,
         all_gone: last_gone.saturating_duration_since(deleting),
-        cpu_to_ready: standing.cpu_ready.saturating_sub(standing.cpu_before),
-        cpu_to_gone: side.cpu_time()?.saturating_sub(standing.cpu_before),
+        cpu_to_ready: standing.cpu_to_ready,
+        cpu_to_gone: side.cpu_times_since(&standing.cpu_before)?,
     })
 }
 
@@ -150,15 +153,17 @@ async fn delete(cluster: &Cluster, names: &[String]) -> Result<(), BenchError> {
 
 struct Wait<'a> {
     cluster: &'a Cluster,
+    side: &'a Side,
     names: &'a [String],
     limit: Duration,
 }
 
 impl<'a> Wait<'a> {
-    fn new(cluster: &'a Cluster, names: &'a [String]) -> Self {
+    fn new(cluster: &'a Cluster, side: &'a Side, names: &'a [String]) -> Self {
         let tens = u32::try_from(names.len() / 10).unwrap_or(u32::MAX - 1);
         Self {
             cluster,
+            side,
             names,
             limit: PATIENCE.saturating_mul(1 + tens),
         }
@@ -175,7 +180,13 @@ impl<'a> Wait<'a> {
         let mut missing: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let mut last = Instant::now();
         while let Some(first) = missing.first().copied() {
-            let Ok(next) = tokio::time::timeout_at(deadline, watch.next()).await else {
+            let look_up = deadline.min(tokio::time::Instant::now() + LIFE_SIGN);
+            let Ok(next) = tokio::time::timeout_at(look_up, watch.next()).await else {
+                // Whoever has ended brings no pod any more.
+                self.side.cpu_times()?;
+                if look_up < deadline {
+                    continue;
+                }
                 return Err(BenchError::Deadline {
                     wanted,
                     limit: self.limit,

@@ -33,16 +33,29 @@ pub struct Side {
     pub processes: Vec<Process>,
 }
 
+/// CPU time by process; processes are called as in the lab.
+pub type CpuTimes = BTreeMap<String, Duration>;
+
 impl Side {
-    /// CPU time of all its processes since they began; see [`proc::cpu_time`].
+    /// CPU time of each of its processes since it began; see [`proc::cpu_time`].
     ///
     /// # Errors
     /// [`BenchError::NotRunning`] when one of them has ended: a figure without it would flatter.
-    pub fn cpu_time(&self) -> Result<Duration, BenchError> {
-        self.processes
-            .iter()
-            .map(|process| proc::cpu_time(pid(process)?))
-            .sum()
+    pub fn cpu_times(&self) -> Result<CpuTimes, BenchError> {
+        let read = |process: &Process| Ok((process.name().to_owned(), proc::cpu_time(pid(process)?)?));
+        self.processes.iter().map(read).collect()
+    }
+
+    /// What each process has used since an earlier reading.
+    ///
+    /// # Errors
+    /// As [`Side::cpu_times`].
+    pub fn cpu_times_since(&self, earlier: &CpuTimes) -> Result<CpuTimes, BenchError> {
+        let mut times = self.cpu_times()?;
+        for (process, time) in &mut times {
+            *time = time.saturating_sub(earlier.get(process).copied().unwrap_or_default());
+        }
+        Ok(times)
     }
 }
 
