@@ -15,10 +15,21 @@ pub(crate) struct Reports {
     entries: BTreeMap<PodUid, Entry>,
     /// Rises with every change; a report's `upto`.
     version: u64,
-    /// The newest version told and when. One report is under way at a time, so that a slow link sees fewer and newer ones.
-    sent: Option<(u64, u64)>,
+    /// One report is under way at a time, so that a slow link sees fewer and newer ones.
+    sent: Option<Sent>,
     /// The whole is still owed to this session.
     complete_due: bool,
+    /// The version at which the whole did not fit into a frame: it is tried again when something changed.
+    too_large: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// The newest version told.
+    upto: u64,
+    at_ms: u64,
+    /// Whether it was the whole.
+    complete: bool,
 }
 
 #[derive(Debug)]
@@ -81,31 +92,37 @@ impl Reports {
         self.version += 1;
         self.sent = None;
         self.complete_due = true;
+        self.too_large = None;
     }
 
     pub(crate) fn acknowledged(&mut self, upto: u64) {
         for entry in self.entries.values_mut().filter(|entry| entry.version <= upto) {
             entry.acknowledged = true;
         }
-        if self.sent.is_some_and(|(sent, _)| sent <= upto) {
+        if let Some(sent) = self.sent.filter(|sent| sent.upto <= upto) {
             self.sent = None;
-            self.complete_due = false;
+            // A part is not the whole, however much of it the hub has by now.
+            self.complete_due &= !sent.complete;
         }
     }
 
     /// The next report, if one is due. Call it only while a session is up and the runtime was seen.
     pub(crate) fn report(&mut self, now_ms: u64) -> Option<StatusReport> {
-        let waits = self.sent.is_some_and(|(_, at)| now_ms < at + RESEND_MS);
-        if waits || !(self.complete_due || self.entries.values().any(|entry| !entry.acknowledged)) {
+        let waits = self.sent.is_some_and(|sent| now_ms < sent.at_ms + RESEND_MS);
+        let complete = self.complete_due && self.too_large != Some(self.version);
+        if waits || !(complete || self.entries.values().any(|entry| !entry.acknowledged)) {
             return None;
         }
-        let complete = self.complete_due;
         let chosen = self
             .entries
             .values()
             .filter(|entry| complete || !entry.acknowledged);
         let workloads = chosen.map(|entry| entry.status.clone()).collect();
-        self.sent = Some((self.version, now_ms));
+        self.sent = Some(Sent {
+            upto: self.version,
+            at_ms: now_ms,
+            complete,
+        });
         Some(StatusReport {
             upto: self.version,
             complete,
@@ -113,8 +130,10 @@ impl Reports {
         })
     }
 
-    /// The oldest changes alone, when [`report`](Self::report) gave more than a frame can carry. It is never complete.
-    pub(crate) fn part(&mut self, now_ms: u64) -> StatusReport {
+    /// The oldest changes alone, when [`report`](Self::report) gave more than a frame can carry; `None` when nothing
+    /// changed. It is never complete: the whole stays owed.
+    pub(crate) fn part(&mut self, now_ms: u64) -> Option<StatusReport> {
+        self.too_large = Some(self.version);
         let mut open: Vec<&Entry> = self
             .entries
             .values()
@@ -122,20 +141,82 @@ impl Reports {
             .collect();
         open.sort_by_key(|entry| entry.version);
         open.truncate(BATCH);
-        let upto = open.last().map_or(self.version, |entry| entry.version);
-        self.sent = Some((upto, now_ms));
-        StatusReport {
+        let Some(upto) = open.last().map(|entry| entry.version) else {
+            self.sent = None;
+            return None;
+        };
+        self.sent = Some(Sent {
+            upto,
+            at_ms: now_ms,
+            complete: false,
+        });
+        Some(StatusReport {
             upto,
             complete: false,
             workloads: open.iter().map(|entry| entry.status.clone()).collect(),
-        }
+        })
     }
 
     pub(crate) fn wake_at(&self) -> Option<u64> {
-        self.sent.map(|(_, at)| at + RESEND_MS)
+        self.sent.map(|sent| sent.at_ms + RESEND_MS)
     }
 
     pub(crate) fn rebase(&mut self) {
         self.sent = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(n: usize, message: &str) -> WorkloadStatus {
+        serde_json::from_value(serde_json::json!({
+            "uid": format!("w{n}"),
+            "revision": 1,
+            "manifest": edge_protocol::Digest::of(""),
+            "rung": edge_protocol::v1::Rung::Healthy,
+            "phase": edge_protocol::v1::Phase::Running,
+            "message": message,
+            "since": {"boot_id": "00000000-0000-0000-0000-000000000001", "mono_ms": 1, "wall_ms": 1, "wall_trusted": false},
+            "containers": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn parts_do_not_pay_for_the_whole() {
+        let mut reports = Reports::default();
+        for n in 0..BATCH + 1 {
+            reports.update(status(n, "long"));
+        }
+        reports.begin(0);
+        assert!(reports.report(0).unwrap().complete);
+        let part = reports.part(0).unwrap();
+        assert_eq!((part.complete, part.workloads.len()), (false, BATCH));
+        reports.acknowledged(part.upto);
+        let rest = reports.report(1).unwrap();
+        assert_eq!((rest.complete, rest.workloads.len()), (false, 1));
+        reports.acknowledged(rest.upto);
+        assert!(reports.report(2).is_none(), "the whole has not become smaller");
+        reports.update(status(0, ""));
+        let whole = reports.report(3).unwrap();
+        assert_eq!((whole.complete, whole.workloads.len()), (true, BATCH + 1));
+        reports.acknowledged(whole.upto);
+        reports.update(status(0, "short"));
+        assert!(!reports.report(4).unwrap().complete, "paid");
+    }
+
+    #[test]
+    fn a_whole_that_does_not_fit_is_not_tried_for_ever() {
+        let mut reports = Reports::default();
+        reports.update(status(0, ""));
+        reports.begin(0);
+        let part = reports.report(0).and_then(|_| reports.part(0)).unwrap();
+        reports.acknowledged(part.upto);
+        assert!(reports.report(1).is_none());
+        reports.forget(&status(0, "").uid);
+        assert!(reports.part(1).is_none());
+        assert_eq!(reports.wake_at(), None);
     }
 }

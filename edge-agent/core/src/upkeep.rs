@@ -333,8 +333,9 @@ impl Agent {
     }
 
     fn send_report(&mut self, now: &Now, report: StatusReport) {
-        if !self.try_send(now, Lane::Status, Up::Status(report)) {
-            let part = self.reports.part(now.mono_ms);
+        if !self.try_send(now, Lane::Status, Up::Status(report))
+            && let Some(part) = self.reports.part(now.mono_ms)
+        {
             self.send(now, Lane::Status, Up::Status(part));
         }
     }
