@@ -111,8 +111,13 @@ impl Hub {
         digest
     }
 
+    /// As the hub does: every edit of an item, tombstones included, is a version above the item it replaces.
     fn put(&mut self, uid: &PodUid, state: ItemState, digest: Digest) {
         let revision = DeploymentRevision(self.set.get(uid).map_or(1, |item| item.revision.0 + 1));
+        self.put_at(uid, state, revision, digest);
+    }
+
+    fn put_at(&mut self, uid: &PodUid, state: ItemState, revision: DeploymentRevision, digest: Digest) {
         self.set.put(SetItem {
             uid: uid.clone(),
             state,
@@ -120,6 +125,12 @@ impl Hub {
             digest,
         });
         self.n += 1;
+    }
+
+    /// A tombstone in a version of one's choice, such as one that an older hub gives.
+    pub fn stop_at(&mut self, uid: &PodUid, revision: u64) {
+        let digest = self.tombstone(uid, None);
+        self.put_at(uid, ItemState::Stop, DeploymentRevision(revision), digest);
     }
 
     pub fn run(&mut self, manifest: &Manifest) {
@@ -133,14 +144,18 @@ impl Hub {
     }
 
     pub fn stop(&mut self, uid: &PodUid, grace_period_s: Option<u32>) {
+        let digest = self.tombstone(uid, grace_period_s);
+        self.put(uid, ItemState::Stop, digest);
+    }
+
+    fn tombstone(&mut self, uid: &PodUid, grace_period_s: Option<u32>) -> Digest {
         let tombstone = Tombstone {
             v: 1,
             uid: uid.clone(),
             grace_period_s,
             reason: TombstoneReason::Deleted,
         };
-        let digest = self.blob(serde_json::to_string(&tombstone).unwrap());
-        self.put(uid, ItemState::Stop, digest);
+        self.blob(serde_json::to_string(&tombstone).unwrap())
     }
 
     pub fn forget(&mut self, uid: &PodUid) {

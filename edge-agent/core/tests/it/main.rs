@@ -9,6 +9,7 @@ mod bounds;
 mod chaos;
 mod conversation;
 mod hub;
+mod incarnation;
 mod lifecycle;
 mod runtime;
 mod succession;
