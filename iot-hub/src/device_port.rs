@@ -4,13 +4,17 @@
 //! * `enrol`: the one route without a client certificate.
 //! * `blobs`: content for devices, scoped to what their own set names.
 //! * `rate`: attempts per address.
+//! * `quota`: connections per address or device. Those without a certificate have few places of their own and a short
+//!   life, so that they never take the places of devices.
 
 mod blobs;
 mod enrol;
 pub(crate) mod gate;
+mod quota;
 mod rate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -25,10 +29,20 @@ use crate::pump::PumpHandle;
 use crate::rest::problem::Refusal;
 use crate::serve::http;
 
-use rate::RateLimit;
+use quota::Quota;
+use rate::{RateLimit, Source};
 
 /// An enrolment request with a generous certificate request.
 const MAX_BODY: usize = 16 << 10;
+/// Connections without a certificate, a fraction of what the port gives to HTTP; and of one address, behind which a whole
+/// site may enrol.
+const STRANGERS: usize = 512;
+const STRANGERS_EACH: usize = 64;
+/// How long a connection without a certificate may live: one enrolment over a slow link.
+const STRANGER_LIFE: Duration = Duration::from_mins(1);
+/// Connections of devices, and of one device. With the strangers' they are what the port gives to HTTP.
+const DEVICES: usize = 1_536;
+const DEVICES_EACH: usize = 8;
 
 /// What the device API needs.
 #[derive(Clone)]
@@ -40,6 +54,8 @@ pub(crate) struct DevicePort {
     pub(crate) signing_keys: Vec<String>,
     pub(crate) certificate_days: u32,
     rate: Arc<RateLimit>,
+    strangers: Arc<Quota<Source>>,
+    devices: Arc<Quota<DeviceId>>,
     endpoint: iot_hub_mqtt::EndpointHandle,
 }
 
@@ -79,6 +95,8 @@ impl DevicePort {
             signing_keys,
             certificate_days: options.certificate_days,
             rate,
+            strangers: Quota::new(STRANGERS, STRANGERS_EACH),
+            devices: Quota::new(DEVICES, DEVICES_EACH),
             endpoint,
         }
     }
@@ -101,17 +119,32 @@ impl DevicePort {
             certificates,
             stop,
         } = accepted;
-        let device = if certificates.end_entity().is_some() {
-            match gate::identify(&self.pump, &certificates).await {
-                Ok(identity) => Some(identity.device),
-                Err(refusal) => {
-                    tracing::info!(peer = %address, ?refusal, "refused on the device API");
-                    return;
-                }
+        let full = || tracing::debug!(peer = %address, "no place on the device API");
+        if certificates.end_entity().is_none() {
+            let Some(_place) = self.strangers.take(Source::from(address.ip())) else {
+                return full();
+            };
+            let router = router.layer(axum::Extension(Peer {
+                address,
+                device: None,
+            }));
+            let served = http::serve_connection(stream, router, stop);
+            if tokio::time::timeout(STRANGER_LIFE, served).await.is_err() {
+                tracing::debug!(peer = %address, "a connection without a certificate outlived its time");
             }
-        } else {
-            None
+            return;
+        }
+        let identity = match gate::identify(&self.pump, &certificates).await {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                tracing::info!(peer = %address, ?refusal, "refused on the device API");
+                return;
+            }
         };
+        let Some(_place) = self.devices.take(identity.device.clone()) else {
+            return full();
+        };
+        let device = Some(identity.device);
         let router = router.layer(axum::Extension(Peer { address, device }));
         http::serve_connection(stream, router, stop).await;
     }

@@ -1,6 +1,7 @@
 //! Serving HTTP/1.1 on the REST and health ports: accept loops that never wait for a peer.
 
 pub(crate) mod http;
+mod stall;
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,8 +6,9 @@
 
 use std::time::Instant;
 
-use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use edge_protocol::DeviceId;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, VERSION};
 use iot_hub_api::{Problem, ProblemCode};
@@ -23,17 +24,30 @@ use crate::rest::problem::{Body, Refusal};
 /// How long the same token and key get the same certificate.
 const REPEAT_WITHIN_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Who may try: counted by the head of the request, so that bodies which never come are counted as well.
+pub(super) struct Attempt(Peer);
+
+impl FromRequestParts<DevicePort> for Attempt {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, port: &DevicePort) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<Peer>().cloned();
+        let peer = peer.expect("every connection is served with its peer");
+        if !port.rate.admit(peer.address.ip(), Instant::now()) {
+            return Err(Refusal::new(
+                ProblemCode::TooManyRequests,
+                "too many enrolment attempts from this address",
+            ));
+        }
+        Ok(Self(peer))
+    }
+}
+
 pub(super) async fn enrol(
     State(port): State<DevicePort>,
-    Extension(peer): Extension<Peer>,
+    Attempt(peer): Attempt,
     Body(ask): Body<EnrolRequest>,
 ) -> Result<Json<EnrolAnswer>, Refusal> {
-    if !port.rate.admit(peer.address.ip(), Instant::now()) {
-        return Err(Refusal::new(
-            ProblemCode::TooManyRequests,
-            "too many enrolment attempts from this address",
-        ));
-    }
     if ask.v != VERSION {
         let problem = Problem::new(ProblemCode::BadValue, format!("version {} is not known", ask.v));
         return Err(problem.at_field("v").into());

@@ -22,7 +22,7 @@ struct State {
 
 /// An IPv4 address, an IPv6 /64 (which one customer has), or all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     V4(u32),
     V6(u64),
     Others,

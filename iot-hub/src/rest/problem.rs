@@ -12,6 +12,7 @@ use iot_hub_store::StoreError;
 use serde::de::DeserializeOwned;
 
 use crate::pump::PumpGone;
+use crate::serve::http::Patience;
 
 /// A problem as a response.
 #[derive(Debug)]
@@ -105,7 +106,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 "send content-type: application/json",
             ));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let patience: Patience = request.extensions().get().copied().unwrap_or_default();
+        let bytes = tokio::time::timeout(patience.body, Bytes::from_request(request, state)).await;
+        let late = |_| {
+            let detail = format!("the body did not come within {} s", patience.body.as_secs());
+            Refusal::new(ProblemCode::BadRequest, detail)
+        };
+        let bytes = bytes.map_err(late)?.map_err(|rejection| {
             let code = match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
                 _ => ProblemCode::BadRequest,

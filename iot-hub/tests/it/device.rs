@@ -13,6 +13,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::site::Site;
 
@@ -48,6 +51,14 @@ impl HubPort {
             .resolve(&hub_server_name(self.hub), self.address)
             .build()
             .unwrap()
+    }
+
+    /// A connection without a certificate, to say anything over.
+    pub async fn stream(&self) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let name = hub_server_name(self.hub).try_into().unwrap();
+        let tls = TlsConnector::from(Arc::new(self.tls(None, b"http/1.1")));
+        tls.connect(name, tcp).await.unwrap()
     }
 
     pub fn tls(&self, identity: Option<&Device>, alpn: &[u8]) -> ClientConfig {

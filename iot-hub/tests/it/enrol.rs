@@ -7,9 +7,10 @@ use edge_protocol::v1::LinkClass;
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, ProblemCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::device::{Device, HubPort, new_key, request};
-use crate::site::Site;
+use crate::site::{Site, within};
 
 fn ask() -> CreateEnrolmentToken {
     CreateEnrolmentToken {
@@ -252,4 +253,37 @@ async fn a_guesser_is_slowed_down() {
     }
     assert_eq!(answers[0], 403);
     assert_eq!(answers[69], 429);
+}
+
+#[tokio::test]
+async fn slow_strangers_are_refused_by_their_heads_and_take_nobodys_place() {
+    let site = Site::start().await;
+    let token = site.enrolment_token(ask()).await;
+    let device = Device::enrol(&site, &token, "press-7").await;
+    let port = HubPort::of(&site);
+    let head =
+        "POST /enroll HTTP/1.1\r\nhost: hub\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    // One address has 60 attempts a minute, one of which is used up; no body ever ends.
+    let mut slow = Vec::new();
+    for _ in 0..62 {
+        let mut stream = port.stream().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let answers = slow.iter_mut().map(|stream| {
+        Box::pin(async {
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.map(|_| answer)
+        })
+    });
+    let (first, ..) = within("the answer to a head", futures_util::future::select_all(answers)).await;
+    assert_eq!(&first.unwrap(), b"HTTP/1.1 429");
+    let digest = Digest::of("x");
+    let url = port.url(&format!("/blobs/{digest}"));
+    let served = within("a device's request", port.http(Some(&device)).get(url).send());
+    assert_eq!(
+        served.await.unwrap().status().as_u16(),
+        404,
+        "a device has its own places"
+    );
 }
