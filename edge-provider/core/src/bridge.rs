@@ -7,7 +7,7 @@ use edge_protocol::{Now, PodUid};
 
 use crate::backoff::{Backoff, Random};
 use crate::brake::{Brake, BrakeState};
-use crate::entry::{Call, Entry};
+use crate::entry::{Call, Entry, RefusedPut};
 use crate::evidence::Evidence;
 use crate::inference::ABSENCE_MS;
 use crate::io::{Effect, Input, Note, OpId, Outcome, PodRefusal};
@@ -19,6 +19,8 @@ mod intake;
 
 /// How long the machine waits for a list it asked for before it asks again.
 const LIST_REPEAT_MS: u64 = 15_000;
+/// How long a refusal of the hub stands before the same put is tried again.
+const REFUSED_MS: u64 = 300_000;
 
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
@@ -195,7 +197,7 @@ impl Bridge {
             HubWish::Nothing => return,
             HubWish::Delete { grace_period_s } => Call::Delete { grace_period_s },
             HubWish::Release => Call::Release,
-            HubWish::Put => match self.put_call(uid, out) {
+            HubWish::Put => match self.put_call(now_ms, uid, out) {
                 Some(call) => call,
                 None => return,
             },
@@ -223,7 +225,7 @@ impl Bridge {
     }
 
     /// The put that the pod asks for, if the hub does not hold it yet and nothing stands against it.
-    fn put_call(&mut self, uid: &PodUid, out: &mut Vec<Effect>) -> Option<Call> {
+    fn put_call(&mut self, now_ms: u64, uid: &PodUid, out: &mut Vec<Effect>) -> Option<Call> {
         let entry = self.entries.get(uid)?;
         let pod = entry.pod.as_ref()?;
         let plan = pod.plan.as_ref().ok()?;
@@ -247,7 +249,7 @@ impl Bridge {
         // Put while no Node was known: the pod is alive under the one that is known now.
         first.node_uid = first.node_uid.or_else(|| self.node_uid.clone());
         let spec = wish::compose(entry, pod, plan, self.source(), first);
-        wish::needs_put(entry, &spec).then(|| Call::Put(Box::new(spec)))
+        wish::needs_put(entry, &spec, now_ms).then(|| Call::Put(Box::new(spec)))
     }
 
     fn settle_api(&mut self, now_ms: u64, uid: &PodUid, out: &mut Vec<Effect>) {
@@ -319,7 +321,13 @@ impl Bridge {
                 if entry.held.is_none() {
                     entry.last_put = None;
                 }
-                entry.refused_put = Some((spec.clone(), refusal.clone()));
+                let until_ms = now_ms + REFUSED_MS;
+                self.retries.insert((until_ms, uid.clone()));
+                entry.refused_put = Some(RefusedPut {
+                    spec: spec.clone(),
+                    refusal: refusal.clone(),
+                    until_ms,
+                });
                 entry.show = true;
                 tell(entry, &uid, &refusal, out);
                 None

@@ -22,8 +22,8 @@ pub struct Entry {
     pub last_put: Option<Box<DeploymentSpec>>,
     /// What the hub confirmed since it last told the deployment's state.
     pub confirmed: Option<Call>,
-    /// The hub will not take this spec, whatever the time.
-    pub refused_put: Option<(Box<DeploymentSpec>, PodRefusal)>,
+    /// The hub would not take this spec.
+    pub refused_put: Option<RefusedPut>,
     pub at_hub: Line,
     pub at_api: Line,
     /// The final DELETE was accepted; only finalizers may still keep the object.
@@ -34,6 +34,15 @@ pub struct Entry {
     pub told: Option<PodRefusal>,
     /// The pod object or the deployment changed since the last show.
     pub show: bool,
+}
+
+/// A refusal stands until whoever can change the hub's mind may have done so: a grant, a limit, another's deployment.
+#[derive(Debug)]
+pub struct RefusedPut {
+    pub spec: Box<DeploymentSpec>,
+    pub refusal: PodRefusal,
+    /// From then on the same spec is put again. The refusal is shown until the hub answers.
+    pub until_ms: u64,
 }
 
 /// One side of a UID: at most one operation in flight, and when the next may start.

@@ -139,7 +139,7 @@ pub enum Outcome {
     Unavailable {
         message: String,
     },
-    /// The hub will never accept it as it is; shown on the pod.
+    /// The hub does not accept it as things are; shown on the pod, and asked again seldom.
     Refused {
         reason: &'static str,
         message: String,

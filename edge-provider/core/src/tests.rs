@@ -31,6 +31,8 @@ pub struct Rig {
     pub hub: BTreeMap<PodUid, HeldDeployment>,
     /// While set, every call of the hub fails.
     pub hub_down: bool,
+    /// While set, the hub refuses every put.
+    pub hub_refuses: bool,
     /// How many online devices owe a tombstone when a deployment is deleted.
     pub owing: u32,
     /// What the bridge remembered last.
@@ -49,6 +51,7 @@ impl Rig {
             pods: BTreeMap::new(),
             hub: BTreeMap::new(),
             hub_down: false,
+            hub_refuses: false,
             owing: 0,
             memory: Memory::default(),
             seen: Vec::new(),
@@ -102,6 +105,12 @@ impl Rig {
         {
             let message = "down".into();
             return ended(op, Outcome::Unavailable { message });
+        }
+        if self.hub_refuses
+            && let Effect::Put { op, .. } = effect
+        {
+            let (reason, message) = ("TargetNotAllowed", "no grant".into());
+            return ended(op, Outcome::Refused { reason, message });
         }
         let (op, change, outcome) = match effect {
             Effect::Put { op, spec } => {

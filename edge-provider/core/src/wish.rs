@@ -2,7 +2,7 @@
 
 use edge_protocol::v1::{DeploymentSpec, DeploymentState};
 
-use crate::entry::{Call, End, Entry};
+use crate::entry::{Call, End, Entry, RefusedPut};
 use crate::io::{PodPlan, PodView, WantedPod};
 
 /// What the hub should be asked next.
@@ -118,8 +118,9 @@ pub fn compose(
 }
 
 /// Whether the hub has yet to be told `spec`: it differs from what it holds, or it holds it as an orphan's.
-pub fn needs_put(entry: &Entry, spec: &DeploymentSpec) -> bool {
-    let refused = entry.refused_put.as_ref().is_some_and(|(was, _)| **was == *spec);
+pub fn needs_put(entry: &Entry, spec: &DeploymentSpec, now_ms: u64) -> bool {
+    let stands = |refused: &RefusedPut| *refused.spec == *spec && now_ms < refused.until_ms;
+    let refused = entry.refused_put.as_ref().is_some_and(stands);
     let confirmed = matches!(&entry.confirmed, Some(Call::Put(was)) if **was == *spec);
     let held = match &entry.held {
         Some(held) if matches!(held.state, DeploymentState::Deleting { .. }) => return false,
@@ -172,7 +173,9 @@ pub fn show_wish(entry: &Entry) -> Option<PodView> {
         return None;
     }
     match (&pod.plan, &entry.refused_put) {
-        (Err(refusal), _) | (Ok(_), Some((_, refusal))) => Some(PodView::Refused(refusal.clone())),
+        (Err(refusal), _) | (Ok(_), Some(RefusedPut { refusal, .. })) => {
+            Some(PodView::Refused(refusal.clone()))
+        }
         (Ok(_), None) => Some(PodView::Accepted),
     }
 }

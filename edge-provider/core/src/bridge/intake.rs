@@ -153,6 +153,10 @@ impl Bridge {
             self.hold(held);
         }
         for (uid, entry) in &mut self.entries {
+            // The hub was away, or is another now: it may have changed its mind.
+            if let Some(refused) = &mut entry.refused_put {
+                refused.until_ms = 0;
+            }
             if !present.contains(uid) {
                 forget_unlisted(entry);
             }

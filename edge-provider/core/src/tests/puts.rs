@@ -123,7 +123,7 @@ fn an_unavailable_hub_is_retried_for_ever_and_changes_nothing_else() {
 }
 
 #[test]
-fn a_put_that_the_hub_will_never_take_is_shown_and_not_repeated() {
+fn a_put_that_the_hub_refuses_is_shown_and_not_repeated_at_once() {
     let mut rig = Rig::with_pods(&[]);
     let now = |rig: &Rig| Now {
         mono_ms: rig.now_ms,
@@ -261,4 +261,27 @@ fn the_first_put_waits_for_the_fate_of_a_missing_predecessor() {
     let effects = rig.list();
     assert_eq!(releases(&effects), ["a"]);
     assert_eq!(replaced(&puts(&effects)[0]), ["a"]);
+}
+
+#[test]
+fn a_refused_put_is_tried_again_seldom_and_whenever_the_hub_is_listed() {
+    let mut rig = Rig::with_pods(&[]);
+    rig.hub_refuses = true;
+    let told = |effects: &[Effect]| {
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Event { .. }))
+    };
+    assert!(told(&rig.see(pod("a"))));
+    let quiet = rig.wake_in(299_999);
+    assert!(puts(&quiet).is_empty());
+    let again = rig.wake_in(1);
+    assert_eq!(puts(&again).len(), 1);
+    assert!(!told(&again), "the same refusal is told once");
+    let listed = rig.list_deployments();
+    assert_eq!(puts(&listed).len(), 1);
+    assert!(matches!(last_view(&rig.list(), "a"), Some(PodView::Refused(_))));
+    rig.hub_refuses = false;
+    rig.wake_in(300_000);
+    assert_eq!(rig.state("a"), Some(DeploymentState::Active), "the grant came");
 }
