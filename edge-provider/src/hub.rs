@@ -220,6 +220,8 @@ fn outcome(error: &ClientError, is_put: bool) -> Outcome {
         ProblemCode::Forbidden => "TargetNotAllowed",
         ProblemCode::NotYours => "NotYours",
         ProblemCode::TooLarge => "TooLarge",
+        // The pod should say so; it is put again, as every refused one.
+        ProblemCode::LimitReached if is_put => "LimitReached",
         // Each of these may pass later, and what is not known may too.
         _ => return unavailable(),
     };
@@ -272,14 +274,32 @@ mod tests {
     }
 
     #[test]
+    fn a_call_in_a_log_shows_no_environment() {
+        let spec = serde_json::from_value(serde_json::json!({
+            "uid": "u1",
+            "source": {"cluster_uid": "c", "node": "n"},
+            "namespace": "shop",
+            "name": "web",
+            "target": {"condition": "*", "scope": "*"},
+            "ready_policy": "all",
+            "manifest": r#"{"env": [{"name": "PASSWORD", "value": "hunter2"}]}"#,
+        }))
+        .unwrap();
+        let logged = format!("{:?}", HubCall::Put(Box::new(spec)));
+        assert!(logged.contains("u1") && !logged.contains("hunter2"), "{logged}");
+    }
+
+    #[test]
     fn only_the_hubs_own_refusal_ends_the_tries() {
         let refused = "BadCondition: target.condition: why (at character 3)";
         check(ProblemCode::BadCondition, true, refused);
+        let limit = "LimitReached: target.condition: why (at character 3)";
+        check(ProblemCode::LimitReached, true, limit);
+        check(ProblemCode::LimitReached, false, "retry");
         check(ProblemCode::NoSuchDeployment, false, "missing");
         check(ProblemCode::NoSuchDeployment, true, "retry");
         for code in [
             ProblemCode::BeingDeleted,
-            ProblemCode::LimitReached,
             ProblemCode::Unauthenticated,
             ProblemCode::TooManyRequests,
             ProblemCode::Internal,
