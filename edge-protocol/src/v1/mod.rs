@@ -28,7 +28,9 @@ pub use manifest::{
 pub use status::{
     ContainerState, ContainerStatus, DeviceEvent, EventLevel, Phase, Reason, Rung, WorkloadStatus,
 };
-pub use up::{AckStage, EventReport, HeldSet, Hello, SetAck, StatusReport, Up, UpFrame};
+pub use up::{
+    AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, SetAck, StatusReport, Up, UpFrame,
+};
 
 /// The version that every document of this module states in its `v`.
 pub const VERSION: u16 = 1;

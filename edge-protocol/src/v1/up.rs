@@ -94,7 +94,14 @@ pub struct StatusReport {
     pub workloads: Vec<WorkloadStatus>,
 }
 
-/// History, oldest first, with consecutive `seq`. Acknowledged by the newest `seq`.
+/// Events of one [`EventReport`]. A device sends no more; a hub takes the first of more and acknowledges only those.
+pub const MAX_REPORT_EVENTS: usize = 256;
+
+/// The greatest number that an event or a status report may carry: stores hold counts as signed 64-bit numbers. A hub refuses a report that
+/// carries a greater one.
+pub const MAX_REPORT_SEQ: u64 = i64::MAX.unsigned_abs();
+
+/// History, oldest first, with consecutive `seq`, at most [`MAX_REPORT_EVENTS`]. Acknowledged by the newest `seq`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventReport {
     pub events: Vec<DeviceEvent>,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{
-    ContainerState, ContainerStatus, EventReport, Phase, Rung, StatusReport, WorkloadStatus,
+    ContainerState, ContainerStatus, EventReport, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, Phase, Rung,
+    StatusReport, WorkloadStatus,
 };
 use edge_protocol::{DeviceId, PodUid};
 
@@ -14,6 +15,9 @@ use crate::fleet::Outline;
 
 impl Hub {
     pub(super) fn status(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: StatusReport) {
+        if report.upto > MAX_REPORT_SEQ {
+            return turn.refuse(id, format!("status up to {}, which is too high", report.upto));
+        }
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
@@ -121,7 +125,12 @@ impl Hub {
         }
     }
 
+    /// Takes the first of a report's events, at most [`MAX_REPORT_EVENTS`]; the rest is not acknowledged and comes again. A number that
+    /// no store can hold is refused before anything is written: a failed commit ends the process.
     pub(super) fn events(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: EventReport) {
+        if let Some(event) = report.events.iter().find(|event| event.seq > MAX_REPORT_SEQ) {
+            return turn.refuse(id, format!("event {}, whose number is too high", event.seq));
+        }
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
@@ -132,7 +141,7 @@ impl Hub {
         if !device.takes_events(first.seq, seq) {
             return;
         }
-        for mut event in report.events {
+        for mut event in report.events.into_iter().take(MAX_REPORT_EVENTS) {
             if event.seq <= device.record.event_seq {
                 continue;
             }

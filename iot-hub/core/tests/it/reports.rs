@@ -199,3 +199,38 @@ fn what_a_complete_report_leaves_out_is_not_there() {
         (1, 0, false)
     );
 }
+
+#[test]
+fn a_number_that_no_store_can_hold_is_refused() {
+    let (mut world, one) = running();
+    world.say(&one, events(&pod("p"), 1..=1));
+    // Told twice, a gap is believed; this one is not.
+    for seq in [i64::MAX.unsigned_abs() + 1, u64::MAX] {
+        world.say(&one, events(&pod("p"), seq..=seq));
+        world.say(&one, events(&pod("p"), seq..=seq));
+    }
+    assert_eq!(stored(&world), [1]);
+    let upto = world.store.devices[&one].status_upto;
+    world.say(
+        &one,
+        Up::Status(StatusReport {
+            upto: u64::MAX,
+            complete: false,
+            workloads: Vec::new(),
+        }),
+    );
+    assert_eq!(world.store.devices[&one].status_upto, upto);
+    world.say(&one, events(&pod("p"), 2..=2));
+    assert_eq!(stored(&world), [1, 2]);
+}
+
+#[test]
+fn one_report_writes_a_bounded_number_of_events() {
+    let (mut world, one) = running();
+    world.say(&one, events(&pod("p"), 1..=10_000));
+    assert_eq!(stored(&world), (1..=256).collect::<Vec<_>>());
+    // The rest is not acknowledged, so the device tells it again.
+    assert_eq!(world.store.devices[&one].event_seq, 256);
+    world.say(&one, events(&pod("p"), 257..=260));
+    assert_eq!(stored(&world).last(), Some(&260));
+}
