@@ -38,6 +38,8 @@ impl Hub {
             let mut record = fresh_record(id, enrolment, group, tags);
             // Epochs and generations go on: whoever held this id before holds nothing that is newer.
             record.last_session = device.record.last_session;
+            // So does history: the device numbers its own after what the hub has, and nothing of it is taken for the former one's.
+            record.event_seq = device.record.event_seq;
             device.begin_anew(record);
             self.admit(turn, id);
             turn.edited.insert(id.clone());

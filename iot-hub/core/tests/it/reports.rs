@@ -234,3 +234,18 @@ fn one_report_writes_a_bounded_number_of_events() {
     world.say(&one, events(&pod("p"), 257..=260));
     assert_eq!(stored(&world).last(), Some(&260));
 }
+
+#[test]
+fn a_device_that_takes_over_an_id_numbers_its_history_after_the_former_ones() {
+    let (mut world, one) = running();
+    world.say(&one, events(&pod("p"), 1..=5));
+    world.disconnect(&one);
+    world
+        .call(crate::support::build::delete(&pod("p"), None))
+        .unwrap();
+    world.connect(&one);
+    world.settle();
+    world.set_state(&one, iot_hub_core::DeviceState::Decommissioned);
+    world.enrol("one", &[]);
+    assert_eq!(world.store.devices[&one].event_seq, 5);
+}
