@@ -17,7 +17,7 @@ use edge_protocol::PodUid;
 use crate::condition::Attribute;
 
 pub(crate) use assignment::{Assignment, Role, Standing};
-pub(crate) use deployment::{Deployment, Outline, Target};
+pub(crate) use deployment::{Deployment, Outline, Target, may_replace};
 pub(crate) use index::DeviceIndex;
 
 #[derive(Debug, Default)]

@@ -180,10 +180,9 @@ impl Deployment {
         next
     }
 
-    /// Whether this one may take the other's place on a device: both are the same provider's, in the same namespace.
+    /// Whether this one may take the other's place on a device.
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
-        let (own, other) = (&self.record.spec, &other.record.spec);
-        own.source == other.source && own.namespace == other.namespace
+        may_replace(&self.record.spec, &other.record.spec)
     }
 
     pub(crate) fn is_deleting(&self) -> bool {
@@ -379,6 +378,11 @@ impl Deployment {
             message,
         })
     }
+}
+
+/// Only the same provider's, in the same namespace, may take another's place.
+pub(crate) fn may_replace(next: &DeploymentSpec, replaced: &DeploymentSpec) -> bool {
+    next.source == replaced.source && next.namespace == replaced.namespace
 }
 
 pub(super) fn find_container<'a>(status: &'a WorkloadStatus, name: &str) -> Option<&'a ContainerStatus> {

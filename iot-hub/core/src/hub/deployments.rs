@@ -4,7 +4,7 @@ use edge_protocol::v1::{DeploymentSpec, DeploymentState, TombstoneReason};
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid};
 
 use super::{Hub, Turn};
-use crate::fleet::{Deployment, Outline, Role, Target};
+use crate::fleet::{Deployment, Outline, Role, Target, may_replace};
 use crate::io::{CallError, Change, DeploymentRecord};
 
 impl Hub {
@@ -24,10 +24,26 @@ impl Hub {
         let target = Target::parse(&spec.target)?;
         let outline = Outline::parse(&spec, self.config.limits.manifest_bytes)?;
         target.check_secrets(&outline)?;
+        self.check_replaces(&spec, &outline)?;
         if self.fleet.get(&uid).is_some() {
             self.renew(turn, spec, target, outline);
         } else {
             self.found(turn, spec, target, outline)?;
+        }
+        Ok(())
+    }
+
+    /// A device stops what the manifest it runs names in `replaces`, so none that names another's is given out (law 12). What no
+    /// deployment is known of is gone already.
+    fn check_replaces(&self, spec: &DeploymentSpec, outline: &Outline) -> Result<(), CallError> {
+        let named = outline.replaces.iter().filter_map(|uid| self.fleet.get(uid));
+        for replaced in named.map(|deployment| &deployment.record.spec) {
+            if !may_replace(spec, replaced) {
+                return Err(CallError::BadManifest(format!(
+                    "it replaces {}, which is another provider's or of another namespace",
+                    replaced.uid
+                )));
+            }
         }
         Ok(())
     }

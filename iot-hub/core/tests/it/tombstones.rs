@@ -270,14 +270,22 @@ fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
 }
 
 #[test]
-fn a_stranger_supersedes_nothing() {
+fn a_stranger_replaces_nothing() {
     let mut world = World::new();
     let one = world.enrol("one", &[]);
     world.connect(&one);
     world.call(wanted("a", "*").put()).unwrap();
-    let mut other = wanted("b", "*").replaces("a");
-    other.spec.namespace = "other".to_owned();
-    world.call(other.put()).unwrap();
+    let mut elsewhere = wanted("b", "*").replaces("a");
+    elsewhere.spec.namespace = "other".to_owned();
+    let mut foreign = wanted("b", "*").replaces("a");
+    foreign.spec.source.cluster_uid = "another".to_owned();
+    for stranger in [elsewhere, foreign] {
+        // The device would stop what a manifest names: so none that names another's is given out.
+        let refused = world.call(stranger.put());
+        assert!(matches!(refused, Err(CallError::BadManifest(_))), "{refused:?}");
+    }
     world.settle();
-    assert_eq!(world.running(&one), ["a", "b"]);
+    assert_eq!(world.running(&one), ["a"]);
+    // What is gone already is no one's.
+    world.call(wanted("b", "*").replaces("gone").put()).unwrap();
 }
