@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use edge_agent_core::step::{ObservedState, Step, StepOutcome};
 use edge_agent_cri::CriOptions;
@@ -14,7 +15,7 @@ use edge_protocol::v1::{PortProtocol, PortSpec, QosClass, Reason, Resources};
 
 use super::containerd::{Containerd, eventually};
 use super::given::{IMAGE, Workload, restart_digest};
-use super::{done, find, started, within};
+use super::{done, exited, find, started, within};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::{ContainerRuntime, CriRuntime, CriRuntimeOptions};
 
@@ -274,6 +275,27 @@ async fn neighbours_are_left_alone() {
             .all(|sandbox| sandbox.ready)
     );
     assert_eq!(client.list_pod_sandboxes(BTreeMap::new()).await.unwrap().len(), 2);
+}
+
+/// An empty runtime is looked at every ten seconds; its first container is watched closely all the same.
+#[tokio::test]
+async fn the_end_of_a_first_container_is_seen_soon() {
+    let device = Device::start().await;
+    let runtime = device.runtime("device-a");
+    runtime.observe().await.unwrap();
+    let changed = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.changed().await }
+    });
+    let workload = Workload::new("short");
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    let container = started(&runtime, workload.start(&sandbox, "main", 0, "sleep 1")).await;
+    runtime.observe().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), changed)
+        .await
+        .expect("the wait of the empty runtime is over")
+        .unwrap();
+    exited(&runtime, &container).await;
 }
 
 #[tokio::test]

@@ -106,6 +106,7 @@ impl Inner {
         if outcome.is_err() {
             self.seen().glance = None;
         }
+        self.looked.notify_waiters();
         outcome
     }
 
@@ -249,7 +250,11 @@ impl Inner {
             } else {
                 self.seen().poll_period()
             };
-            self.await_hint(&mut events, period).await;
+            tokio::select! {
+                () = self.await_hint(&mut events, period) => {}
+                // What was seen there may ask for a shorter period than the one that is being waited for.
+                () = self.looked.notified() => continue,
+            }
             let now = self.lists().await.ok().map(|lists| lists.glance());
             if now != self.seen().glance {
                 return;

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use edge_agent_core::step::{Observed, Step, StepOutcome};
 use edge_agent_cri::{CriClient, CriError, CriOptions, Disposition};
 use edge_protocol::DeviceId;
+use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
 use super::{ContainerRuntime, ObserveError};
@@ -49,6 +50,8 @@ struct Inner {
     client: CriClient,
     settings: Settings,
     seen: Mutex<Seen>,
+    /// A look has ended: whoever waits for the next one reckons anew when that is due.
+    looked: Notify,
 }
 
 /// The runtime at the configured socket cannot be worked with.
@@ -119,6 +122,7 @@ impl CriRuntime {
                 memory_capacity_bytes,
             },
             seen: Mutex::default(),
+            looked: Notify::new(),
         }))
     }
 }
