@@ -63,8 +63,8 @@ pub(crate) struct DevicePort {
 #[derive(Debug, Clone)]
 struct Peer {
     address: std::net::SocketAddr,
-    /// Absent without a client certificate.
-    device: Option<DeviceId>,
+    /// Whom the client certificate names, if there is one.
+    named: Option<gate::Named>,
 }
 
 /// What a [`DevicePort`] is made of.
@@ -124,28 +124,25 @@ impl DevicePort {
             let Some(_place) = self.strangers.take(Source::from(address.ip())) else {
                 return full();
             };
-            let router = router.layer(axum::Extension(Peer {
-                address,
-                device: None,
-            }));
+            let router = router.layer(axum::Extension(Peer { address, named: None }));
             let served = http::serve_connection(stream, router, stop);
             if tokio::time::timeout(STRANGER_LIFE, served).await.is_err() {
                 tracing::debug!(peer = %address, "a connection without a certificate outlived its time");
             }
             return;
         }
-        let identity = match gate::identify(&self.pump, &certificates).await {
-            Ok(identity) => identity,
+        let named = match gate::identify(&self.pump, &certificates).await {
+            Ok(named) => named,
             Err(refusal) => {
                 tracing::info!(peer = %address, ?refusal, "refused on the device API");
                 return;
             }
         };
-        let Some(_place) = self.devices.take(identity.device.clone()) else {
+        let Some(_place) = self.devices.take(named.device.clone()) else {
             return full();
         };
-        let device = Some(identity.device);
-        let router = router.layer(axum::Extension(Peer { address, device }));
+        let named = Some(named);
+        let router = router.layer(axum::Extension(Peer { address, named }));
         http::serve_connection(stream, router, stop).await;
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use edge_protocol::Digest;
 use iot_hub_api::ProblemCode;
 
-use super::{DevicePort, Peer};
+use super::{DevicePort, Peer, gate};
 use crate::rest::problem::{Path, Refusal};
 
 pub(super) async fn blob(
@@ -16,15 +16,19 @@ pub(super) async fn blob(
     Path(digest): Path<Digest>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let device = peer
-        .device
+    let named = peer
+        .named
         .ok_or_else(|| Refusal::new(ProblemCode::Unauthenticated, "show the device's certificate"))?;
     // One answer for what does not exist and for what belongs to others.
-    let found = port
-        .pump
-        .read(move |reading| reading.hub.blob(&device, &digest).map(str::to_owned))
-        .await?;
+    let found = port.pump.read(move |reading| {
+        gate::admitted(reading.hub, &named)?;
+        Ok(reading.hub.blob(&named.device, &digest).map(str::to_owned))
+    });
     let body = found
+        .await?
+        .map_err(|_: iot_hub_mqtt::Refusal| {
+            Refusal::new(ProblemCode::Forbidden, "the device is not admitted (any more)")
+        })?
         .ok_or_else(|| Refusal::new(ProblemCode::NoSuchBlob, "your set names no such blob"))?
         .into_bytes();
     let range = headers

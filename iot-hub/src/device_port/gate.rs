@@ -1,7 +1,7 @@
 //! The gate: a certificate that chains to our root still has to be the present one of an active device.
 
 use edge_protocol::{DeviceId, EnrolmentSerial, digest};
-use iot_hub_core::DeviceState;
+use iot_hub_core::{DeviceState, Hub};
 use iot_hub_mqtt::{Gate, PeerCertificates, Refusal, Serial};
 use tokio::sync::OnceCell;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -35,20 +35,20 @@ pub(crate) async fn identify(pump: &PumpHandle, certificates: &PeerCertificates)
         .end_entity()
         .and_then(|der| named(der))
         .ok_or(Refusal::UnknownDevice)?;
-    let id = named.device.clone();
-    let record = pump
-        .read(move |reading| {
-            reading
-                .hub
-                .device(&id)
-                .map(|view| (view.record.enrolment, view.record.state))
-        })
-        .await;
-    match record.map_err(|_| Refusal::Unavailable)? {
-        None => Err(Refusal::UnknownDevice),
-        Some((serial, _)) if serial != named.serial => Err(Refusal::Revoked),
-        Some((_, DeviceState::Active)) => Ok(named),
-        Some((_, DeviceState::Disabled | DeviceState::Decommissioned)) => Err(Refusal::NotAdmitted),
+    let asked = named.clone();
+    let admitted = pump.read(move |reading| admitted(reading.hub, &asked)).await;
+    admitted.map_err(|_| Refusal::Unavailable)??;
+    Ok(named)
+}
+
+/// Whether a certificate is good now. It was when the connection began; a request that comes later is judged by this anew.
+pub(crate) fn admitted(hub: &Hub, named: &Named) -> Result<(), Refusal> {
+    let record = hub.device(&named.device).map(|view| view.record);
+    let record = record.ok_or(Refusal::UnknownDevice)?;
+    match record.state {
+        _ if record.enrolment != named.serial => Err(Refusal::Revoked),
+        DeviceState::Active => Ok(()),
+        DeviceState::Disabled | DeviceState::Decommissioned => Err(Refusal::NotAdmitted),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Blobs over the device port: whole, in ranges, and to nobody else.
 
 use edge_protocol::Digest;
-use iot_hub_client::api::CreateEnrolmentToken;
+use iot_hub_client::api::{CreateEnrolmentToken, DeviceState};
 
 use crate::device::{Device, HubPort};
 use crate::site::{Site, deployment};
@@ -76,4 +76,42 @@ async fn a_device_gets_what_its_own_set_names() {
             .as_u16(),
         404
     );
+}
+
+#[tokio::test]
+async fn an_open_connection_does_not_outlive_the_devices_admission() {
+    let site = Site::start().await;
+    let admin = site.admin().await;
+    let token = site.enrolment_token(CreateEnrolmentToken::default()).await;
+    let device = Device::enrol(&site, &token, "d1").await;
+    let spec = deployment("u1", "*");
+    admin.put_deployment(&spec).await.unwrap();
+    let digest = admin.deployment(&spec.uid).await.unwrap().manifest;
+    let port = HubPort::of(&site);
+    // One client keeps its connection for the next request.
+    let (http, url) = (port.http(Some(&device)), port.url(&format!("/blobs/{digest}")));
+    let get = async || {
+        let answer = http.get(&url).send().await.unwrap();
+        let status = answer.status().as_u16();
+        answer.bytes().await.unwrap();
+        status
+    };
+    assert_eq!(get().await, 200);
+    let state = async |state| {
+        admin
+            .set_device_state(&device.answer.device, state)
+            .await
+            .unwrap();
+    };
+    state(DeviceState::Disabled).await;
+    assert_eq!(get().await, 403);
+    state(DeviceState::Active).await;
+    assert_eq!(get().await, 200);
+    let fixed = CreateEnrolmentToken {
+        device: Some(device.answer.device.clone()),
+        ..CreateEnrolmentToken::default()
+    };
+    let fixed = site.enrolment_token(fixed).await;
+    Device::enrol(&site, &fixed, "d1").await;
+    assert_eq!(get().await, 403, "another certificate took its place");
 }
