@@ -22,6 +22,7 @@ use axum::routing::{get, post};
 use edge_protocol::DeviceId;
 use iot_hub_api::{Problem, ProblemCode};
 use iot_hub_mqtt::{Accepted, OtherHandler};
+use tokio::sync::Semaphore;
 
 use crate::Store;
 use crate::ca::Authority;
@@ -56,6 +57,8 @@ pub(crate) struct DevicePort {
     rate: Arc<RateLimit>,
     strangers: Arc<Quota<Source>>,
     devices: Arc<Quota<DeviceId>>,
+    /// Held by the one enrolment under way.
+    turn: Arc<Semaphore>,
     endpoint: iot_hub_mqtt::EndpointHandle,
 }
 
@@ -97,6 +100,7 @@ impl DevicePort {
             rate,
             strangers: Quota::new(STRANGERS, STRANGERS_EACH),
             devices: Quota::new(DEVICES, DEVICES_EACH),
+            turn: Arc::new(Semaphore::new(1)),
             endpoint,
         }
     }

@@ -3,8 +3,12 @@
 //! Order: the token's use is bound to the key and the certificate is kept (one transaction), then the machine registers the
 //! device, then the answer goes out. A crash or a cut line after the first step is repaired by asking again: the same token
 //! with the same key gives the same certificate, and registering it again changes nothing.
+//!
+//! One enrolment at a time goes through these steps: nobody else takes the id between the look and the registration. A
+//! repeat never registers over another serial, which would let a superseded key take the device back. A takeover that a
+//! crash cut in half looks the same and is refused as well; it needs another token.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -23,6 +27,9 @@ use crate::rest::problem::{Body, Refusal};
 
 /// How long the same token and key get the same certificate.
 const REPEAT_WITHIN_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long an enrolment waits for the others before it.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Who may try: counted by the head of the request, so that bodies which never come are counted as well.
 pub(super) struct Attempt(Peer);
@@ -58,8 +65,13 @@ pub(super) async fn enrol(
     })?;
     let request = DeviceRequest::parse(&ask.csr)
         .map_err(|error| Problem::new(ProblemCode::BadCsr, error.to_string()).at_field("csr"))?;
-    let enrolment = port.claim(&token, &request, ask.device).await?;
-    port.register(&token, &enrolment).await?;
+    let turn = tokio::time::timeout(TURN, port.turn.acquire()).await;
+    let _turn = turn
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| Refusal::new(ProblemCode::TooManyRequests, "too many devices enrol now"))?;
+    let (enrolment, is_new) = port.claim(&token, &request, ask.device).await?;
+    port.register(&token, &enrolment, is_new).await?;
     tracing::info!(device = %enrolment.device, token = token.id, peer = %peer.address, "enrolled");
     Ok(Json(EnrolAnswer {
         v: VERSION,
@@ -89,13 +101,13 @@ impl DevicePort {
             .ok_or_else(refused)
     }
 
-    /// Takes a use of the token for this key, or finds what it got before.
+    /// Takes a use of the token for this key, or finds what it got before; and whether it is a new one.
     async fn claim(
         &self,
         token: &EnrolmentTokenRecord,
         request: &DeviceRequest,
         wished: Option<DeviceId>,
-    ) -> Result<EnrolmentRecord, Refusal> {
+    ) -> Result<(EnrolmentRecord, bool), Refusal> {
         let key_fingerprint = request.fingerprint();
         let earlier = self.store.enrolment(&token.id, &key_fingerprint).await?;
         let device = match &earlier {
@@ -124,8 +136,8 @@ impl DevicePort {
             repeat_within_ms: REPEAT_WITHIN_MS,
         };
         match self.store.claim(&claim).await? {
-            Claimed::New => Ok(claim.enrolment),
-            Claimed::Again(earlier) => Ok(earlier),
+            Claimed::New => Ok((claim.enrolment, true)),
+            Claimed::Again(earlier) => Ok((earlier, false)),
             Claimed::Refused => Err(refused()),
         }
     }
@@ -161,10 +173,18 @@ impl DevicePort {
         &self,
         token: &EnrolmentTokenRecord,
         enrolment: &EnrolmentRecord,
+        claimed_now: bool,
     ) -> Result<(), Refusal> {
         let device = enrolment.device.clone();
         let id = device.clone();
         let before = self.pump.read(move |reading| reading.hub.device(&id)).await?;
+        let superseded = before.as_ref().is_some_and(|view| {
+            view.record.enrolment != enrolment.serial || view.record.state == DeviceState::Decommissioned
+        });
+        if superseded && !claimed_now {
+            tracing::warn!(%device, token = token.id, "a superseded enrolment asked again");
+            return Err(refused());
+        }
         let is_new = before.as_ref().is_none_or(|view| {
             view.last_seen_ms.is_none() || view.record.state == DeviceState::Decommissioned
         });

@@ -287,3 +287,59 @@ async fn slow_strangers_are_refused_by_their_heads_and_take_nobodys_place() {
         "a device has its own places"
     );
 }
+
+#[tokio::test]
+async fn a_superseded_key_does_not_take_the_device_back() {
+    let site = Site::start().await;
+    let (port, admin) = (HubPort::of(&site), site.admin().await);
+    let token = site.enrolment_token(ask()).await;
+    let first = Device::enrol(&site, &token, "press-7").await;
+    let id = first.answer.device.clone();
+    let fixed = CreateEnrolmentToken {
+        device: Some(id.clone()),
+        ..ask()
+    };
+    let fixed = site.enrolment_token(fixed).await;
+    let second = Device::enrol(&site, &fixed, "press-7").await;
+    let refused = async |token, device: &Device| {
+        let again = port.enrol(&request(token, &device.key, None)).await;
+        assert_eq!(again.unwrap_err().code, ProblemCode::EnrolmentRefused);
+        let seen = admin.device(&id).await.unwrap();
+        assert_eq!(seen.enrolment, second.answer.enrolment);
+        seen.state
+    };
+    assert_eq!(refused(&token, &first).await, DeviceState::Active);
+    // Nor does any key bring back what is decommissioned.
+    admin
+        .set_device_state(&id, DeviceState::Decommissioned)
+        .await
+        .unwrap();
+    assert_eq!(refused(&token, &first).await, DeviceState::Decommissioned);
+    assert_eq!(refused(&fixed, &second).await, DeviceState::Decommissioned);
+}
+
+#[tokio::test]
+async fn of_clones_that_wish_for_one_id_only_one_gets_it() {
+    let site = Site::start().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken { uses: 9, ..ask() })
+        .await;
+    let (port, token) = (&HubPort::of(&site), &token);
+    let clones =
+        (0..8).map(|_| async move { port.enrol(&request(token, &new_key(), Some("press-7"))).await });
+    let answers = futures_util::future::join_all(clones).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(taken.len(), 1);
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.as_ref().unwrap_err().code == ProblemCode::DeviceIdTaken)
+    );
+    let seen = site
+        .admin()
+        .await
+        .device(&"press-7".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(seen.enrolment, taken[0].as_ref().unwrap().enrolment);
+}
