@@ -46,13 +46,10 @@ pub(super) async fn list(
                 && wanted(&query.node, &source.node)
                 && principal.owns(source)
         });
-        (reading.revision, views.collect::<Vec<_>>())
+        let items = views.map(|item| view::deployment(item, reading, &principal));
+        (reading.revision, items.collect())
     });
-    let (revision, views) = read.await?;
-    let items = views
-        .into_iter()
-        .map(|item| view::deployment(item, &caller.principal))
-        .collect();
+    let (revision, items) = read.await?;
     Ok(Json(List {
         revision: Revision(revision),
         items,
@@ -190,7 +187,7 @@ pub(super) async fn release(
     .await
 }
 
-/// The deployment on each of its devices.
+/// The deployment on each of its devices in the caller's scope.
 #[utoipa::path(get, path = "/api/v1/deployments/{uid}/assignments", tag = "deployments",
     params(("uid" = String, Path, description = "Pod UID")),
     responses((status = 200, description = "All of them", body = List<Assignment>)))]
@@ -200,15 +197,17 @@ pub(super) async fn assignments(
     Path(uid): Path<PodUid>,
 ) -> Result<Json<List<Assignment>>, Refusal> {
     find(&api, &caller.principal, uid.clone()).await?;
+    let principal = caller.principal.clone();
     let read = api.pump.read(move |reading| {
-        let views = reading.hub.assignments(&uid);
-        let seen = |view: &AssignmentView| {
-            reading
-                .hub
-                .device(&view.record.device)
-                .and_then(|device| device.last_seen_ms)
+        let views = reading.hub.assignments(&uid).into_iter();
+        let seen = |view: AssignmentView| {
+            let device = reading.hub.device(&view.record.device)?;
+            let last_seen_ms = device.last_seen_ms;
+            principal
+                .sees(&view::device(device))
+                .then_some((last_seen_ms, view))
         };
-        let items: Vec<_> = views.into_iter().map(|view| (seen(&view), view)).collect();
+        let items: Vec<_> = views.filter_map(seen).collect();
         (reading.revision, items)
     });
     let (revision, views) = read.await?;
@@ -231,11 +230,13 @@ pub(super) async fn assignments(
 
 async fn find(api: &Api, principal: &Principal, uid: PodUid) -> Result<Deployment, Refusal> {
     let missing = missing(&uid);
-    let found = api.pump.read(move |reading| reading.hub.deployment(&uid)).await?;
-    let found = found.filter(|view| principal.owns(&view.record.spec.source));
-    found
-        .map(|found| view::deployment(found, principal))
-        .ok_or(missing)
+    let principal = principal.clone();
+    let found = api.pump.read(move |reading| {
+        let found = reading.hub.deployment(&uid);
+        let found = found.filter(|view| principal.owns(&view.record.spec.source));
+        found.map(|found| view::deployment(found, reading, &principal))
+    });
+    found.await?.ok_or(missing)
 }
 
 /// The node of a deployment that the caller may change.

@@ -4,6 +4,7 @@ use iot_hub_api::{Deployment, Device, DeviceState};
 use iot_hub_core::{DeploymentView, DeviceView};
 
 use crate::grant::Principal;
+use crate::pump::Reading;
 
 pub(super) fn device(view: DeviceView) -> Device {
     let DeviceView {
@@ -32,9 +33,13 @@ pub(super) fn device(view: DeviceView) -> Device {
     }
 }
 
-/// As this principal wrote it.
-pub(super) fn deployment(view: DeploymentView, principal: &Principal) -> Deployment {
-    let DeploymentView { record, status } = view;
+/// As this principal wrote it. Counts are of all its devices; those named as failing are in the principal's scope.
+pub(super) fn deployment(view: DeploymentView, reading: &Reading<'_>, principal: &Principal) -> Deployment {
+    let DeploymentView { record, mut status } = view;
+    status.failing.retain(|failing| {
+        let found = reading.hub.device(&failing.device);
+        found.is_some_and(|found| principal.sees(&device(found)))
+    });
     Deployment {
         spec: principal.widen(record.spec),
         manifest: record.manifest,

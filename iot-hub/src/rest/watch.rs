@@ -272,7 +272,7 @@ fn present(reading: &Reading<'_>, principal: &Principal, subject: Subject) -> Pr
             }
             None => Present::Gone(subject),
             Some(found) if principal.owns(&found.record.spec.source) => told(Change::Deployment {
-                deployment: Box::new(view::deployment(found, principal)),
+                deployment: Box::new(view::deployment(found, reading, principal)),
             }),
             Some(_) => Present::Hidden,
         },

@@ -187,6 +187,14 @@ async fn a_principals_scope_is_in_force_and_out_of_sight() {
         .collect();
     assert_eq!(assigned, ["d1"]);
 
+    // A deployment of another, wider scope: its devices out of scope stay out of sight.
+    admin.put_deployment(&deployment("u3", "*")).await.unwrap();
+    let assigned = provider.assignments(&uid("u3")).await.unwrap().items;
+    assert_eq!(
+        assigned.iter().map(|one| one.device.as_str()).collect::<Vec<_>>(),
+        ["d1"]
+    );
+
     let sly = TargetSpec {
         condition: "*".into(),
         scope: "tags.a = 'b') OR (tags.site = 'wien'".into(),
