@@ -202,7 +202,7 @@ impl Agent {
                     self.release(&now, deferred);
                 }
             }
-            Input::Facts(facts) => self.facts = Some(facts),
+            Input::Facts(facts) => self.learn(facts),
             Input::Wake => self.armed = None,
             Input::Stop => self.stop(&now),
         }
@@ -213,6 +213,22 @@ impl Agent {
         self.flush(&now);
         self.arm(&now);
         std::mem::take(&mut self.effects)
+    }
+
+    /// Only a hello tells facts. What became known after it, such as a runtime that was late, begins another session.
+    fn learn(&mut self, facts: Facts) {
+        let news = self.facts.as_ref() != Some(&facts);
+        self.facts = Some(facts);
+        if news && self.session.binding().is_some() {
+            self.redial("the facts of the device changed");
+        }
+    }
+
+    /// Gives the connection up; the pump dials again.
+    pub(crate) fn redial(&mut self, why: &str) {
+        self.session.link_down();
+        self.desired.drop_parts();
+        self.effects.push(Effect::Reconnect { why: why.to_owned() });
     }
 
     /// Deadlines are counts on one boot's monotonic clock. After another boot nothing of them is left.

@@ -285,25 +285,15 @@ impl Agent {
         self.desired.trusted = Some(candidate.set);
         self.desired.quarantine = quarantine;
         self.adopt_items(now);
-        self.send(
-            now,
-            Lane::Status,
-            Up::Ack(SetAck {
+        // The hub is done with an offer that is persisted: what it must know of it besides comes before that.
+        let quarantined = contradicted.then_some(AckStage::Quarantined);
+        for stage in quarantined.into_iter().chain([AckStage::Persisted]) {
+            let ack = SetAck {
                 generation,
                 digest,
-                stage: AckStage::Persisted,
-            }),
-        );
-        if contradicted {
-            self.send(
-                now,
-                Lane::Status,
-                Up::Ack(SetAck {
-                    generation,
-                    digest,
-                    stage: AckStage::Quarantined,
-                }),
-            );
+                stage,
+            };
+            self.send(now, Lane::Status, Up::Ack(ack));
         }
     }
 

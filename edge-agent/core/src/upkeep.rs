@@ -256,11 +256,7 @@ impl Agent {
             Some(Due::Heartbeat) => {
                 self.send(now, Lane::Status, Up::Heartbeat);
             }
-            Some(Due::Reconnect(why)) => {
-                self.session.link_down();
-                self.desired.drop_parts();
-                self.effects.push(Effect::Reconnect { why: why.to_owned() });
-            }
+            Some(Due::Reconnect(why)) => self.redial(why),
             None => {}
         }
     }

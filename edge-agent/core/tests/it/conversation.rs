@@ -237,7 +237,7 @@ fn a_restored_hub_cannot_take_away_what_it_forgot() {
     assert_eq!(world.status("two").revision.0, 2);
     assert_eq!(
         acks(&world)[acks(&world).len() - 2..],
-        [AckStage::Persisted, AckStage::Quarantined]
+        [AckStage::Quarantined, AckStage::Persisted]
     );
     assert!(
         world
@@ -310,6 +310,24 @@ fn the_watchdog_calls_again() {
         world.reconnects.last().map(String::as_str),
         Some("the hub is silent")
     );
+}
+
+#[test]
+fn facts_that_come_late_are_told() {
+    let mut world = running();
+    world.give(Input::Facts(world.facts.clone()));
+    assert!(world.reconnects.is_empty(), "nothing new");
+    world.facts.runtime_version = "2.1.4".to_owned();
+    world.give(Input::Facts(world.facts.clone()));
+    assert_eq!(world.reconnects, ["the facts of the device changed"]);
+    world.link_up();
+    world.settle();
+    let told = world.hub.heard.iter().rev().find_map(|frame| match &frame.body {
+        Up::Hello(hello) => Some(hello.facts.clone()),
+        _ => None,
+    });
+    assert_eq!(told, Some(world.facts));
+    assert_eq!(world.reconnects.len(), 1);
 }
 
 #[test]
