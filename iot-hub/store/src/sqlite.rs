@@ -2,9 +2,10 @@
 //!
 //! * `schema`: migrations, applied once each, in one transaction.
 //! * `machine`: the machine's rows, both ways.
-//! * `log`: the revisioned log, its compaction, events and audit.
+//! * `log`: the revisioned log, events and audit; `compact` forgets the oldest of them.
 //! * `tokens`: API tokens, enrolment tokens and enrolments.
 
+mod compact;
 mod log;
 mod machine;
 mod schema;
@@ -26,8 +27,10 @@ use crate::records::{
 };
 use crate::store::HubStore;
 
-/// How long a write waits for another process (the command line, for one) that writes at the moment.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long one try to write waits for another process (the command line, for one) that writes at the moment.
+const BUSY: Duration = Duration::from_secs(1);
+/// Tries until a writer that does not let go is an error.
+const ATTEMPTS: u32 = 60;
 const READERS: u32 = 4;
 
 /// A store in one SQLite file. Clones share its connections.
@@ -76,11 +79,26 @@ impl SqliteStore {
     }
 
     /// A transaction that holds the write lock from its beginning, so that what it reads cannot change before it writes.
+    /// Waiting for it is safe to repeat: nothing was written yet.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(StoreError::sql("begin"))
+        let mut attempts = 1;
+        loop {
+            match self.writer.begin_with("BEGIN IMMEDIATE").await {
+                Err(error) if attempts < ATTEMPTS && is_taken(&error) => attempts += 1,
+                done => return done.map_err(StoreError::sql("begin")),
+            }
+        }
+    }
+}
+
+/// Whether someone else writes at the moment: another process, or another task of this one.
+fn is_taken(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY is the primary code, the low byte, of all its kinds (sqlite.org/rescode.html).
+    let busy = |code: &str| code.parse::<u32>().is_ok_and(|code| code & 0xff == 5);
+    match error {
+        sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| busy(&code)),
+        _ => false,
     }
 }
 
@@ -124,9 +142,7 @@ impl HubStore for SqliteStore {
     }
 
     async fn compact(&self, keep_log: u64, keep_events: u64) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        log::compact(&mut tx, keep_log, keep_events).await?;
-        end(tx).await
+        compact::compact(self, keep_log, keep_events).await
     }
 
     async fn blob(&self, digest: Digest) -> Result<Option<String>, StoreError> {

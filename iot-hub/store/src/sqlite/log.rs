@@ -1,4 +1,4 @@
-//! The revisioned log and its compaction, device events, audit.
+//! The revisioned log, device events, audit.
 
 use edge_protocol::DeviceId;
 use edge_protocol::v1::DeviceEvent;
@@ -91,35 +91,20 @@ pub(super) async fn after(pool: &SqlitePool, revision: u64, limit: u32) -> Resul
         .map(LogPage::Entries)
 }
 
-pub(super) async fn compact(
-    connection: &mut SqliteConnection,
-    keep_log: u64,
-    keep_events: u64,
-) -> Result<(), StoreError> {
-    let target = head(&mut *connection).await?.saturating_sub(keep_log);
-    if target > floor(connection).await? {
-        let target = signed("revision", target)?;
-        sqlx::query("DELETE FROM log WHERE revision <= $1")
-            .bind(target)
-            .execute(&mut *connection)
-            .await
-            .map_err(StoreError::sql("compact the log"))?;
+/// Raises the floor so that at most this many entries are above it; the floor there is then.
+pub(super) async fn raise_floor(connection: &mut SqliteConnection, keep: u64) -> Result<i64, StoreError> {
+    let held = floor(&mut *connection).await?;
+    let target = head(&mut *connection).await?.saturating_sub(keep).max(held);
+    let floor = signed("revision", target)?;
+    if target > held {
         sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
             .bind(FLOOR)
-            .bind(target)
-            .execute(&mut *connection)
+            .bind(floor)
+            .execute(connection)
             .await
             .map_err(StoreError::sql("raise the log's floor"))?;
     }
-    sqlx::query(
-        "DELETE FROM device_event WHERE seq <= (SELECT MAX(newest.seq) FROM device_event newest
-         WHERE newest.device = device_event.device) - $1",
-    )
-    .bind(signed("events kept", keep_events)?)
-    .execute(connection)
-    .await
-    .map(|_| ())
-    .map_err(StoreError::sql("compact events"))
+    Ok(floor)
 }
 
 pub(super) async fn events(

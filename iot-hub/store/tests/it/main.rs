@@ -7,7 +7,7 @@
 mod contract;
 
 use contract::Opener;
-use iot_hub_store::SqliteStore;
+use iot_hub_store::{HubStore, SqliteStore};
 
 /// A file that a test opens, closes and opens again.
 struct File {
@@ -80,4 +80,20 @@ async fn a_store_of_a_newer_program_is_left_alone() {
     pool.close().await;
     let error = SqliteStore::open(&path).await.unwrap_err();
     assert!(error.to_string().contains("version 99"), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_another_process_that_writes() {
+    let file = File::new();
+    let store = file.open().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file.directory.path().join("hub.db"));
+    let other = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let held = async {
+        // Longer than one try of the store waits.
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        lock.rollback().await.unwrap();
+    };
+    let (committed, ()) = tokio::join!(store.commit(Vec::new()), held);
+    committed.unwrap();
 }
