@@ -137,6 +137,14 @@ impl Entry {
         }
     }
 
+    pub fn namespace(&self) -> Option<&str> {
+        match (&self.held, &self.pod) {
+            (Some(held), _) => Some(&held.spec.namespace),
+            (None, Some(pod)) => Some(&pod.namespace),
+            (None, None) => None,
+        }
+    }
+
     pub fn owner(&self) -> Option<&Owner> {
         match (&self.held, &self.pod) {
             (Some(held), _) => held.spec.owner.as_ref(),

@@ -47,18 +47,18 @@ pub fn replaces(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPl
         .collect()
 }
 
-/// Of the same controller, or of the same name where there is none to compare.
+/// Of the same controller, or of the same name where there is none to compare; never of another namespace, whose tenants' pods could
+/// otherwise name a stranger's controller in their own owner references.
 fn is_same_line(entry: &Entry, pod: &WantedPod) -> bool {
-    let same_name = entry
-        .held
-        .as_ref()
-        .is_some_and(|held| held.spec.namespace == pod.namespace && held.spec.name == pod.name);
-    same_name || is_same_owner(entry, pod)
+    let same_name = entry.held.as_ref().is_some_and(|held| held.spec.name == pod.name);
+    (same_name && entry.namespace() == Some(&pod.namespace)) || is_same_owner(entry, pod)
 }
 
 fn is_same_owner(entry: &Entry, pod: &WantedPod) -> bool {
     match (entry.owner(), &pod.owner) {
-        (Some(theirs), Some(ours)) => theirs.uid == ours.uid,
+        (Some(theirs), Some(ours)) => {
+            theirs.uid == ours.uid && theirs.kind == ours.kind && entry.namespace() == Some(&pod.namespace)
+        }
         _ => false,
     }
 }

@@ -285,3 +285,18 @@ fn a_refused_put_is_tried_again_seldom_and_whenever_the_hub_is_listed() {
     rig.wake_in(300_000);
     assert_eq!(rig.state("a"), Some(DeploymentState::Active), "the grant came");
 }
+
+/// Owner references are its author's to write: a pod of another namespace may name any controller.
+#[test]
+fn nothing_of_another_namespace_is_replaced() {
+    for update in [UpdateStrategy::Surge, UpdateStrategy::Replace] {
+        let mut rig = Rig::with_pods(&[]);
+        rig.see(pod_of("orphan", "1", update));
+        rig.see(pod_of("active", "1", update));
+        rig.delete("orphan", DeletionCause::Reaction, Some(30));
+        let mut stranger = pod_of("x", "2", update);
+        stranger.namespace = "other".into();
+        stranger.name = "pod-orphan".into();
+        assert!(replaced(&puts(&rig.see(stranger))[0]).is_empty());
+    }
+}
