@@ -7,7 +7,7 @@ use edge_protocol::{Now, PodUid};
 
 use crate::backoff::{Backoff, Random};
 use crate::brake::{Brake, BrakeState};
-use crate::entry::{Call, Entry, RefusedPut};
+use crate::entry::{Call, Entry, Finishing, RefusedPut};
 use crate::evidence::Evidence;
 use crate::inference::ABSENCE_MS;
 use crate::io::{Effect, Input, Note, OpId, Outcome, PodRefusal};
@@ -219,7 +219,7 @@ impl Bridge {
                 uid: uid.clone(),
                 grace_period_s: *grace_period_s,
             },
-            Call::Release | Call::Finish => Effect::Release { op, uid: uid.clone() },
+            Call::Release => Effect::Release { op, uid: uid.clone() },
         });
         entry.at_hub.flight = Some((op, call));
     }
@@ -263,7 +263,7 @@ impl Bridge {
             let Some(entry) = self.entries.get_mut(uid) else {
                 return;
             };
-            entry.at_api.flight = Some((op, Call::Finish));
+            entry.at_api.flight = Some((op, Finishing));
             out.push(Effect::Finish {
                 op,
                 uid: uid.clone(),
@@ -293,65 +293,40 @@ impl Bridge {
             return;
         };
         self.dirty.insert(uid.clone());
-        let is_hub = matches!(&entry.at_hub.flight, Some((flying, _)) if *flying == op);
-        let line = if is_hub {
-            &mut entry.at_hub
-        } else {
-            &mut entry.at_api
-        };
-        let Some((_, call)) = line.flight.take_if(|(flying, _)| *flying == op) else {
-            return;
-        };
-        let retry = match (outcome, &call) {
-            (Outcome::Done | Outcome::Missing, Call::Finish) => {
-                entry.finished = true;
-                None
-            }
-            (Outcome::Done, _) => {
-                entry.confirmed = Some(call);
-                entry.refused_put = None;
-                None
-            }
-            (Outcome::Missing, Call::Delete { .. } | Call::Release) => {
-                entry.release_hold();
-                None
-            }
-            (Outcome::Refused { reason, message }, Call::Put(spec)) => {
-                let refusal = PodRefusal { reason, message };
-                if entry.held.is_none() {
-                    entry.last_put = None;
+        let delay_ms = |failures| self.config.backoff.delay_ms(failures, &mut self.random);
+        let retry = if let Some(call) = entry.at_hub.land(op) {
+            let result = called(entry, &uid, call, outcome, now_ms, out);
+            entry.settle_last_put();
+            match result {
+                Called::Done => {
+                    entry.at_hub.reset();
+                    None
                 }
-                let until_ms = now_ms + REFUSED_MS;
-                self.retries.insert((until_ms, uid.clone()));
-                entry.refused_put = Some(RefusedPut {
-                    spec: spec.clone(),
-                    refusal: refusal.clone(),
-                    until_ms,
-                });
-                entry.show = true;
-                tell(entry, &uid, &refusal, out);
-                None
+                Called::Refused { until_ms } => {
+                    entry.at_hub.reset();
+                    self.retries.insert((until_ms, uid.clone()));
+                    None
+                }
+                Called::Failed { message } => Some((entry.at_hub.fail(now_ms, delay_ms), message)),
             }
-            (Outcome::Missing, Call::Put(_)) => {
-                Some("the hub says that it has no such deployment".to_owned())
+        } else if let Some(Finishing) = entry.at_api.land(op) {
+            match outcome {
+                Outcome::Done | Outcome::Missing => {
+                    entry.finished = true;
+                    entry.at_api.reset();
+                    None
+                }
+                Outcome::Unavailable { message } | Outcome::Refused { message, .. } => {
+                    Some((entry.at_api.fail(now_ms, delay_ms), message))
+                }
             }
-            (Outcome::Unavailable { message } | Outcome::Refused { message, .. }, _) => Some(message),
-        };
-        entry.settle_last_put();
-        let line = if is_hub {
-            &mut entry.at_hub
         } else {
-            &mut entry.at_api
+            None
         };
-        let Some(message) = retry else {
-            line.reset();
-            return;
-        };
-        line.failures = line.failures.saturating_add(1);
-        let in_ms = self.config.backoff.delay_ms(line.failures, &mut self.random);
-        line.not_before = Some(now_ms + in_ms);
-        self.retries.insert((now_ms + in_ms, uid));
-        out.push(Effect::Report(Note::Retried { op, in_ms, message }));
+        if let Some((in_ms, message)) = retry {
+            self.retries.insert((now_ms + in_ms, uid));
+            out.push(Effect::Report(Note::Retried { op, in_ms, message }));
+        }
     }
 
     /// Emits one `WakeAt` when the next deadline changed, and the list request when that is due.
@@ -374,6 +349,56 @@ impl Bridge {
         if next != self.wake_told {
             self.wake_told = next;
             out.extend(next.map(Effect::WakeAt));
+        }
+    }
+}
+
+/// What a call of the hub came to.
+enum Called {
+    Done,
+    Refused { until_ms: u64 },
+    Failed { message: String },
+}
+
+/// The hub answered `call`, or did not.
+fn called(
+    entry: &mut Entry,
+    uid: &PodUid,
+    call: Call,
+    outcome: Outcome,
+    now_ms: u64,
+    out: &mut Vec<Effect>,
+) -> Called {
+    match (outcome, call) {
+        (Outcome::Done, call) => {
+            entry.confirmed = Some(call);
+            entry.refused_put = None;
+            Called::Done
+        }
+        (Outcome::Missing, Call::Delete { .. } | Call::Release) => {
+            entry.release_hold();
+            Called::Done
+        }
+        (Outcome::Refused { reason, message }, Call::Put(spec)) => {
+            let refusal = PodRefusal { reason, message };
+            let until_ms = now_ms + REFUSED_MS;
+            if entry.held.is_none() {
+                entry.last_put = None;
+            }
+            tell(entry, uid, &refusal, out);
+            entry.refused_put = Some(RefusedPut {
+                spec,
+                refusal,
+                until_ms,
+            });
+            entry.show = true;
+            Called::Refused { until_ms }
+        }
+        (Outcome::Missing, Call::Put(_)) => Called::Failed {
+            message: "the hub says that it has no such deployment".to_owned(),
+        },
+        (Outcome::Unavailable { message } | Outcome::Refused { message, .. }, _) => {
+            Called::Failed { message }
         }
     }
 }

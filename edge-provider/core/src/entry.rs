@@ -24,8 +24,8 @@ pub struct Entry {
     pub confirmed: Option<Call>,
     /// The hub would not take this spec.
     pub refused_put: Option<RefusedPut>,
-    pub at_hub: Line,
-    pub at_api: Line,
+    pub at_hub: Line<Call>,
+    pub at_api: Line<Finishing>,
     /// The final DELETE was accepted; only finalizers may still keep the object.
     pub finished: bool,
     /// Survives the deployment's end, for the last status of the pod.
@@ -46,14 +46,24 @@ pub struct RefusedPut {
 }
 
 /// One side of a UID: at most one operation in flight, and when the next may start.
-#[derive(Debug, Default)]
-pub struct Line {
-    pub flight: Option<(OpId, Call)>,
+#[derive(Debug)]
+pub struct Line<C> {
+    pub flight: Option<(OpId, C)>,
     pub failures: u32,
     pub not_before: Option<u64>,
 }
 
-impl Line {
+impl<C> Default for Line<C> {
+    fn default() -> Self {
+        Self {
+            flight: None,
+            failures: 0,
+            not_before: None,
+        }
+    }
+}
+
+impl<C> Line<C> {
     pub fn is_free(&self, now_ms: u64) -> bool {
         self.flight.is_none() && self.not_before.is_none_or(|at| at <= now_ms)
     }
@@ -62,14 +72,33 @@ impl Line {
         self.failures = 0;
         self.not_before = None;
     }
+
+    /// What ended with `op`, if that is what is in flight.
+    pub fn land(&mut self, op: OpId) -> Option<C> {
+        self.flight
+            .take_if(|(flying, _)| *flying == op)
+            .map(|(_, call)| call)
+    }
+
+    /// A call failed. `delay_ms` of the failures so far is the wait until the next.
+    pub fn fail(&mut self, now_ms: u64, delay_ms: impl FnOnce(u32) -> u64) -> u64 {
+        self.failures = self.failures.saturating_add(1);
+        let in_ms = delay_ms(self.failures);
+        self.not_before = Some(now_ms + in_ms);
+        in_ms
+    }
 }
 
+/// The only call of the API server that is answered.
+#[derive(Debug)]
+pub struct Finishing;
+
+/// A call of the hub.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     Put(Box<DeploymentSpec>),
     Delete { grace_period_s: Option<u32> },
     Release,
-    Finish,
 }
 
 /// What was decided for a UID. An explicit fate is final, but that intent may follow a release.
