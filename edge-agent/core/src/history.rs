@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use edge_protocol::v1::{DeviceEvent, EventReport};
+use edge_protocol::v1::{DeviceEvent, EventReport, MAX_REPORT_EVENTS};
 
 use crate::io::Write;
 
 /// Where the last sequence number given out is kept while no event is.
 pub(crate) const SEQ_KEY: &str = "event-seq";
-/// Events per report.
+/// Events per report: fewer than a hub takes, so that the longest messages fit into a frame.
 const BATCH: usize = 100;
+const _: () = assert!(BATCH <= MAX_REPORT_EVENTS);
 /// An unacknowledged report is sent again after this long, in milliseconds.
 const RESEND_MS: u64 = 30_000;
 
@@ -169,6 +170,19 @@ mod tests {
         assert_eq!(writes.last(), Some(&Write::DropEventsUpTo(8)));
         history.committed(10);
         assert_eq!(told(&mut history, 0), [9, 10]);
+    }
+
+    #[test]
+    fn a_report_is_bounded_and_the_next_follows_its_acknowledgement() {
+        let mut history = History::new(vec![], 0, 1_000);
+        for _ in 0..=BATCH {
+            history.push(event());
+        }
+        history.committed(history.last_seq());
+        let first = told(&mut history, 0);
+        assert_eq!(first.len(), BATCH);
+        history.acknowledged(BATCH as u64);
+        assert_eq!(told(&mut history, 1), [history.last_seq()]);
     }
 
     #[test]

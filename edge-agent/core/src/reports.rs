@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn parts_do_not_pay_for_the_whole() {
         let mut reports = Reports::default();
-        for n in 0..BATCH + 1 {
+        for n in 0..=BATCH {
             reports.update(status(n, "long"));
         }
         reports.begin(0);
