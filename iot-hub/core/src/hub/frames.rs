@@ -89,7 +89,9 @@ impl Hub {
             Up::Heartbeat => {
                 turn.acks.insert(id.clone());
             }
-            Up::Hello(_) | Up::Bye => {}
+            // Its own word that it is away: nothing is gained by waiting for the deadline.
+            Up::Bye => self.set_online(turn, id, false),
+            Up::Hello(_) => {}
             Up::Unknown => turn.refuse(id, "of a kind this hub does not know"),
         }
     }

@@ -249,3 +249,20 @@ fn a_device_that_takes_over_an_id_numbers_its_history_after_the_former_ones() {
     world.enrol("one", &[]);
     assert_eq!(world.store.devices[&one].event_seq, 5);
 }
+
+#[test]
+fn a_device_that_says_goodbye_is_away_at_once_and_back_with_its_next_hello() {
+    let (mut world, one) = running();
+    world.say(&one, Up::Bye);
+    world.disconnect(&one);
+    assert!(!world.hub.device(&one).unwrap().online);
+    assert_eq!(world.status(&pod("p")).counts.offline, 1);
+    assert_eq!(world.running(&one), ["p"], "its workloads go on");
+    world.connect(&one);
+    world.settle();
+    assert!(world.hub.device(&one).unwrap().online);
+    assert!(world.status(&pod("p")).ready);
+    // The deadline that was set before counts from the newer word.
+    world.pass(44_000);
+    assert!(world.hub.device(&one).unwrap().online);
+}
