@@ -6,7 +6,7 @@
 //!   that a fleet cannot honour. What is refused is decided by the tables of [`fields`], which classify each path of the
 //!   Kubernetes 1.37 `PodSpec`.
 //! * [`pod_status`]: the hub's roll-up of a deployment → the [`PodStatus`](k8s_openapi::api::core::v1::PodStatus) to patch, by the
-//!   API's own rules; [`differs`] says whether a patch is needed.
+//!   API's own rules.
 //! * [`expand`]: the `$(VAR)` rule, usable by whoever must expand later (a device, for values that only it knows).
 //! * [`annotations`]: the annotations read here.
 //!
@@ -24,5 +24,5 @@ mod translate;
 
 pub use annotations::Update;
 pub use refusal::{Refusal, Refusals};
-pub use status::{APPLIED, HEALTHY, NO_DEVICES_TARGETED, Shown, Surroundings, TARGETED, differs, pod_status};
+pub use status::{APPLIED, HEALTHY, NO_DEVICES_TARGETED, Shown, Surroundings, TARGETED, pod_status};
 pub use translate::{Context, Note, Translated, document, translate};

@@ -51,8 +51,8 @@ pub struct Surroundings<'a> {
 /// The status of `pod`, whose own `status` is taken as the previous one.
 ///
 /// Only what a bridge owns is set; the rest is absent and must be left alone: `qosClass`, `podIP` (a fleet pod has none) and the
-/// conditions of others (`PodScheduled`, `DisruptionTarget`). Patch it by strategic merge, which keeps those; whether a patch is
-/// needed at all says [`differs`]. `reason` and `message` are empty texts where an older value must be cleared.
+/// conditions of others (`PodScheduled`, `DisruptionTarget`). Patch it by strategic merge, which keeps those; whether that would change
+/// anything is for whoever patches to say. `reason` and `message` are empty texts where an older value must be cleared.
 ///
 /// Pure and idempotent: shown again on top of itself at the same instant, nothing differs. Times are whole seconds, as the
 /// API server stores them.
@@ -87,38 +87,6 @@ pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodS
             .or_else(|| Some(Time(time::whole_seconds(around.now)))),
         ..PodStatus::default()
     }
-}
-
-/// Whether patching `wanted` onto `current` would change anything.
-pub fn differs(current: &PodStatus, wanted: &PodStatus) -> bool {
-    fn moved<T: PartialEq>(current: Option<&T>, wanted: Option<&T>) -> bool {
-        wanted.is_some() && current != wanted
-    }
-    let text = |current: &Option<String>, wanted: &Option<String>| {
-        wanted
-            .as_deref()
-            .is_some_and(|wanted| current.as_deref().unwrap_or_default() != wanted)
-    };
-    let shown = current.conditions.as_deref().unwrap_or_default();
-    text(&current.phase, &wanted.phase)
-        || text(&current.reason, &wanted.reason)
-        || text(&current.message, &wanted.message)
-        || text(&current.host_ip, &wanted.host_ip)
-        || moved(current.host_ips.as_ref(), wanted.host_ips.as_ref())
-        || moved(current.start_time.as_ref(), wanted.start_time.as_ref())
-        || moved(
-            current.observed_generation.as_ref(),
-            wanted.observed_generation.as_ref(),
-        )
-        || moved(
-            current.container_statuses.as_ref(),
-            wanted.container_statuses.as_ref(),
-        )
-        || wanted
-            .conditions
-            .iter()
-            .flatten()
-            .any(|condition| !shown.contains(condition))
 }
 
 const PENDING: &str = "Pending";

@@ -159,6 +159,16 @@ fn patch(pod: &mut Pod, wanted: &PodStatus) {
     }
 }
 
+/// Whether the patch would change what the API server holds.
+fn differs(current: &PodStatus, wanted: &PodStatus) -> bool {
+    let mut pod = Pod {
+        status: Some(current.clone()),
+        ..Pod::default()
+    };
+    patch(&mut pod, wanted);
+    pod.status.as_ref() != Some(current)
+}
+
 /// Shows, checks that it is settled, and leaves the pod as the API server holds it then.
 #[track_caller]
 fn show(pod: &mut Pod, shown: Shown<'_>) -> PodStatus {
