@@ -47,6 +47,7 @@ fn a_deployment_runs_on_three_devices_and_leaves_nothing_behind() {
     site.kubectl(&["delete", "deployment", "hello"]);
     site.no_pod_left("hello");
     assert_nothing_is_left(&site, uid(&pod), &before);
+    site.nothing_was_forbidden();
 }
 
 /// When the pod object is gone the containers are too; a hub's tombstones follow.

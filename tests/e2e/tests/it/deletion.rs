@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestSite, busybox, eventually, is_ready, pod, server, uid};
+use crate::support::{TestSite, busybox, condition, eventually, is_ready, pod, server, uid};
 
 const DEVICES: [&str; 3] = ["device-1", "device-2", "device-3"];
 
@@ -122,6 +122,16 @@ fn an_offline_device_holds_no_pod_and_stops_when_it_is_back() {
             Ok(())
         } else {
             Err(known.to_string())
+        }
+    });
+    // It is counted no more, and the others' word stands: offline is a state, not a failure (laws 3 and 10).
+    eventually("the pod is Ready by the two others", || {
+        let pod = site.pod("web").unwrap();
+        let (healthy, _, message) = condition(&pod, "outrigger.io/Healthy");
+        if is_ready(&pod) && healthy == "True" && message.starts_with("healthy 2, counted 2, targeted 3") {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
         }
     });
     site.kubectl(&["delete", "pod", "web", "--timeout=60s"]);

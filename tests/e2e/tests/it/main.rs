@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "these helpers fail the test that calls them")]
 
 mod apply;
+mod changes;
 mod deletion;
 mod failures;
+mod lies;
 mod neighbours;
 mod node;
 mod outages;

@@ -139,6 +139,7 @@ fn whatever_is_killed_containers_go_on() {
     steady.site.kubectl(&["delete", "deployment", "steady"]);
     steady.site.no_pod_left("steady");
     assert!(steady.site.containers().is_empty());
+    steady.site.nothing_was_forbidden();
 }
 
 /// Waits until the restarted kubelet holds the leader lease and has renewed the Node's.
@@ -200,6 +201,40 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
     assert_eq!(site.containers(), expected, "nothing else was touched");
     let told = site.events(&steady.uid, "Started");
     assert!(told.iter().any(|note| note.contains("device-1")), "{told:?}");
+}
+
+/// A device that comes back without any link starts what it last knew, by itself (laws 6 and 10).
+#[test]
+fn a_power_cut_is_survived_without_the_hub() {
+    let steady = Steady::start();
+    let device = steady.site.device("device-2").unwrap();
+    let others = |all: &Instances| [all.on("device-1"), all.on("device-3")];
+    device.power_cut().unwrap();
+    device.cut_link().unwrap();
+    device.start().unwrap();
+    steady.site.agent_process("device-2").unwrap().start().unwrap();
+    let again = eventually("the device runs its workload again", || {
+        let now = steady.site.containers();
+        now.on("device-2").are_on(&["device-2"], 2).map(|()| now)
+    });
+    assert_eq!(others(&again), others(&steady.running));
+    device.restore_link().unwrap();
+    steady.connected("device-2", true);
+    eventually("the restarts are told", || {
+        let pod = steady.site.pods("steady").remove(0);
+        let healthy = condition(&pod, "outrigger.io/Healthy").2;
+        let told = is_ready(&pod) && healthy == "healthy 3, counted 3, targeted 3" && restarts(&pod) == 2;
+        if told && uid(&pod) == steady.uid {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    assert_eq!(
+        steady.site.containers(),
+        again,
+        "the link's return changes nothing"
+    );
 }
 
 impl TestSite {

@@ -6,7 +6,7 @@ use lab::Times;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Instances, TestSite, TestSiteOptions, Timeline, condition, deployment, eventually, is_ready, pod,
+    Instances, TestSite, TestSiteOptions, Timeline, condition, deployment, eventually, is_ready, name, pod,
     restarts, server, throughout, uid,
 };
 
@@ -52,16 +52,40 @@ fn a_minute_of_silence_stops_nothing() {
         }
     });
 
+    // The control: a pod whose author wants Kubernetes' reaction gets it, so the reaction is real.
+    let web = server("web", &["http", "--port", "8080"]);
+    site.apply(&deployment("flighty", &[("disconnect", "replace")], &[web]));
+    let flighty = site.ready_pod("flighty");
+    let both = site.containers();
+    both.of_app("flighty").are_on(&DEVICES, 1).unwrap();
+
     let kubelet = site.kubelet_process();
     kubelet.kill().unwrap();
-    throughout(AWAY, "the bridge is away", &running, || site.containers());
+    throughout(AWAY, "the bridge is away", &both, || site.containers());
     let node = site.api().get(&format!("/api/v1/nodes/{}", site.node())).unwrap();
     assert_eq!(condition(&node, "Ready").0, "Unknown", "Kubernetes did notice");
     let taints = node["spec"]["taints"].to_string();
     assert!(taints.contains("NoExecute"), "and would have evicted: {taints}");
+    let evicted = site.pod(name(&flighty)).unwrap();
+    assert!(
+        evicted["metadata"]["deletionTimestamp"].is_string(),
+        "and did: {evicted}"
+    );
     kubelet.start().unwrap();
     site.node_object(None);
     the_same_pod_is_ready(&site, &pod);
+    eventually("the flighty pod is replaced", || {
+        let now = site.ready_pod("flighty");
+        let old = site.containers().of_pod(uid(&flighty));
+        if uid(&now) != uid(&flighty) && old.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{old:?}"))
+        }
+    });
+    assert_eq!(site.containers().of_pod(uid(&pod)), running);
+    site.kubectl(&["delete", "deployment", "flighty"]);
+    site.no_pod_left("flighty");
 
     let hub = site.hub_process();
     hub.kill().unwrap();
@@ -172,4 +196,5 @@ fn a_deleted_node_leaves_orphans_and_the_successor_takes_over() {
         }
     });
     assert_eq!(site.containers().of_app("steady"), after.of_app("steady"));
+    site.nothing_was_forbidden();
 }

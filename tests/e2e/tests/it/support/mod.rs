@@ -15,4 +15,4 @@ pub use manifests::{busybox, deployment, job, pod, server};
 pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminations, uid};
 pub use site::{TestSite, TestSiteOptions};
 pub use timeline::Timeline;
-pub use wait::{eventually, throughout};
+pub use wait::{eventually, throughout, within};

@@ -143,6 +143,14 @@ impl TestSite {
             .collect()
     }
 
+    /// The rights of `charts/` were enough for all that the kubelet wanted to do so far.
+    #[track_caller]
+    pub fn nothing_was_forbidden(&self) {
+        let log = std::fs::read_to_string(self.kubelet_process().log().unwrap()).unwrap();
+        let refused: Vec<&str> = log.lines().filter(|line| line.contains("forbidden")).collect();
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
+
     /// Waits until the fleet node's object is there, with another UID than `before` if one is given.
     #[track_caller]
     pub fn node_object(&self, before: Option<&str>) -> Value {

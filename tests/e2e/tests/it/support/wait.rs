@@ -15,8 +15,9 @@ pub fn eventually<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
     within(LIMIT, what, look)
 }
 
+/// As [`eventually`], with a limit that the issue sets.
 #[track_caller]
-fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     let mut pause = PAUSE;
     loop {
