@@ -87,7 +87,11 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
         }
         Bench::Memory => {
             // Memory is judged on the binary that devices get.
-            run::status(root, "cargo", &["build", "--profile", "edge", "--package", "edge-agent"])?;
+            run::status(
+                root,
+                "cargo",
+                &["build", "--profile", "edge", "--package", "edge-agent"],
+            )?;
             &["memory"]
         }
         Bench::Idle => &["idle"],
