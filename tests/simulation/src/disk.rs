@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_agent_core as agent;
 use edge_protocol::v1::DeviceEvent;
-use edge_protocol::{DeviceId, Digest, Incarnation, PodUid};
+use edge_protocol::{DeviceId, Digest, Incarnation, PodUid, SetItem};
 use iot_hub_core as hub;
 
 #[derive(Debug, Clone, Default)]
@@ -40,6 +40,13 @@ impl AgentDisk {
                 self.meta.insert(key, value);
             }
         }
+    }
+
+    /// What the agent holds against the word of a restored hub: it acts on these.
+    pub(crate) fn quarantine(&self) -> Vec<SetItem> {
+        let held = self.meta.get("quarantine");
+        held.and_then(|held| serde_json::from_str(held).ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn restored(&self) -> agent::Restored {

@@ -226,6 +226,9 @@ impl World {
     }
 
     pub(crate) fn request(&mut self, caller: Caller, call: Call) {
+        if matches!(caller, Caller::Person) && self.is_outdated(&call) {
+            return;
+        }
         if self.hub.hub.is_none() {
             return self.unanswered(caller, call);
         }
@@ -243,7 +246,10 @@ impl World {
         say!(self, "hub", "answers {}: {result:?}", about(&call));
         match caller {
             Caller::Person => {
-                if let Err(error) = result {
+                if matches!(result, Err(CallError::NoSuchDevice(_))) {
+                    // The enrolment was lost in a crash, and is being repeated.
+                    self.unanswered(Caller::Person, call);
+                } else if let Err(error) = result {
                     self.fail(format!("a person is refused {}: {error}", about(&call)));
                 }
             }
@@ -265,11 +271,7 @@ impl World {
             Caller::Bridge(life, op) => {
                 self.push(100, Event::Bridge(life, BridgeEvent::Unanswered(op)));
             }
-            Caller::Person => {
-                if !self.is_outdated(&call) {
-                    self.push(1_000, Event::Request { caller, call });
-                }
-            }
+            Caller::Person => self.push(1_000, Event::Request { caller, call }),
         }
     }
 

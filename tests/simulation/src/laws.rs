@@ -102,18 +102,19 @@ impl World {
         }
         let mut refusal = "nobody wants that".to_owned();
         for (item, manifest) in self.manifests(at) {
-            let replaced = manifest.replaces.contains(uid) && item != uid;
+            let replaced = manifest.replaces.contains(uid) && item != *uid;
             let specs = &manifest.workload.containers;
             let own = specs.iter().find(|spec| spec.name == container.seen.name);
             let changed =
-                item == uid && own.is_none_or(|spec| spec.restart_digest != container.seen.restart_digest);
+                item == *uid && own.is_none_or(|spec| spec.restart_digest != container.seen.restart_digest);
             let missing: Vec<&String> = specs
                 .iter()
                 .filter(|spec| replaced || spec.name == container.seen.name)
                 .map(|spec| &spec.image)
                 .filter(|image| !self.devices[at].runtime.images.contains(*image))
                 .collect();
-            match (replaced || changed, missing.is_empty()) {
+            let ready = missing.is_empty() || (replaced && self.devices[at].ready.contains(&item));
+            match (replaced || changed, ready) {
                 (true, true) => return Ok(()),
                 (true, false) => refusal = format!("law 6: {missing:?} is not here"),
                 (false, _) => {}
@@ -122,15 +123,34 @@ impl World {
         Err(refusal)
     }
 
+    /// Successors that could start now: from here on the agent may take the place of what they replace.
+    pub(crate) fn note_ready(&mut self, at: At) {
+        let images = &self.devices[at].runtime.images;
+        let ready: Vec<PodUid> = self
+            .manifests(at)
+            .filter(|(_, manifest)| !manifest.replaces.is_empty())
+            .filter(|(_, manifest)| {
+                manifest
+                    .workload
+                    .containers
+                    .iter()
+                    .all(|spec| images.contains(&spec.image))
+            })
+            .map(|(uid, _)| uid)
+            .collect();
+        self.devices[at].ready.extend(ready);
+    }
+
     /// The manifests of what is to run, as the device's disk has them.
-    fn manifests(&self, at: At) -> impl Iterator<Item = (&PodUid, Manifest)> {
+    fn manifests(&self, at: At) -> impl Iterator<Item = (PodUid, Manifest)> {
         let disk = &self.devices[at].disk;
-        let items = disk.set.iter().flat_map(|set| set.items.iter());
+        let items = disk.set.iter().flat_map(|set| set.items.iter().cloned());
         items
+            .chain(disk.quarantine())
             .filter(|item| item.state != ItemState::Stop)
             .filter_map(|item| {
                 Some((
-                    &item.uid,
+                    item.uid,
                     serde_json::from_str(disk.blobs.get(&item.digest)?).ok()?,
                 ))
             })

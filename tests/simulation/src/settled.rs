@@ -1,7 +1,7 @@
 //! What must be true once the storm is over and time has passed, and that then nobody has anything left to say.
 
 use edge_protocol::v1::DeploymentState;
-use edge_protocol::{Digest, ItemState, PodUid, SetItem};
+use edge_protocol::{Digest, ItemState, PodUid};
 use edge_provider_core::{Bridge, Input, PodView};
 
 use crate::event::{At, Event};
@@ -29,6 +29,9 @@ impl World {
         if waits > 0 && self.now > calm + PERSON_MS {
             say!(self, "user", "lets {waits} removals pass");
             self.step_bridge(Input::BrakeReleased);
+        }
+        if self.now > calm + PERSON_MS {
+            self.scale_down();
         }
         match (self.unsettled(), self.settled_at) {
             (Some(why), _) => {
@@ -116,10 +119,7 @@ impl World {
 
     /// Held against the word of a restored hub: a person must look.
     fn is_quarantined(&self, at: At, uid: &PodUid) -> bool {
-        let held = self.devices[at].disk.meta.get("quarantine");
-        let items: Vec<SetItem> = held
-            .and_then(|held| serde_json::from_str(held).ok())
-            .unwrap_or_default();
+        let items = self.devices[at].disk.quarantine();
         items.iter().any(|item| item.uid == *uid)
     }
 
@@ -131,14 +131,14 @@ impl World {
         if held.is_none_or(|held| (held.generation, held.items != wants.items) != (wants.generation, false)) {
             return Some(format!("{id} does not hold its set {}", wants.generation));
         }
+        if self.ledger.restored {
+            return None;
+        }
         if wants.acknowledged.as_ref().map(|(generation, _)| *generation) != Some(wants.generation) {
             return Some(format!(
                 "the hub does not know that {id} holds {}",
                 wants.generation
             ));
-        }
-        if self.ledger.restored {
-            return None;
         }
         let stale = device
             .disk
@@ -192,6 +192,10 @@ impl World {
     fn unsettled_pod(&self, pod: &Pod) -> Option<String> {
         let uid = &pod.uid;
         if pod.deletion.is_some() {
+            // What a restored hub cannot stop because devices keep it in quarantine waits for a person.
+            if self.ledger.restored {
+                return None;
+            }
             return Some(format!("{uid} is still being deleted"));
         }
         let devices = self

@@ -59,7 +59,9 @@ impl World {
         match step {
             Step::EnsureImage { image, policy } => {
                 let can_pull = !self.broken_images.contains(image) && self.devices[at].link.network;
-                self.devices[at].runtime.ensure_image(image, *policy, can_pull)
+                let outcome = self.devices[at].runtime.ensure_image(image, *policy, can_pull);
+                self.note_ready(at);
+                outcome
             }
             Step::RunSandbox(spec) => self.devices[at].runtime.run_sandbox(spec, wall),
             Step::StartContainer(start) => {

@@ -280,6 +280,19 @@ impl World {
         self.user(10_000, 100_000, UserEvent::DeleteOld(old.clone()));
     }
 
+    /// What controllers do in the end with the older revisions of an owner.
+    pub(crate) fn scale_down(&mut self) {
+        let pods = || self.api.pods.values().filter(|pod| pod.deletion.is_none());
+        let is_old = |pod: &&Pod| {
+            pod.owner.is_some()
+                && pods().any(|other| other.owner == pod.owner && other.template > pod.template)
+        };
+        let old: Vec<PodUid> = pods().filter(is_old).map(|pod| pod.uid.clone()).collect();
+        for uid in old {
+            self.delete(&uid, 5);
+        }
+    }
+
     /// The same pod once more, by its controller or by the name that someone applies again.
     fn replace(&mut self, old: &PodUid) {
         let Some(pod) = self.users_copy(old) else { return };

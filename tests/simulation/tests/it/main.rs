@@ -1,4 +1,5 @@
 //! A quick selection of seeds, that a seed replays, and that planted faults are found.
+#![allow(clippy::unwrap_used, reason = "test code: a panic is a failure")]
 
 mod plants;
 

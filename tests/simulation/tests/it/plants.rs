@@ -99,6 +99,9 @@ fn simulate(workspace: &Path) -> Result<(), String> {
             .args(args)
             .current_dir(workspace)
             .env("CARGO_TARGET_DIR", workspace.join("target"))
+            // Building costs more than running here.
+            .env("CARGO_INCREMENTAL", "1")
+            .env("CARGO_PROFILE_SIM_OPT_LEVEL", "1")
             .output()
             .unwrap()
     };
