@@ -22,7 +22,7 @@ const PROGRESS: Duration = Duration::from_secs(20);
 pub struct IdleReport {
     /// Seconds.
     pub window: f64,
-    /// One connection: TCP and TLS handshakes, hello, first report, and the goodbye of the one before.
+    /// One connection: the end of the one before, TCP and TLS handshakes without resumption, hello, first report.
     pub connect: Traffic,
     /// The window after it.
     pub idle: Traffic,
@@ -40,12 +40,11 @@ pub struct IdleReport {
 pub async fn measure(ours: Ours, beats: u32) -> anyhow::Result<IdleReport> {
     let (ours, meter) = blocking(move || {
         ours.set_link(LINK)?;
-        // The agent learns its class from the hub when it connects, and dials with it from the next time on.
+        // The agent learns its class from the hub when it connects, and dials with it from the next time on, as long as it lives.
         ours.stop_agent()?;
         ours.start_agent()?;
         let meter = Meter::install(ours.device(), ours.device_port())?;
-        ours.stop_agent()?;
-        ours.start_agent()?;
+        ours.restart_hub()?;
         Ok::<_, BenchError>((ours, meter))
     })
     .await?;

@@ -98,6 +98,18 @@ impl Ours {
             .wait_until_connected(self.site.programs(), &[DEVICE])?)
     }
 
+    /// Ends the hub, starts it, and returns when the agent is connected again.
+    ///
+    /// # Errors
+    /// [`BenchError::Lab`] when it does not end or start, [`BenchError::Site`] when the agent does not come back.
+    pub fn restart_hub(&self) -> Result<(), BenchError> {
+        let (hub, process) = (self.site.hub(), self.site.hub_process());
+        process.terminate(STOP_LIMIT)?;
+        process.start()?;
+        hub.wait_until_ready(&process)?;
+        Ok(hub.wait_until_connected(self.site.programs(), &[DEVICE])?)
+    }
+
     /// Assigns the class of the device's link; it holds from the agent's next connection on.
     ///
     /// # Errors
