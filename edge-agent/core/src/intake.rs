@@ -38,7 +38,11 @@ impl Agent {
             Ok(DownFrame {
                 body: Down::Ack(ack), ..
             }) => {
-                if self.session.epoch() == Some(ack.session) {
+                let ours = self
+                    .session
+                    .binding()
+                    .is_some_and(|binding| binding.nonce == ack.nonce);
+                if ours && self.session.epoch() == Some(ack.session) {
                     self.session.heard(now.mono_ms);
                     self.reports.acknowledged(ack.status_upto);
                     let writes = self.history.acknowledged(ack.event_seq);

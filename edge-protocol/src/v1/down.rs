@@ -37,8 +37,12 @@ pub struct Blob {
 }
 
 /// The hub has committed all reports up to these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// It is unsigned, because it changes nothing a device runs, but it lets a device forget what it has to report: the nonce of the session's
+/// hello binds it to that one session of that one device, whatever a broker delivers where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAck {
+    pub nonce: Nonce,
     pub session: SessionEpoch,
     pub status_upto: u64,
     pub event_seq: u64,

@@ -234,6 +234,7 @@ fn statements() {
         ),
     );
     let ack = ReportAck {
+        nonce: Nonce::from_bytes([7; 16]),
         session: SessionEpoch(7),
         status_upto: 9,
         event_seq: 12,

@@ -355,19 +355,27 @@ fn an_acknowledgement_of_another_session_counts_for_nothing() {
         }
     }
     world.to_device.clear();
-    let ack = ReportAck {
-        session: SessionEpoch(1),
-        status_upto: 1_000,
-        event_seq: 1_000,
-    };
-    let bytes = frame::encode(&DownFrame {
-        v: 1,
-        body: Down::Ack(ack),
-    })
-    .unwrap();
-    world.notes.clear();
-    world.give(Input::Frame(Lane::Command, bytes));
-    assert_eq!(world.notes[0].kind(), "frame_refused");
+    let nonce = world.hub.nonce.clone().expect("a hello was heard");
+    // Of an earlier session of this device; and of another device whose session has the same number.
+    for (nonce, session) in [
+        (nonce, SessionEpoch(1)),
+        (Nonce::from_bytes([0xee; 16]), SessionEpoch(world.hub.session)),
+    ] {
+        let ack = ReportAck {
+            nonce,
+            session,
+            status_upto: 1_000,
+            event_seq: 1_000,
+        };
+        let bytes = frame::encode(&DownFrame {
+            v: 1,
+            body: Down::Ack(ack),
+        })
+        .unwrap();
+        world.notes.clear();
+        world.give(Input::Frame(Lane::Command, bytes));
+        assert_eq!(world.notes[0].kind(), "frame_refused");
+    }
     let reports = |world: &World| {
         world
             .hub

@@ -268,6 +268,7 @@ impl Hub {
             _ => return vec![],
         }
         let ack = ReportAck {
+            nonce: self.nonce.clone().unwrap_or_else(|| Nonce::from_bytes([0; 16])),
             session: SessionEpoch(self.session),
             status_upto: self.status_upto,
             event_seq: self.event_seq,

@@ -16,7 +16,7 @@ const MAX_FACT_BYTES: usize = 253;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) epoch: SessionEpoch,
-    pub(super) nonce: Nonce,
+    pub(crate) nonce: Nonce,
     connection: ConnectionId,
     /// The number of the next statement.
     pub(super) next_seq: u64,

@@ -165,6 +165,7 @@ impl Hub {
         let ack = DownFrame {
             v: VERSION,
             body: Down::Ack(ReportAck {
+                nonce: session.nonce.clone(),
                 session: session.epoch,
                 status_upto: device.record.status_upto,
                 event_seq: device.record.event_seq,
