@@ -51,6 +51,8 @@ impl TestSite {
     }
 
     pub fn with(options: TestSiteOptions) -> Self {
+        // What an earlier run of this test left says nothing of this one; mostly there is nothing.
+        let _ = std::fs::remove_dir_all(failed_directory());
         let home = Home::create();
         let site = Site::start(SiteOptions {
             control_plane: ClusterChoice::Own(ControlPlaneOptions {
@@ -182,7 +184,6 @@ impl TestSite {
     /// Errors here would hide the one that the test failed of, so they are only printed.
     fn keep_what_it_said(&self) {
         let kept = failed_directory();
-        let _ = std::fs::remove_dir_all(&kept);
         if let Err(error) = std::fs::create_dir_all(&kept) {
             eprintln!("cannot keep logs in {}: {error}", kept.display());
             return;
