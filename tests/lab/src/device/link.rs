@@ -27,6 +27,10 @@ impl Device {
     /// the device sees the machine's on the bridge.
     pub(super) fn create_link(&self) -> Result<(), Error> {
         let (namespace, link, bridge) = (self.namespace(), self.link(), self.network.bridge());
+        // The kernel takes its time to remove the links of a lab that ended a moment ago; this network number is ours now.
+        if Path::new("/sys/class/net").join(&link).exists() {
+            ip(&["link", "del", &link])?;
+        }
         ip(&["netns", "add", &namespace])?;
         ip(&[
             "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
