@@ -3,7 +3,7 @@
 //! One seed drives all of it: [`simulate`] has no clock, no thread and no other source of chance, so a failing seed replays. Reading order:
 //!
 //! * `world`: the loop. `event` and `queue`: what can happen, and when. `chance`: the seed, and how bad a seed's weather is.
-//! * `pods`: the API server and what people ask of it. `users`: what people, controllers and misfortune do.
+//! * `pods`: the API server and what people ask of it. `users` and `misfortune`: what happens to it.
 //! * `bridge`, `hub`, `device`: each process with its machine, and a pump that does what the real pump does: effects in order, a
 //!   commit reported when it is on disk, a crash after any effect.
 //! * `disk`, `runtime`, `steps`, `wire`: what outlives a process, and what lies between two.
@@ -20,6 +20,7 @@ mod event;
 mod hub;
 mod laws;
 mod ledger;
+mod misfortune;
 mod pods;
 mod queue;
 mod runtime;
