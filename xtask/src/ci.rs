@@ -104,8 +104,10 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
     vec![
         ("control plane and test images", Box::new(move || prepare(root))),
         (
-            "build of all tests",
+            "build of all programs and tests",
             Box::new(move || {
+                // The tests of whole sites start the programs, which cargo builds only for tests of their own crate.
+                status(root, "cargo", &["build", "--workspace", "--bins", "--locked"])?;
                 status(
                     root,
                     "cargo",
@@ -129,18 +131,7 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
 
 /// What the tests on a real cluster start: built once, cached under `target/outrigger/cache`.
 fn prepare(root: &Path) -> anyhow::Result<()> {
-    status(
-        root,
-        "cargo",
-        &[
-            "build",
-            "--locked",
-            "--package",
-            "lab",
-            "--package",
-            "test-images",
-        ],
-    )?;
-    let program = root.join("target/debug/outrigger-lab");
+    status(root, "cargo", &["build", "--locked", "--package", "site"])?;
+    let program = root.join("target/debug/outrigger-site");
     run::status(root, &program.to_string_lossy(), &["build"])
 }
