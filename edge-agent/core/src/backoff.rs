@@ -74,6 +74,8 @@ pub(crate) struct CrashBackoff {
     entry: Option<(u64, u64)>,
     /// The attempt whose end was seen last, and from when on it may be followed by another.
     ended: Option<(u32, u64)>,
+    /// The last attempt after which waiting was told of.
+    told: Option<u32>,
 }
 
 impl CrashBackoff {
@@ -100,6 +102,15 @@ impl CrashBackoff {
     /// The delay that is being waited for, in milliseconds.
     pub(crate) fn delay_ms(&self) -> u64 {
         self.entry.map_or(0, |(delay, _)| delay)
+    }
+
+    /// Waiting after this attempt was not told of yet.
+    pub(crate) fn is_news(&self, attempt: u32) -> bool {
+        self.told.is_none_or(|told| told < attempt)
+    }
+
+    pub(crate) fn told(&mut self, attempt: u32) {
+        self.told = Some(attempt);
     }
 
     /// A further instance is being started.

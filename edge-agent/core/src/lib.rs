@@ -10,7 +10,7 @@
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when.
-//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `reports`, `history`: what it is told.
+//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `reports`, `history`: what it is told; `words`: how.
 //!
 //! It must not know of MQTT, HTTP, SQL, CRI or the clock.
 //!
@@ -45,6 +45,7 @@ mod teardown;
 mod tidy;
 mod transition;
 mod upkeep;
+mod words;
 mod workload;
 
 pub use agent::{Agent, AgentConfig, Limits};

@@ -25,8 +25,9 @@ pub(crate) enum Decision {
     Keep,
     /// It will not run again.
     Finished,
-    /// Crash back-off.
+    /// Crash back-off after this attempt.
     Wait {
+        attempt: u32,
         until_ms: u64,
     },
     Start {
@@ -84,7 +85,10 @@ pub(crate) fn decide(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
                 .and_then(|crash| crash.until_ms(current.attempt));
             match until {
                 _ if !again => Decision::Finished,
-                Some(until_ms) if until_ms > given.now.mono_ms => Decision::Wait { until_ms },
+                Some(until_ms) if until_ms > given.now.mono_ms => Decision::Wait {
+                    attempt: current.attempt,
+                    until_ms,
+                },
                 _ => start(given, policy, next),
             }
         }
@@ -156,7 +160,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     pull(given, &decisions, &mut plan);
     for (spec, decision) in &decisions {
         match decision {
-            Decision::Wait { until_ms } => plan.wake(*until_ms),
+            Decision::Wait { attempt, until_ms } => wait(given, spec, (*attempt, *until_ms), &mut plan),
             Decision::Replace => replace(given, spec, &mut plan),
             Decision::Clear => tidy::clear(given, spec, &mut plan),
             _ => {}
@@ -227,6 +231,18 @@ fn policy(
         _ if always => PullPolicy::Always,
         PullPolicy::Always => PullPolicy::IfNotPresent,
         other => other,
+    }
+}
+
+/// The kubelet tells of a back-off at each of its syncs and counts; here one wait is told once, when it begins.
+fn wait(given: &Given<'_>, spec: &ContainerSpec, (attempt, until_ms): (u32, u64), plan: &mut Plan) {
+    plan.wake(until_ms);
+    let crash = given.workload.crashes.get(&spec.name);
+    if crash.is_some_and(|crash| crash.is_news(attempt)) {
+        plan.marks.push(Mark::BackingOff {
+            container: spec.name.clone(),
+            attempt,
+        });
     }
 }
 

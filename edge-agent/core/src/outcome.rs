@@ -231,7 +231,10 @@ impl Agent {
         workload.failures.insert(flight.subject, failure);
         let (what, event, container, text) = describe(&flight.step, reason, message);
         self.event(now, uid, (WARNING, event), container.as_deref(), &text);
-        if let Step::EnsureImage { image, .. } = &flight.step {
+        // As the kubelet: an image that is not even asked for, for its name or its policy, is not waited for either.
+        if let Step::EnsureImage { image, .. } = &flight.step
+            && reason == Reason::ErrImagePull
+        {
             self.event(
                 now,
                 uid,

@@ -45,7 +45,7 @@ pub(crate) struct Planned {
     pub(crate) deadline_ms: Option<u64>,
 }
 
-/// A change of a workload's record that the plan asks for.
+/// A change of what is remembered of a workload that the plan asks for; of its record, but where it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mark {
     Admitted,
@@ -68,6 +68,11 @@ pub(crate) enum Mark {
     /// Remember how these containers ended.
     Ended {
         containers: Vec<String>,
+    },
+    /// The container waits in crash back-off after this attempt, and nobody was told yet. Only memory changes.
+    BackingOff {
+        container: String,
+        attempt: u32,
     },
     /// The teardown came to its end while the workload is desired again: begin from nothing.
     Fresh,

@@ -6,11 +6,12 @@ use edge_protocol::v1::{
 };
 use edge_protocol::{DeviceTime, ItemState};
 
-use crate::backoff::Failure;
+use crate::backoff::{CrashBackoff, Failure};
 use crate::lifecycle::{Decision, decide};
 use crate::plan::Given;
 use crate::record::Ended;
 use crate::step::{ObservedContainer, ObservedState};
+use crate::words;
 use crate::workload::Subject;
 
 /// The words around what is observed.
@@ -183,14 +184,14 @@ fn ended_state(given: &Given<'_>, spec: &ContainerSpec, decision: &Decision) -> 
     }
     match decision {
         Decision::Wait { .. } => {
-            let delay_s = given
-                .workload
-                .crashes
-                .get(&spec.name)
-                .map_or(0, |crash| crash.delay_ms() / 1_000);
+            let crash = given.workload.crashes.get(&spec.name);
+            let delay_ms = crash.map_or(0, CrashBackoff::delay_ms);
+            let message = given.manifest().map_or(String::new(), |manifest| {
+                words::waiting_for_restart(manifest, &spec.name, delay_ms)
+            });
             Some(ContainerState::Waiting {
                 reason: Reason::CrashLoopBackOff,
-                message: format!("back-off {delay_s}s restarting failed container={}", spec.name),
+                message: sanitise(&message),
             })
         }
         Decision::Start { .. } => waiting(given, spec),

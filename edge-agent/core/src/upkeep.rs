@@ -14,7 +14,7 @@ use crate::status::{self, Saying};
 use crate::step::{Step, StepId};
 use crate::transition::Rules;
 use crate::workload::{InFlight, Sight};
-use crate::{admission, succession};
+use crate::{admission, succession, words};
 
 const NORMAL: EventLevel = EventLevel::Normal;
 const WARNING: EventLevel = EventLevel::Warning;
@@ -127,7 +127,24 @@ impl Agent {
         self.effects.push(Effect::Run(id, step));
     }
 
+    /// Tells that a container waits in crash back-off.
+    fn back_off(&mut self, now: &Now, uid: &PodUid, container: &str, attempt: u32) {
+        let Some(workload) = self.workloads.get_mut(uid) else {
+            return;
+        };
+        if let Some(crash) = workload.crashes.get_mut(container) {
+            crash.told(attempt);
+        }
+        if let Some(manifest) = &workload.manifest {
+            let message = words::backing_off(manifest, container);
+            self.event(now, uid, (WARNING, Reason::BackOff), Some(container), &message);
+        }
+    }
+
     fn mark(&mut self, now: &Now, uid: &PodUid, mark: Mark) {
+        if let Mark::BackingOff { container, attempt } = &mark {
+            return self.back_off(now, uid, container, *attempt);
+        }
         let saying_now = self.device_time(now);
         if let Mark::Superseded { by } = &mark {
             // Who waited for the one that goes now waits for the one that takes its place.
@@ -200,6 +217,7 @@ impl Agent {
             }
             Mark::Ended { .. } => record.ended.extend(ended),
             Mark::Fresh => self.refresh(now, uid),
+            Mark::BackingOff { .. } => {}
         }
     }
 

@@ -313,8 +313,21 @@ fn a_crash_loop_waits() {
             crash.restarted(95_000);
             crash.saw_end(1, 99_000);
         });
-    check_decision(&given, Decision::Wait { until_ms: 109_000 });
-    assert_eq!(given.plan(), "");
+    check_decision(
+        &given,
+        Decision::Wait {
+            attempt: 1,
+            until_ms: 109_000,
+        },
+    );
+    check(&given, "BackingOff { container: \"c\", attempt: 1 }");
+    let told = given.with(|workload| {
+        let crash = workload.crashes.entry("c".to_owned()).or_default();
+        crash.restarted(95_000);
+        crash.saw_end(1, 99_000);
+        crash.told(1);
+    });
+    check(&told, "");
 }
 
 #[track_caller]

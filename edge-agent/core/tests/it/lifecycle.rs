@@ -1,7 +1,7 @@
 //! Stories of single workloads.
 
 use edge_agent_core::{Input, ObservedState, Step};
-use edge_protocol::v1::{ContainerState, Phase, PullPolicy, Reason, RestartPolicy, Rung};
+use edge_protocol::v1::{ContainerState, EventLevel, Phase, PullPolicy, Reason, RestartPolicy, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::world::World;
@@ -232,6 +232,22 @@ fn crashes_back_off_as_under_a_kubelet() {
     assert_eq!(world.status("one").containers[0].restart_count, 4);
     let kept = world.runtime.containers.iter().filter(|c| c.name == "c0").count();
     assert_eq!(kept, 2, "the running one and the last");
+    let told: Vec<_> = world
+        .hub
+        .events
+        .iter()
+        .filter(|event| event.reason == Reason::BackOff)
+        .map(|event| (event.level, event.container.as_deref(), event.message.as_str()))
+        .collect();
+    let once = (
+        EventLevel::Warning,
+        Some("c0"),
+        "Back-off restarting failed container c0 in pod one_default(one)",
+    );
+    assert_eq!(
+        told, [once; 3],
+        "once per wait, and the first crash does not wait"
+    );
     world.crash();
     world.settle();
     world.link_up();
