@@ -1,5 +1,7 @@
 //! One device: its disk, its clocks, its runtime, and the agent's process with a pump that does what `edge-agent`'s does.
 
+mod looks;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, StepId, Tx};
@@ -8,6 +10,7 @@ use edge_protocol::v1::{AckStage, Facts, Rung, Up, UpFrame};
 use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, PodUid, frame};
 use uuid::Uuid;
 
+use self::looks::Looks;
 use crate::chance::Rng;
 use crate::disk::AgentDisk;
 use crate::event::{AgentEvent, At, DeviceEvent, Event, Frame, Word};
@@ -18,8 +21,6 @@ use crate::wire::Link;
 use crate::world::{EPOCH_MS, World};
 
 pub(crate) const ZONES: [&str; 2] = ["a", "b"];
-/// A look at the runtime without a hint from it.
-const IDLE_LOOK_MS: u64 = 30_000;
 
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -52,15 +53,6 @@ pub(crate) struct Device {
     /// Since when the hub has heard of it without a gap, and when last.
     pub(crate) heard_since: u64,
     pub(crate) heard_at: u64,
-}
-
-/// When to look at the runtime, by the pump's rules.
-#[derive(Debug, Default)]
-struct Looks {
-    steps: u64,
-    looking: bool,
-    wanted: bool,
-    timer: u64,
 }
 
 impl Device {
@@ -139,10 +131,7 @@ impl World {
         }
         device.life += 1;
         device.agent = Some(Agent::new(device.config(), device.disk.restored(), seed));
-        device.looks = Looks {
-            wanted: true,
-            ..Looks::default()
-        };
+        device.looks = Looks::first();
         device.looked_at = None;
         device.link.hang_up();
         say!(self, self.devices[at].id, "agent begins");
@@ -270,9 +259,7 @@ impl World {
                 }
             }
             AgentEvent::StepEnded(step, outcome) => {
-                let looks = &mut self.devices[at].looks;
-                looks.steps += 1;
-                looks.wanted = true;
+                self.devices[at].looks.step_ended();
                 say!(self, self.devices[at].id, "step {} ended: {outcome:?}", step.0);
                 self.step_agent(at, Input::StepEnded { step, outcome });
             }
@@ -281,12 +268,7 @@ impl World {
                 at: when,
                 seen,
             } => self.end_look(at, (begun, when), seen),
-            AgentEvent::LookDue(timer) => {
-                if self.devices[at].looks.timer == timer {
-                    self.devices[at].looks.wanted = true;
-                    self.look(at);
-                }
-            }
+            AgentEvent::LookDue(timer) => self.look_due(at, timer),
             AgentEvent::Dial => self.dial(at),
             AgentEvent::LinkUp(connection) => self.link_up(at, connection),
             AgentEvent::LinkDown => {
@@ -372,57 +354,6 @@ impl World {
             word: word.map(Into::into),
         };
         self.transmit(at, true, &frame);
-    }
-
-    /// The runtime says that something changed; the hint may get lost.
-    pub(crate) fn hint(&mut self, at: At) {
-        let lost = self.weather.hint_lost;
-        if self.devices[at].agent.is_some() && !self.rng.chance(lost) {
-            self.devices[at].looks.wanted = true;
-            self.look(at);
-        }
-    }
-
-    fn look(&mut self, at: At) {
-        let device = &self.devices[at];
-        if device.agent.is_none() || device.looks.looking || !device.looks.wanted {
-            return;
-        }
-        let early = self.rng.flip();
-        let delay = self.rng.within(2, 60);
-        let device = &mut self.devices[at];
-        (device.looks.looking, device.looks.wanted) = (true, false);
-        device.looks.timer += 1;
-        let seen = early.then(|| device.runtime.observe());
-        let event = AgentEvent::LookEnds {
-            begun: device.looks.steps,
-            at: self.now,
-            seen,
-        };
-        let life = device.life;
-        self.push(delay, Event::Agent(at, life, event));
-    }
-
-    /// `seen` is what the look's beginning showed; without it the end shows.
-    fn end_look(&mut self, at: At, (begun, when): (u64, u64), seen: Option<edge_agent_core::Observed>) {
-        let device = &mut self.devices[at];
-        device.looks.looking = false;
-        device.looks.timer += 1;
-        let (timer, life) = (device.looks.timer, device.life);
-        if device.runtime.down {
-            device.looks.wanted = false;
-            self.push(1_000, Event::Agent(at, life, AgentEvent::LookDue(timer)));
-            let message = "connection refused".to_owned();
-            return self.step_agent(at, Input::RuntimeDown { message });
-        }
-        if begun < device.looks.steps {
-            device.looks.wanted = true;
-            return self.look(at);
-        }
-        let seen = seen.unwrap_or_else(|| device.runtime.observe());
-        device.looked_at = Some(when);
-        self.push(IDLE_LOOK_MS, Event::Agent(at, life, AgentEvent::LookDue(timer)));
-        self.step_agent(at, Input::Observed(seen));
     }
 }
 

@@ -1,4 +1,6 @@
-//! What people and controllers do during the storm.
+//! What people do during the storm: with pods, and with devices. `controllers` is what Kubernetes adds by itself.
+
+mod controllers;
 
 use std::collections::BTreeMap;
 
@@ -278,116 +280,6 @@ impl World {
         say!(self, "user", "rolls {old} over to {} by {update:?}", next.uid);
         self.add(next);
         self.user(10_000, 100_000, UserEvent::DeleteOld(old.clone()));
-    }
-
-    /// What controllers do in the end with the older revisions of an owner.
-    pub(crate) fn scale_down(&mut self) {
-        let pods = || self.api.pods.values().filter(|pod| pod.deletion.is_none());
-        let is_old = |pod: &&Pod| {
-            pod.owner.is_some()
-                && pods().any(|other| other.owner == pod.owner && other.template > pod.template)
-        };
-        let old: Vec<PodUid> = pods().filter(is_old).map(|pod| pod.uid.clone()).collect();
-        for uid in old {
-            self.delete(&uid, 5);
-        }
-    }
-
-    /// The same pod once more, by its controller or by the name that someone applies again.
-    fn replace(&mut self, old: &PodUid) {
-        let Some(pod) = self.users_copy(old) else { return };
-        let newer = |other: &Pod| other.owner == pod.owner && other.template > pod.template;
-        if pod.owner.is_some() && self.api.pods.values().any(newer) {
-            // Its controller is scaling that revision down.
-            return;
-        }
-        if pod.owner.is_none() && self.api.pods.values().any(|other| other.name == pod.name) {
-            return self.user(1_000, 4_000, UserEvent::Replace(old.clone()));
-        }
-        let uid = self.new_uid();
-        let name = if pod.owner.is_some() {
-            uid.to_string()
-        } else {
-            pod.name.clone()
-        };
-        let next = Pod {
-            name,
-            uid,
-            deletion: None,
-            shown: None,
-            finalizer: false,
-            finished: false,
-            ..pod
-        };
-        say!(self, "controller", "replaces {old} by {}", next.uid);
-        self.add(next);
-    }
-
-    fn users_copy(&self, uid: &PodUid) -> Option<Pod> {
-        self.api
-            .pods
-            .get(uid)
-            .or_else(|| self.api.copies.get(uid))
-            .cloned()
-    }
-
-    /// The taint manager gives pods up.
-    fn evict(&mut self, live: &[PodUid]) {
-        let from = self.rng.below(live.len());
-        let count = 1 + self.rng.below(live.len());
-        for uid in live.iter().skip(from).take(count) {
-            self.give_up(uid, 30);
-            self.pod_changed(uid);
-        }
-    }
-
-    fn give_up(&mut self, uid: &PodUid, grace_s: u32) {
-        let Some(pod) = self.api.pods.get_mut(uid) else {
-            return;
-        };
-        say!(self, "controller", "gives {uid} up");
-        pod.deletion = Some(Deletion {
-            grace_period_s: Some(grace_s),
-            cause: DeletionCause::Reaction,
-        });
-        if pod.disconnect == Disconnect::Replace {
-            self.api.intended.insert(uid.clone());
-        }
-        let (copy, finalizer) = (pod.clone(), pod.finalizer);
-        self.api.copies.insert(uid.clone(), copy);
-        if finalizer {
-            self.user(2_000, 40_000, UserEvent::RemoveFinalizer(uid.clone()));
-        }
-        if self.rng.below(4) > 0 {
-            self.user(500, 6_000, UserEvent::Replace(uid.clone()));
-        }
-    }
-
-    fn delete_node(&mut self) {
-        if self.api.node.take().is_some() {
-            self.api.bump();
-            self.node_changed();
-            let round = self.api.resource_version;
-            self.user(3_000, 40_000, UserEvent::CollectPods(round));
-        }
-    }
-
-    /// The garbage collector removes pods of a node that is not there.
-    fn collect_pods(&mut self, _round: u64) {
-        if self.api.node.is_some() {
-            return;
-        }
-        let all: Vec<PodUid> = self.api.pods.keys().cloned().collect();
-        for uid in all {
-            if self.api.pods.get(&uid).is_some_and(|pod| pod.finalizer) {
-                continue;
-            }
-            self.give_up(&uid, 0);
-            if let Some(pod) = self.api.remove(&uid) {
-                self.api.collected.insert(uid);
-                self.pod_gone(&pod);
-            }
-        }
     }
 
     // Devices.
