@@ -42,9 +42,21 @@ pub fn run(root: &Path, scope: Scope) -> anyhow::Result<()> {
     })
 }
 
-/// Runs seeds `0..seeds`, or replays one and shows its trace.
-pub fn sim(root: &Path, seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
-    let base = [
+/// Runs that many seeds from the first on.
+pub fn sim(root: &Path, first: u64, seeds: u64) -> anyhow::Result<()> {
+    simulation(
+        root,
+        &["--from", &first.to_string(), "--seeds", &seeds.to_string()],
+    )
+}
+
+/// Replays one seed and shows its trace.
+pub fn replay(root: &Path, seed: u64) -> anyhow::Result<()> {
+    simulation(root, &["--seed", &seed.to_string()])
+}
+
+fn simulation(root: &Path, args: &[&str]) -> anyhow::Result<()> {
+    let run = [
         "run",
         "--quiet",
         "--profile",
@@ -53,10 +65,7 @@ pub fn sim(root: &Path, seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
         "simulation",
         "--",
     ];
-    let number = seed.unwrap_or(seeds).to_string();
-    let flag = if seed.is_some() { "--seed" } else { "--seeds" };
-    let args: Vec<&str> = base.into_iter().chain([flag, &number]).collect();
-    status(root, "cargo", &args)
+    status(root, "cargo", &[&run, args].concat())
 }
 
 fn core(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
@@ -125,7 +134,7 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
                 )
             }),
         ),
-        ("simulation", Box::new(move || sim(root, seeds, None))),
+        ("simulation", Box::new(move || sim(root, 0, seeds))),
     ]
 }
 

@@ -66,7 +66,11 @@ enum Command {
     Sim {
         #[arg(long, default_value_t = 500)]
         seeds: u64,
-        #[arg(long, conflicts_with = "seeds")]
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Replay this one and show its trace.
+        #[arg(long, conflicts_with_all = ["seeds", "from"])]
         seed: Option<u64>,
     },
     /// What CI runs.
@@ -86,7 +90,12 @@ fn main() -> ExitCode {
         Command::Images { print } => site::images(&root, print.as_deref()),
         Command::Bench { bench } => site::bench(&root, &bench),
         Command::Arrows => arrows::check(&root),
-        Command::Sim { seeds, seed } => ci::sim(&root, seeds, seed),
+        Command::Sim { seed: Some(seed), .. } => ci::replay(&root, seed),
+        Command::Sim {
+            seeds,
+            from,
+            seed: None,
+        } => ci::sim(&root, from, seeds),
         Command::Ci { scope } => ci::run(&root, scope),
     };
     match outcome {

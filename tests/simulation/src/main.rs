@@ -1,4 +1,4 @@
-//! `simulation --seeds N` runs seeds `0..N`; `simulation --seed N` replays one with its trace.
+//! `simulation --from A --seeds N` runs the `N` seeds from `A` on; `simulation --seed N` replays one with its trace.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use simulation::{Outcome, simulate};
 
 /// More failures than this say nothing new.
 const ENOUGH: usize = 10;
-const USAGE: &str = "usage: simulation [--seeds N | --seed N]";
+const USAGE: &str = "usage: simulation [[--from N] --seeds N | --seed N]";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,8 +19,9 @@ fn main() -> anyhow::Result<ExitCode> {
             .with_context(|| format!("{text:?} is no number; {USAGE}"))
     };
     match args.as_slice() {
-        [] => Ok(many(500)),
-        ["--seeds", count] => Ok(many(number(count)?)),
+        [] => Ok(many(0, 500)),
+        ["--seeds", count] => Ok(many(0, number(count)?)),
+        ["--from", first, "--seeds", count] => Ok(many(number(first)?, number(count)?)),
         ["--seed", seed] => Ok(replay(number(seed)?)),
         _ => bail!(USAGE),
     }
@@ -34,7 +35,7 @@ fn replay(seed: u64) -> ExitCode {
 }
 
 /// Each seed is a world of its own, so they may run side by side.
-fn many(count: u64) -> ExitCode {
+fn many(first: u64, count: u64) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let failures = AtomicUsize::new(0);
@@ -43,8 +44,9 @@ fn many(count: u64) -> ExitCode {
         let mut failed = Vec::new();
         let mut events = 0;
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= count || failures.load(Ordering::Relaxed) >= ENOUGH {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let seed = first + number;
+            if number >= count || failures.load(Ordering::Relaxed) >= ENOUGH {
                 return (failed, events);
             }
             let outcome = simulate(seed, false);
