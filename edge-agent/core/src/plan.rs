@@ -1,6 +1,6 @@
 //! From what is desired, observed and remembered to what is done next: a total function without effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{Facts, Manifest, Reason};
 use edge_protocol::{ItemState, Now, PodUid};
@@ -143,15 +143,19 @@ impl Given<'_> {
 /// The next steps of every workload. It may be called at any time and as often as wanted: what is under way is not planned again, and
 /// a converged state plans nothing.
 pub(crate) fn plan(world: World<'_>) -> Vec<(PodUid, Plan)> {
+    let vacating = succession::vacating(world);
     world
         .workloads
         .iter()
         .filter(|(_, workload)| !workload.is_blind())
-        .map(|(uid, workload)| (uid.clone(), plan_workload(world, &world.given(uid, workload))))
+        .map(|(uid, workload)| {
+            let plan = plan_workload(world, &vacating, &world.given(uid, workload));
+            (uid.clone(), plan)
+        })
         .collect()
 }
 
-fn plan_workload(world: World<'_>, given: &Given<'_>) -> Plan {
+fn plan_workload(world: World<'_>, vacating: &BTreeSet<&PodUid>, given: &Given<'_>) -> Plan {
     let record = &given.workload.record;
     if let Some(ending) = &record.ending {
         let (mut plan, stage) = teardown::run(given, Depth::Everything, ending.deadline_ms(given.now));
@@ -165,9 +169,9 @@ fn plan_workload(world: World<'_>, given: &Given<'_>) -> Plan {
         }
         return plan;
     }
-    if record.superseded.is_some() {
+    if let Some(superseded) = &record.superseded {
         // The latch is on disk before the first stop: after a crash the teardown goes on instead of wavering.
-        if !given.workload.is_settled() {
+        if !given.workload.is_settled() || !succession::may_stop(world, superseded) {
             return Plan::default();
         }
         let deadline = given.now.mono_ms + u64::from(given.workload.grace_s()) * 1_000;
@@ -176,11 +180,12 @@ fn plan_workload(world: World<'_>, given: &Given<'_>) -> Plan {
     if record.rejected.is_some() || !given.workload.wants_run() || given.manifest().is_none() {
         return Plan::default();
     }
-    lifecycle::run(given, gate(world, given))
+    lifecycle::run(given, gate(world, vacating, given))
 }
 
-/// Containers start only when the record is on disk, the workload is admitted, and what it replaces has left the runtime.
-fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
+/// Containers start only when the record is on disk, the workload is admitted, and what it replaces has left the runtime, as has what
+/// replaced it and is going now.
+fn gate(world: World<'_>, vacating: &BTreeSet<&PodUid>, given: &Given<'_>) -> Gate {
     let mut replaced = given
         .manifest()
         .into_iter()
@@ -195,7 +200,7 @@ fn gate(world: World<'_>, given: &Given<'_>) -> Gate {
     };
     if !given.workload.record.admitted {
         Gate::Shut
-    } else if given.workload.disk.stored && !replaced.any(in_place) {
+    } else if given.workload.disk.stored && !vacating.contains(given.uid) && !replaced.any(in_place) {
         Gate::Open
     } else {
         Gate::PullOnly

@@ -48,6 +48,9 @@ pub(crate) struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Superseded {
     pub(crate) by: PodUid,
+    /// The successor's manifest, whose images were all present then.
+    #[serde(default)]
+    pub(crate) manifest: Option<Digest>,
     /// The successor had started and is gone: an orphan does not come back for it.
     #[serde(default)]
     pub(crate) for_good: bool,

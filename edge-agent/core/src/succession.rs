@@ -1,16 +1,20 @@
 //! Which workload has the place when one names another in `replaces`.
 //!
-//! The order is pull, stop, start: the older one is superseded only when all images of the newer are present. Should the newer go before
-//! it took over, the older goes on.
+//! The order is pull, stop, start: the older one is superseded only when all images of the newer are present, and each of its stops is
+//! asked for only while they are (law 6). Should the newer go before it took over, or be changed to images that are not here, the older
+//! goes on. The same order holds on the way back.
 //!
 //! Only workloads of one namespace displace each other: a uid is no secret, and who may name it has no rights over it.
+
+use std::collections::BTreeSet;
 
 use edge_protocol::v1::Manifest;
 use edge_protocol::{ItemState, PodUid};
 
 use crate::lifecycle;
 use crate::plan::{Mark, World};
-use crate::workload::Workload;
+use crate::record::Superseded;
+use crate::workload::{Subject, Workload};
 
 /// The next change of places, at most one per call.
 pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
@@ -67,11 +71,42 @@ pub(crate) fn replaced<'a>(world: World<'a>, manifest: &'a Manifest) -> impl Ite
     })
 }
 
-/// What becomes of a superseded workload whose successor is no longer desired.
+/// The workloads whose place another has that is on its way out: when they are desired again, they wait until it has left.
+pub(crate) fn vacating(world: World<'_>) -> BTreeSet<&PodUid> {
+    world
+        .workloads
+        .iter()
+        .filter(|(uid, leaving)| leaving.record.ending.is_some() && !world.is_clear(uid))
+        .filter_map(|(_, leaving)| leaving.manifest.as_deref())
+        .flat_map(|manifest| replaced(world, manifest))
+        .collect()
+}
+
+/// Whether a superseded workload may be stopped now: its successor could start.
+pub(crate) fn may_stop(world: World<'_>, superseded: &Superseded) -> bool {
+    let ready = |successor: &Workload| {
+        successor.wants_run()
+            && successor.manifest.is_some()
+            && lifecycle::images_ready(&world.given(&superseded.by, successor))
+    };
+    superseded.for_good || world.workloads.get(&superseded.by).is_some_and(ready)
+}
+
+/// A successor that never started and cannot: it was changed since it took the place, or an image of it cannot be had. Merely unknown
+/// images, as after a crash, are no reason to waver.
+fn fell_short(world: World<'_>, superseded: &Superseded, successor: &Workload) -> bool {
+    let fails = |subject: &Subject| matches!(subject, Subject::Image(_));
+    successor.record.attempts.is_empty()
+        && !lifecycle::images_ready(&world.given(&superseded.by, successor))
+        && (successor.record.manifest != superseded.manifest || successor.failures.keys().any(fails))
+}
+
+/// What becomes of a superseded workload whose successor is no longer desired, or cannot start.
 fn returned(world: World<'_>, workload: &Workload) -> Option<Mark> {
     let superseded = workload.record.superseded.as_ref()?;
     let successor = world.workloads.get(&superseded.by);
-    if superseded.for_good || workload.record.ending.is_some() || successor.is_some_and(Workload::wants_run) {
+    let stands = |successor: &Workload| successor.wants_run() && !fell_short(world, superseded, successor);
+    if superseded.for_good || workload.record.ending.is_some() || successor.is_some_and(stands) {
         return None;
     }
     let runs = workload

@@ -141,22 +141,34 @@ impl Agent {
         }
     }
 
+    fn superseded(&self, by: &PodUid) -> Superseded {
+        Superseded {
+            by: by.clone(),
+            manifest: self
+                .workloads
+                .get(by)
+                .and_then(|successor| successor.record.manifest),
+            for_good: false,
+        }
+    }
+
     fn mark(&mut self, now: &Now, uid: &PodUid, mark: Mark) {
         if let Mark::BackingOff { container, attempt } = &mark {
             return self.back_off(now, uid, container, *attempt);
         }
         let saying_now = self.device_time(now);
-        if let Mark::Superseded { by } = &mark {
+        let superseded = match &mark {
+            Mark::Superseded { by } => Some(self.superseded(by)),
+            _ => None,
+        };
+        if let Some(superseded) = &superseded {
             // Who waited for the one that goes now waits for the one that takes its place.
             let heirs = self
                 .workloads
                 .values_mut()
                 .filter(|workload| workload.record.superseded.as_ref().is_some_and(|s| s.by == *uid));
             for heir in heirs {
-                heir.record.superseded = Some(Superseded {
-                    by: by.clone(),
-                    for_good: false,
-                });
+                heir.record.superseded = Some(superseded.clone());
                 heir.disk.dirty = true;
             }
         }
@@ -198,8 +210,8 @@ impl Agent {
                     why: message,
                 });
             }
-            Mark::Superseded { by } => {
-                record.superseded = Some(Superseded { by, for_good: false });
+            Mark::Superseded { .. } => {
+                record.superseded = superseded;
                 workload.stopped.clear();
             }
             Mark::SupersededForGood => {
@@ -210,6 +222,8 @@ impl Agent {
             Mark::GoesOn => {
                 record.superseded = None;
                 record.ended.clear();
+                // Its stop was no crash.
+                workload.crashes.clear();
                 workload.cleaned = false;
             }
             Mark::Replacing { container } => {

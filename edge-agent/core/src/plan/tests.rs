@@ -513,16 +513,18 @@ fn what_is_to_go() {
     );
 }
 
+fn superseded(workload: &mut Workload) {
+    remembered(workload);
+    workload.record.ending = None;
+    workload.record.superseded = Some(Superseded {
+        by: PodUid::new("x").unwrap(),
+        manifest: None,
+        for_good: true,
+    });
+}
+
 #[test]
 fn who_is_superseded_goes_but_keeps_its_logs() {
-    let superseded = |w: &mut Workload| {
-        remembered(w);
-        w.record.ending = None;
-        w.record.superseded = Some(Superseded {
-            by: PodUid::new("x").unwrap(),
-            for_good: false,
-        });
-    };
     check(
         &case()
             .sandbox("s", 0, true)
@@ -532,18 +534,20 @@ fn who_is_superseded_goes_but_keeps_its_logs() {
     );
     check(&case().sandbox("s", 0, false).with(superseded), "remove s");
     check(&case().with(superseded), "");
+    let alone = |w: &mut Workload| {
+        superseded(w);
+        w.record.superseded.as_mut().unwrap().for_good = false;
+    };
+    let up = || case().sandbox("s", 0, true).container("a", "s", 1, running());
+    // Law 6: nobody is there who could start.
+    check(&up().with(alone), "");
     let unsaid = |w: &mut Workload| {
         w.record.superseded = Some(Superseded {
             by: PodUid::new("x").unwrap(),
-            for_good: false,
+            manifest: None,
+            for_good: true,
         });
         w.disk.dirty = true;
     };
-    check(
-        &case()
-            .sandbox("s", 0, true)
-            .container("a", "s", 1, running())
-            .with(unsaid),
-        "",
-    );
+    check(&up().with(unsaid), "");
 }
