@@ -174,7 +174,9 @@ impl Hub {
     /// The deployment `next` is healthy on the device: what it replaces there, stops. Only a successor of the same provider and
     /// namespace may do that (law 12).
     pub(super) fn supersede(&mut self, turn: &mut Turn, next: &PodUid, id: &DeviceId) {
-        let Some(successor) = self.fleet.get(next).filter(|next| !next.is_deleting()) else {
+        // One that is itself on its way out there has no place to take, however healthy it still is.
+        let stays = |next: &&Deployment| !next.is_deleting() && next.role(id).is_some_and(Role::runs);
+        let Some(successor) = self.fleet.get(next).filter(stays) else {
             return;
         };
         let replaced: Vec<PodUid> = successor
@@ -197,6 +199,41 @@ impl Hub {
                 assignment.superseded = true;
             }
             self.stop(turn, &uid, id, (TombstoneReason::Superseded, None));
+        }
+    }
+
+    /// The deployment `next` gives its place on the device back: what it had replaced there and is still wanted runs again (law 5),
+    /// unless another successor runs there. The device starts it when `next` has left.
+    pub(super) fn reinstate(&mut self, turn: &mut Turn, next: &PodUid, id: &DeviceId) {
+        let Some(leaving) = self.fleet.get(next) else {
+            return;
+        };
+        let is_free = |former: &Deployment| {
+            !self.fleet.successors(&former.record.spec.uid).any(|other| {
+                other.record.spec.uid != *next
+                    && other.may_replace(former)
+                    && other.role(id).is_some_and(Role::runs)
+            })
+        };
+        let back: Vec<PodUid> = leaving
+            .outline
+            .replaces
+            .iter()
+            .filter(|uid| {
+                self.fleet.get(uid).is_some_and(|former| {
+                    former.record.state == DeploymentState::Active
+                        && former.assignment(id).is_some_and(|held| held.superseded)
+                        && is_free(former)
+                })
+            })
+            .cloned()
+            .collect();
+        for uid in back {
+            if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
+                assignment.superseded = false;
+            }
+            turn.assignment_changed(&uid, id);
+            self.reconcile(turn, &uid, id, false);
         }
     }
 

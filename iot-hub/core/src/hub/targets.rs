@@ -37,6 +37,9 @@ impl Hub {
         let keeps = matches || !(matched || deployment.target.excludes(&subject));
         // A pod in a terminal phase runs nowhere any more, so whoever matches later is not given it.
         let joins = matches && deployment.record.ended.is_none();
+        let displaced = deployment
+            .assignment(id)
+            .is_some_and(|assignment| assignment.superseded);
         match deployment.role(id) {
             None if joins => self.assign(turn, uid, id),
             Some(Role::Run | Role::Orphan) if keeps => self.run(turn, uid, id),
@@ -45,7 +48,14 @@ impl Hub {
                 reason: TombstoneReason::Untargeted,
                 ..
             }) if joins => self.run(turn, uid, id),
-            Some(Role::Left) if !keeps => self.unassign(turn, uid, id),
+            Some(
+                Role::Left
+                | Role::Stop {
+                    reason: TombstoneReason::Superseded,
+                    ..
+                },
+            ) if joins && !displaced => self.run(turn, uid, id),
+            Some(Role::Left) if !keeps || !displaced => self.unassign(turn, uid, id),
             None | Some(Role::Stop { .. } | Role::Left) => {}
         }
     }
@@ -124,9 +134,25 @@ impl Hub {
         self.refresh(turn, uid, id);
     }
 
-    /// Asks the device to stop the workload. One that was never told of it has nothing to stop; a tombstone that is out already stays
-    /// unless the new one leaves less time.
+    /// Asks the device to stop the workload; whose place it had there may run again.
     pub(super) fn stop(
+        &mut self,
+        turn: &mut Turn,
+        uid: &PodUid,
+        id: &DeviceId,
+        (reason, grace_period_s): (TombstoneReason, Option<u32>),
+    ) {
+        let role = self.fleet.get(uid).and_then(|deployment| deployment.role(id));
+        self.ask_to_stop(turn, uid, id, (reason, grace_period_s));
+        // Whoever took its place has what it had replaced as well.
+        if role.is_some_and(Role::runs) && reason != TombstoneReason::Superseded {
+            self.reinstate(turn, uid, id);
+        }
+    }
+
+    /// One that was never told of it has nothing to stop; a tombstone that is out already stays
+    /// unless the new one leaves less time.
+    fn ask_to_stop(
         &mut self,
         turn: &mut Turn,
         uid: &PodUid,

@@ -1,7 +1,7 @@
 //! Stopping: explicit, acknowledged, remembered for those who are away.
 
-use edge_protocol::ItemState;
 use edge_protocol::v1::{DeploymentState, Tombstone, Up};
+use edge_protocol::{DeviceId, ItemState};
 use iot_hub_core::{CallError, Change};
 
 use crate::support::World;
@@ -219,6 +219,66 @@ fn a_healthy_successor_supersedes_on_its_device_alone() {
     world.connect(&two);
     world.settle();
     assert!(ended(&world, "a"));
+}
+
+/// A runs nowhere any more, for B took its place on both devices.
+fn taken_over(targets: [&str; 2]) -> (World, [DeviceId; 2]) {
+    let mut world = World::new();
+    let ids = ["one", "two"].map(|name| world.enrol(name, &[("site", "a")]));
+    for id in &ids {
+        world.connect(id);
+    }
+    world.call(wanted("a", targets[0]).put()).unwrap();
+    world.settle();
+    world.call(wanted("b", targets[1]).replaces("a").put()).unwrap();
+    world.settle();
+    for id in &ids {
+        assert_eq!(world.running(id), ["b"]);
+    }
+    (world, ids)
+}
+
+#[test]
+fn what_was_replaced_runs_again_when_its_successor_is_deleted() {
+    let (mut world, [one, two]) = taken_over(["*", "*"]);
+    world.disconnect(&two);
+    world.call(delete(&pod("b"), None)).unwrap();
+    let items = &world.store.sets[&one].items;
+    let states = ["a", "b"].map(|uid| items.get(&pod(uid)).map(|item| item.state));
+    assert_eq!(
+        states,
+        [Some(ItemState::Run), Some(ItemState::Stop)],
+        "one set says both, so that no link can fail in between"
+    );
+    world.settle();
+    assert_eq!(world.running(&one), ["a"]);
+    world.connect(&two);
+    world.settle();
+    assert_eq!(world.running(&two), ["a"]);
+    assert!(ended(&world, "b"));
+    let status = world.status(&pod("a"));
+    assert!(status.ready && status.counts.targeted == 2, "{status:?}");
+}
+
+#[test]
+fn what_was_replaced_runs_again_where_its_successor_is_out_of_scope() {
+    let (mut world, [one, two]) = taken_over(["*", "tags.site = 'a'"]);
+    world.set_tags(&one, &[("site", "b")]);
+    // Its last words there are that it is healthy.
+    let report = world.models.get_mut(&one).unwrap().report();
+    world.send(&one, &report);
+    world.settle();
+    assert_eq!([world.running(&one), world.running(&two)], [["a"], ["b"]]);
+}
+
+#[test]
+fn what_was_replaced_stays_away_from_the_successor_of_its_successor() {
+    let (mut world, [one, _]) = taken_over(["*", "*"]);
+    world.call(wanted("c", "*").replaces("b").put()).unwrap();
+    world.settle();
+    world.call(delete(&pod("b"), None)).unwrap();
+    world.settle();
+    assert_eq!(world.running(&one), ["c"]);
 }
 
 #[test]
