@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{EventLevel, Reason};
+use edge_protocol::v1::{ContainerSpec, EventLevel, Reason};
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
 use crate::backoff::{Failure, IMAGES, STEPS};
 use crate::io::{Effect, Note};
+use crate::lifecycle::{Decision, decide};
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
@@ -100,14 +101,11 @@ impl Agent {
                 // An image of a spec that was replaced meanwhile is of no use.
                 if workload.containers().iter().any(|spec| spec.image == image) {
                     workload.images.insert(image.clone());
+                    if workload.told_images.insert(image.clone()) {
+                        let message = format!("Image \"{image}\" is present on the device");
+                        self.image_event(now, uid, (NORMAL, Reason::Pulled), &image, &message);
+                    }
                 }
-                self.event(
-                    now,
-                    uid,
-                    (NORMAL, Reason::Pulled),
-                    None,
-                    &format!("Image \"{image}\" is present on the device"),
-                );
             }
             (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
@@ -230,24 +228,46 @@ impl Agent {
         };
         workload.failures.insert(flight.subject, failure);
         let (what, event, container, text) = describe(&flight.step, reason, message);
-        self.event(now, uid, (WARNING, event), container.as_deref(), &text);
-        // As the kubelet: an image that is not even asked for, for its name or its policy, is not waited for either.
-        if let Step::EnsureImage { image, .. } = &flight.step
-            && reason == Reason::ErrImagePull
-        {
-            self.event(
-                now,
-                uid,
-                (NORMAL, Reason::BackOff),
-                None,
-                &format!("Back-off pulling image \"{image}\""),
-            );
+        if let Step::EnsureImage { image, .. } = &flight.step {
+            workload.told_images.remove(image);
+            self.image_event(now, uid, (WARNING, event), image, &text);
+            // As the kubelet: an image that is not even asked for, for its name or its policy, is not waited for either.
+            if reason == Reason::ErrImagePull {
+                let text = format!("Back-off pulling image \"{image}\"");
+                self.image_event(now, uid, (NORMAL, Reason::BackOff), image, &text);
+            }
+        } else {
+            self.event(now, uid, (WARNING, event), container.as_deref(), &text);
         }
         self.effects.push(Effect::Report(Note::Retried {
             uid: uid.clone(),
             what,
             in_ms,
         }));
+    }
+
+    /// An event of each container that waits for the image, as under a kubelet: readers take events of one reason that name no
+    /// container for one that repeats itself.
+    pub(crate) fn image_event(
+        &mut self,
+        now: &Now,
+        uid: &PodUid,
+        what: (EventLevel, Reason),
+        image: &str,
+        message: &str,
+    ) {
+        let Some(workload) = self.workloads.get(uid) else {
+            return;
+        };
+        let given = self.world(now).given(uid, workload);
+        let waits = |spec: &&ContainerSpec| {
+            spec.image == image && matches!(decide(&given, spec), Decision::Start { .. } | Decision::Replace)
+        };
+        let waiting = workload.containers().iter().filter(waits);
+        let names: Vec<String> = waiting.map(|spec| spec.name.clone()).collect();
+        for name in names {
+            self.event(now, uid, what, Some(&name), message);
+        }
     }
 }
 

@@ -167,6 +167,7 @@ fn renew(workload: &mut Workload, manifest: Option<Arc<Manifest>>) {
         .map(|spec| spec.image.clone())
         .collect();
     workload.images.retain(|image| !changed.contains(image));
+    workload.told_images.retain(|image| !changed.contains(image));
     workload
         .failures
         .retain(|subject, _| !matches!(subject, Subject::Image(_) | Subject::Start(_)));

@@ -20,7 +20,7 @@ const NORMAL: EventLevel = EventLevel::Normal;
 const WARNING: EventLevel = EventLevel::Warning;
 
 impl Agent {
-    fn world<'a>(&'a self, now: &'a Now) -> World<'a> {
+    pub(crate) fn world<'a>(&'a self, now: &'a Now) -> World<'a> {
         World {
             workloads: &self.workloads,
             pods: &self.pods,
@@ -67,6 +67,14 @@ impl Agent {
             step,
             deadline_ms,
         } = planned;
+        if let Step::EnsureImage {
+            image,
+            policy: PullPolicy::Always,
+        } = &step
+        {
+            let message = format!("Pulling image \"{image}\"");
+            self.image_event(now, uid, (NORMAL, Reason::Pulling), image, &message);
+        }
         let at = self.device_time(now);
         let Some(workload) = self.workloads.get_mut(uid) else {
             return;
@@ -96,10 +104,6 @@ impl Agent {
                 }
                 None
             }
-            Step::EnsureImage {
-                image,
-                policy: PullPolicy::Always,
-            } => Some((Reason::Pulling, None, format!("Pulling image \"{image}\""))),
             Step::StopContainer { container_id, .. } => {
                 let pod = self.pods.get(uid);
                 let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));

@@ -71,6 +71,8 @@ pub(crate) struct Workload {
     pub(crate) failures: BTreeMap<Subject, Failure>,
     /// References of images that are present for the manifest acted on.
     pub(crate) images: BTreeSet<String>,
+    /// Those of them that were told of. A start that failed has its image looked for again, which is no news.
+    pub(crate) told_images: BTreeSet<String>,
     pub(crate) crashes: BTreeMap<String, CrashBackoff>,
     /// Runtime ids whose stop ended well.
     pub(crate) stopped: BTreeSet<String>,

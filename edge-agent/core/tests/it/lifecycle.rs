@@ -559,3 +559,43 @@ fn a_restart_does_not_ask_the_registry() {
         world.steps
     );
 }
+
+fn told<'a>(world: &'a World, name: &str, reason: Reason) -> Vec<&'a str> {
+    let events = world.hub.events.iter();
+    let told = events.filter(|event| event.uid == uid(name) && event.reason == reason);
+    told.map(|event| event.container.as_deref().unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn an_image_is_told_once_per_container_that_waits_for_it() {
+    let mut world = with(&["one"]);
+    assert_eq!(told(&world, "one", Reason::Pulled), ["c0", "c1"]);
+    world.hub.run(&manifest("one", &["a:1", "b:2"]));
+    world.push();
+    world.settle();
+    assert_eq!(told(&world, "one", Reason::Pulled), ["c0", "c1", "c1"]);
+
+    // A start that fails has its image looked for again.
+    world.hub.run(&manifest("two", &["z:1"]));
+    world.push();
+    while !matches!(world.steps.front(), Some((_, Step::StartContainer(_)))) {
+        assert!(world.talk() || world.commit() || world.step());
+    }
+    world.fail_step();
+    world.settle();
+    world.pass(5_000);
+    assert_eq!(world.runtime.running(&uid("two")), 1);
+    assert_eq!(told(&world, "two", Reason::Failed), ["c0"]);
+    assert_eq!(told(&world, "two", Reason::Pulled), ["c0"]);
+
+    // One that could not be had before is news.
+    world.runtime.bad_images.insert("bad:1".to_owned());
+    world.hub.run(&manifest("three", &["z:1", "bad:1"]));
+    world.push();
+    world.settle();
+    assert_eq!(told(&world, "three", Reason::BackOff), ["c1"]);
+    world.runtime.bad_images.clear();
+    world.pass(20_000);
+    assert_eq!(told(&world, "three", Reason::Pulled), ["c0", "c1"]);
+}
