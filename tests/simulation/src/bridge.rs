@@ -2,11 +2,12 @@
 
 use edge_protocol::{BootId, Now, PodUid};
 use edge_provider_core::{
-    Bridge, BridgeConfig, Effect, HeldDeployment, Input, Memory, OpId, Outcome, PodList, PodView,
+    Bridge, BridgeConfig, Effect, HeldDeployment, Input, Memory, Note, OpId, Outcome, PodList, PodView,
 };
 use iot_hub_core::{Call, CallError, DeploymentView};
 use uuid::Uuid;
 
+use crate::coverage::Path;
 use crate::event::{BridgeEvent, Caller, Event};
 use crate::pods::{CLUSTER, NODE, Pod};
 use crate::trace::say;
@@ -75,6 +76,7 @@ impl World {
 
     pub(crate) fn crash_bridge(&mut self, for_ms: u64) {
         if self.bridge.bridge.take().is_some() {
+            self.coverage.met(Path::BridgeCrash);
             say!(self, "bridge", "DIES for {for_ms} ms");
             self.bridge.life += 1;
             for stream in [&mut self.bridge.watch, &mut self.bridge.hub_stream] {
@@ -104,7 +106,7 @@ impl World {
         let crash = if effects.is_empty() {
             None
         } else {
-            self.crash_point(effects.len())
+            self.crash_point(Path::BridgeCrashInStep, effects.len())
         };
         for (index, effect) in effects.into_iter().enumerate() {
             if crash == Some(index) {
@@ -135,7 +137,10 @@ impl World {
                     reason: edge_protocol::v1::TombstoneReason::Deleted,
                 },
             ),
-            Effect::Release { op, uid } => self.call(op, Call::ReleaseDeployment { uid }),
+            Effect::Release { op, uid } => {
+                self.coverage.met(Path::Released);
+                self.call(op, Call::ReleaseDeployment { uid });
+            }
             Effect::Show { uid, view } => {
                 let due = (self.now + self.rng.within(2, 300)).max(self.bridge.patched);
                 self.bridge.patched = due;
@@ -161,7 +166,14 @@ impl World {
                 self.queue.push(due, Event::Bridge(life, event));
             }
             Effect::Remember(memory) => self.bridge.memory = memory,
-            Effect::Report(note) => say!(self, "bridge", "{note:?}"),
+            Effect::Report(note) => {
+                match note {
+                    Note::PutWaits { .. } => self.coverage.met(Path::PutWaits),
+                    Note::BrakeHolds { .. } => self.coverage.met(Path::BrakeHeld),
+                    _ => {}
+                }
+                say!(self, "bridge", "{note:?}");
+            }
         }
     }
 
@@ -173,8 +185,10 @@ impl World {
         if self.rng.chance(fails) {
             self.later(50, 2_000, BridgeEvent::Unanswered(op));
             if self.rng.flip() {
+                self.coverage.met(Path::RequestLost);
                 return;
             }
+            self.coverage.met(Path::RequestUnanswered);
         }
         let delay = self.rng.within(2, 250);
         let caller = Caller::Bridge(life, op);
@@ -233,8 +247,7 @@ impl World {
         if self.bridge.watch.live {
             return;
         }
-        let fails = self.weather.http_fails;
-        if self.rng.chance(fails) {
+        if self.strikes(Path::ListFails, self.weather.http_fails) {
             say!(self, "bridge", "a list fails");
             return self.later(500, 5_000, BridgeEvent::ReadPods);
         }
@@ -277,16 +290,26 @@ impl World {
         // An older state is only told as older by one that has read a newer: a bridge that begins takes it for the present.
         let kinds = if self.bridge.informed { 4 } else { 3 };
         match self.rng.below(kinds) {
-            0 => PodList {
-                cluster_uid: "cluster-2".to_owned(),
-                ..empty
-            },
-            1 => PodList {
-                resource_version: truth.resource_version / 2,
-                ..empty
-            },
-            2 => empty,
+            0 => {
+                self.coverage.met(Path::ListOfOtherCluster);
+                PodList {
+                    cluster_uid: "cluster-2".to_owned(),
+                    ..empty
+                }
+            }
+            1 => {
+                self.coverage.met(Path::ListOlder);
+                PodList {
+                    resource_version: truth.resource_version / 2,
+                    ..empty
+                }
+            }
+            2 => {
+                self.coverage.met(Path::ListEmpty);
+                empty
+            }
             _ => {
+                self.coverage.met(Path::ListOfThePast);
                 let past: Vec<PodList> = self.api.past.iter().cloned().collect();
                 self.rng.pick(&past).cloned().unwrap_or(empty)
             }
@@ -297,8 +320,7 @@ impl World {
         if !self.bridge.watch.live || self.bridge.bridge.is_none() {
             return;
         }
-        let breaks = self.weather.watch_breaks;
-        if self.rng.chance(breaks) {
+        if self.strikes(Path::WatchBreaks, self.weather.watch_breaks) {
             say!(self, "bridge", "the watch breaks");
             return self.break_watch();
         }
@@ -363,6 +385,11 @@ impl World {
                 status.state
             );
         }
+        if was {
+            self.coverage.met(Path::TerminalJudged);
+        } else if now_terminal {
+            self.coverage.met(Path::PodEnded);
+        }
         if was && !now_terminal && !self.ledger.restored {
             return self.fail(format!("law of the API: {uid} left a terminal phase"));
         }
@@ -371,7 +398,7 @@ impl World {
 
     fn finish(&mut self, op: OpId, uid: &PodUid, view: PodView) {
         let fails = self.weather.http_fails;
-        let fate = self.rng.chance(fails).then(|| self.rng.flip());
+        let fate = self.strikes(Path::FinishFails, fails).then(|| self.rng.flip());
         let arrives = fate != Some(false);
         if let Some(pod) = self
             .api
@@ -400,6 +427,7 @@ impl World {
 
     pub(crate) fn break_hub_stream(&mut self) {
         if self.bridge.bridge.is_some() && self.bridge.hub_stream.live {
+            self.coverage.met(Path::HubStreamBreaks);
             self.bridge.hub_stream.number += 1;
             self.bridge.hub_stream.live = false;
             self.later(200, 4_000, BridgeEvent::ReadHub);

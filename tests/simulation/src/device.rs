@@ -4,7 +4,7 @@ mod looks;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, StepId, Tx};
+use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, Note, StepId, Tx};
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{AckStage, Facts, Rung, Up, UpFrame};
 use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, PodUid, frame};
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use self::looks::Looks;
 use crate::chance::Rng;
+use crate::coverage::Path;
 use crate::disk::AgentDisk;
 use crate::event::{AgentEvent, At, DeviceEvent, Event, Frame, Word};
 use crate::hub::{hub_id, signing_key};
@@ -144,6 +145,7 @@ impl World {
         if self.devices[at].agent.take().is_none() {
             return;
         }
+        self.coverage.met(Path::AgentCrash);
         say!(self, self.devices[at].id, "agent DIES");
         self.devices[at].life += 1;
         let pending = self.devices[at].commits.len();
@@ -152,6 +154,9 @@ impl World {
         } else {
             0
         };
+        if survive < pending {
+            self.coverage.met(Path::AgentCommitLost);
+        }
         for _ in 0..survive {
             self.store_agent(at);
         }
@@ -165,6 +170,7 @@ impl World {
 
     /// The machine loses power and boots again.
     pub(crate) fn reboot(&mut self, at: At) {
+        self.coverage.met(Path::Reboot);
         say!(self, self.devices[at].id, "power lost");
         self.crash_agent(at);
         let now = self.now;
@@ -186,7 +192,7 @@ impl World {
         let crash = if effects.is_empty() {
             None
         } else {
-            self.crash_point(effects.len())
+            self.crash_point(Path::AgentCrashInStep, effects.len())
         };
         for (index, effect) in effects.into_iter().enumerate() {
             if crash == Some(index) {
@@ -239,10 +245,16 @@ impl World {
             Effect::Reconnect { why } => {
                 say!(self, self.devices[at].id, "reconnects: {why}");
                 self.ledger.reconnects += 1;
+                self.coverage.met(Path::Reconnected);
                 self.lose_link(at, false);
                 self.redial(at);
             }
-            Effect::Report(note) => say!(self, self.devices[at].id, "{note:?}"),
+            Effect::Report(note) => {
+                if matches!(note, Note::Adopted { .. }) {
+                    self.coverage.met(Path::Adopted);
+                }
+                say!(self, self.devices[at].id, "{note:?}");
+            }
         }
     }
 
@@ -331,8 +343,14 @@ impl World {
         };
         say!(self, self.devices[at].id, "sends {}", up(&said));
         let word = match &said.body {
-            Up::Ack(ack) if ack.stage == AckStage::Persisted => {
-                self.judge_persisted(at, ack);
+            Up::Ack(ack) => {
+                match ack.stage {
+                    AckStage::Persisted => self.judge_persisted(at, ack),
+                    AckStage::BaseMissing => self.coverage.met(Path::BaseMissing),
+                    AckStage::Stale => self.coverage.met(Path::Stale),
+                    AckStage::Quarantined => self.coverage.met(Path::Quarantined),
+                    _ => {}
+                }
                 None
             }
             Up::Status(report) => {

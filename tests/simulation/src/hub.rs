@@ -10,6 +10,7 @@ use edge_protocol::{BootId, Digest, HubId, Lane, Now, PodUid, frame};
 use iot_hub_core::{Call, CallError, Change, Effect, Hub, HubConfig, Input, RequestId, Tx};
 use uuid::Uuid;
 
+use crate::coverage::Path;
 use crate::disk::HubDisk;
 use crate::event::{At, BridgeEvent, Caller, Event, Frame, HubEvent};
 use crate::trace::say;
@@ -90,6 +91,7 @@ impl World {
         if self.hub.hub.take().is_none() {
             return;
         }
+        self.coverage.met(Path::HubCrash);
         say!(self, "hub", "DIES for {for_ms} ms");
         self.hub.life += 1;
         let pending = self.hub.commits.len();
@@ -98,6 +100,9 @@ impl World {
         } else {
             0
         };
+        if survive < pending {
+            self.coverage.met(Path::HubCommitLost);
+        }
         for _ in 0..survive {
             self.store_hub();
         }
@@ -122,7 +127,7 @@ impl World {
         let crash = if effects.is_empty() {
             None
         } else {
-            self.crash_point(effects.len())
+            self.crash_point(Path::HubCrashInStep, effects.len())
         };
         for (index, effect) in effects.into_iter().enumerate() {
             if crash == Some(index) {
@@ -230,6 +235,7 @@ impl World {
             return;
         }
         if self.hub.hub.is_none() {
+            self.coverage.met(Path::HubAway);
             return self.unanswered(caller, call);
         }
         self.hub.requests += 1;
@@ -254,9 +260,8 @@ impl World {
                 }
             }
             Caller::Bridge(life, op) => {
-                let lost = self.weather.http_fails / 2;
                 let delay = self.rng.within(2, 200);
-                let event = if self.rng.chance(lost) {
+                let event = if self.strikes(Path::RequestUnanswered, self.weather.http_fails / 2) {
                     BridgeEvent::Unanswered(op)
                 } else {
                     BridgeEvent::Answer(op, result)
@@ -293,12 +298,13 @@ impl World {
 
     /// A blob over HTTPS.
     pub(crate) fn fetch(&mut self, at: At, digest: &Digest) -> Option<String> {
-        let fails = self.weather.http_fails;
-        if self.rng.chance(fails) || !self.devices[at].link.network {
+        if self.strikes(Path::FetchFails, self.weather.http_fails) || !self.devices[at].link.network {
             return None;
         }
         let hub = self.hub.hub.as_ref()?;
-        hub.blob(&self.devices[at].id, digest).map(str::to_owned)
+        let blob = hub.blob(&self.devices[at].id, digest)?;
+        self.coverage.met(Path::BlobFetched);
+        Some(blob.to_owned())
     }
 
     fn send_down(&mut self, at: At, connection: u64, lane: Lane, bytes: Vec<u8>) {
@@ -317,6 +323,7 @@ impl World {
             }
             Ok(Down::Statement { envelope, .. }) => match read(&envelope.payload) {
                 Some(statement) => {
+                    self.coverage.met(form_path(&statement.body));
                     say!(
                         self,
                         "hub",
@@ -371,6 +378,15 @@ fn form(body: &StatementBody) -> String {
                 .collect();
             format!("snapshot {}/{of}: [{}]", part + 1, items.join(", "))
         }
+    }
+}
+
+fn form_path(body: &StatementBody) -> Path {
+    match body {
+        StatementBody::Same => Path::StatementSame,
+        StatementBody::Delta { .. } => Path::StatementDelta,
+        StatementBody::Snapshot { of: 1, .. } => Path::StatementSnapshot,
+        StatementBody::Snapshot { .. } => Path::StatementParts,
     }
 }
 

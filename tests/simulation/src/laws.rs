@@ -7,6 +7,7 @@ use edge_protocol::{DesiredSet, Digest, ItemState, PodUid, SessionEpoch, SetGene
 use edge_provider_core::HeldDeployment;
 use iot_hub_core as hub;
 
+use crate::coverage::Path;
 use crate::event::At;
 use crate::runtime::Container;
 use crate::world::World;
@@ -17,6 +18,7 @@ impl World {
     pub(crate) fn judge_start(&mut self, at: At, id: &str) {
         let runtime = &self.devices[at].runtime;
         let Some(started) = runtime.get(id) else { return };
+        self.coverage.met(Path::StartJudged);
         let twins: Vec<&str> = runtime
             .of(&started.seen.uid)
             .filter(|c| c.runs() && c.seen.name == started.seen.name)
@@ -77,6 +79,7 @@ impl World {
         let Some(container) = self.devices[at].runtime.get(id).filter(|c| c.runs()) else {
             return;
         };
+        self.coverage.met(Path::EndJudged);
         if self.devices[at].condemned.contains(id) {
             return;
         }
@@ -115,12 +118,26 @@ impl World {
                 .collect();
             let ready = missing.is_empty() || (replaced && self.devices[at].ready.contains(&item));
             match (replaced || changed, ready) {
-                (true, true) => return Ok(()),
+                (true, true) => {
+                    if replaced {
+                        self.note_taken(at, uid);
+                    }
+                    return Ok(());
+                }
                 (true, false) => refusal = format!("law 6: {missing:?} is not here"),
                 (false, _) => {}
             }
         }
         Err(refusal)
+    }
+
+    fn note_taken(&self, at: At, uid: &PodUid) {
+        self.coverage.met(Path::PredecessorEnded);
+        let set = self.devices[at].disk.set.as_ref();
+        let item = set.and_then(|set| set.items.get(uid));
+        if item.is_some_and(|item| item.state == ItemState::Orphan) {
+            self.coverage.met(Path::OrphanEnded);
+        }
     }
 
     /// Successors that could start now: from here on the agent may take the place of what they replace.
@@ -160,6 +177,7 @@ impl World {
 
     pub(crate) fn judge_agent_write(&mut self, at: At, write: &agent::Write) {
         let agent::Write::Set(set) = write else { return };
+        self.coverage.met(Path::AgentSetJudged);
         let id = self.devices[at].id.clone();
         if set.items.digest() != set.digest {
             return self.fail(format!(
@@ -191,6 +209,7 @@ impl World {
         match write {
             hub::Write::PutDeviceSet { device, set } => {
                 let at = self.at(device);
+                self.coverage.met(Path::HubSetJudged);
                 self.note_set(at, set.generation, &set.items);
             }
             hub::Write::PutAssignment(record) => {
@@ -201,14 +220,17 @@ impl World {
             }
             hub::Write::PutDeployment(record) => {
                 let manifest = serde_json::from_str::<Manifest>(&record.spec.manifest);
-                self.ledger
-                    .replaced
-                    .extend(manifest.into_iter().flat_map(|manifest| manifest.replaces));
+                let replaced = manifest.map_or_else(|_| Vec::new(), |manifest| manifest.replaces);
+                if !replaced.is_empty() {
+                    self.coverage.met(Path::SuccessorPut);
+                }
+                self.ledger.replaced.extend(replaced);
             }
-            hub::Write::Incarnation(incarnation)
-                if self.hub.disk.incarnation.is_some_and(|held| held >= *incarnation) =>
-            {
-                self.fail(format!("law 4: the hub goes to incarnation {incarnation}"));
+            hub::Write::Incarnation(incarnation) => {
+                self.coverage.met(Path::IncarnationJudged);
+                if self.hub.disk.incarnation.is_some_and(|held| held >= *incarnation) {
+                    self.fail(format!("law 4: the hub goes to incarnation {incarnation}"));
+                }
             }
             _ => {}
         }
@@ -226,6 +248,7 @@ impl World {
     }
 
     fn judge_said(&mut self, at: At, status: &WorkloadStatus) {
+        self.coverage.met(Path::HealthOnHubJudged);
         let said = (at, status.uid.clone(), status.manifest);
         if !self.ledger.said_healthy.contains(&said) {
             let why = format!(
@@ -239,6 +262,7 @@ impl World {
     // Laws 3 and 4, on the wire.
 
     pub(crate) fn judge_persisted(&mut self, at: At, ack: &SetAck) {
+        self.coverage.met(Path::PersistedJudged);
         let disk = self.devices[at].disk.set.as_ref();
         if disk.is_none_or(|set| (set.generation, set.digest) != (ack.generation, ack.digest)) {
             let why = format!(
@@ -255,6 +279,7 @@ impl World {
         self.ledger
             .said_healthy
             .insert((at, status.uid.clone(), status.manifest));
+        self.coverage.met(Path::HealthyJudged);
         let device = &self.devices[at];
         for container in &status.containers {
             let ContainerState::Running { .. } = container.state else {
@@ -277,6 +302,7 @@ impl World {
     }
 
     pub(crate) fn judge_acknowledged(&mut self, at: At, (session, status, event): (SessionEpoch, u64, u64)) {
+        self.coverage.met(Path::AcknowledgedJudged);
         let id = self.devices[at].id.clone();
         let held = self.hub.disk.devices.get(&id);
         let kept = held.is_some_and(|held| {
@@ -290,6 +316,7 @@ impl World {
     }
 
     pub(crate) fn judge_statement(&mut self, at: At, statement: &Statement) {
+        self.coverage.met(Path::StatementJudged);
         let acknowledged = (statement.session, statement.status_upto, statement.event_seq);
         self.judge_acknowledged(at, acknowledged);
         let id = &self.devices[at].id;
@@ -311,6 +338,7 @@ impl World {
         if !held.status.ready {
             return;
         }
+        self.coverage.met(Path::ReadyJudged);
         let uid = &held.spec.uid;
         let manifest = Digest::of(&held.spec.manifest);
         let says = (0..self.devices.len()).any(|at| {
@@ -339,6 +367,7 @@ impl World {
         if !informed || self.ledger.restored || !self.api.intended.contains(uid) {
             return;
         }
+        self.coverage.met(Path::FinishJudged);
         let runs = self.devices.iter().find(|device| {
             let online = long_ago(device.heard_since) && self.now < device.heard_at + 35_000;
             online && device.runtime.of(uid).any(Container::runs)

@@ -9,11 +9,13 @@
 //! * `disk`, `runtime`, `steps`, `wire`: what outlives a process, and what lies between two.
 //! * `laws`: what must hold at every event. `settled`: what must hold once the storm is over. Both read runtime, wire and disk, never
 //!   a machine's own view; `ledger` is what they remember.
+//! * `coverage`: how often each fault, law and rare path was met.
 //!
 //! It must not know how a machine decides. What it knows of each is its `step` and its documented contract with the pump.
 
 mod bridge;
 mod chance;
+mod coverage;
 mod device;
 mod disk;
 mod event;
@@ -33,6 +35,8 @@ mod world;
 
 use edge_protocol::Digest;
 
+pub use coverage::{Coverage, Kind, Path, Tally};
+
 /// How one seed went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -47,6 +51,7 @@ pub struct Outcome {
     pub trace: String,
     /// Of the trace.
     pub digest: Digest,
+    pub coverage: Coverage,
 }
 
 /// Runs one seed to its end. The same seed gives the same outcome, with or without a trace.
@@ -60,5 +65,6 @@ pub fn simulate(seed: u64, trace: bool) -> Outcome {
         digest: world.trace.digest(),
         trace: world.trace.text().to_owned(),
         failure: world.failure,
+        coverage: world.coverage,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use simulation::{Outcome, simulate};
+use simulation::{Kind, Outcome, Path, Tally, simulate};
 
 /// More failures than this say nothing new.
 const ENOUGH: usize = 10;
@@ -34,6 +34,23 @@ fn replay(seed: u64) -> ExitCode {
     code(outcome.failure.is_none())
 }
 
+/// What one thread did, and with others' all of it.
+#[derive(Debug, Default)]
+struct Part {
+    failed: Vec<u64>,
+    events: u64,
+    tally: Tally,
+}
+
+impl Part {
+    fn with(mut self, other: Self) -> Self {
+        self.failed.extend(other.failed);
+        self.events += other.events;
+        self.tally.merge(&other.tally);
+        self
+    }
+}
+
 /// Each seed is a world of its own, so they may run side by side.
 fn many(first: u64, count: u64) -> ExitCode {
     let begun = Instant::now();
@@ -41,33 +58,34 @@ fn many(first: u64, count: u64) -> ExitCode {
     let failures = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let run = || {
-        let mut failed = Vec::new();
-        let mut events = 0;
+        let mut part = Part::default();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let seed = first + number;
             if number >= count || failures.load(Ordering::Relaxed) >= ENOUGH {
-                return (failed, events);
+                return part;
             }
             let outcome = simulate(seed, false);
-            events += outcome.events;
+            part.events += outcome.events;
+            part.tally.add(&outcome.coverage);
             if outcome.failure.is_some() {
                 println!("{}", line(&outcome));
                 failures.fetch_add(1, Ordering::Relaxed);
-                failed.push(seed);
+                part.failed.push(seed);
             }
         }
     };
-    let (mut failed, events) = std::thread::scope(|scope| {
+    let Part {
+        mut failed,
+        events,
+        tally,
+    } = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        threads
-            .into_iter()
-            .fold((Vec::new(), 0), |(mut failed, events), thread| {
-                let (mine, more) = thread.join().expect("a broken law is an outcome, not a panic");
-                failed.extend(mine);
-                (failed, events + more)
-            })
+        threads.into_iter().fold(Part::default(), |whole, thread| {
+            whole.with(thread.join().expect("a broken law is an outcome, not a panic"))
+        })
     });
+    show(&tally);
     failed.sort_unstable();
     println!(
         "{} of {count} seeds, {events} events in {:.1} s: {} failed{}",
@@ -79,6 +97,25 @@ fn many(first: u64, count: u64) -> ExitCode {
             .map_or(String::new(), |seed| format!("; replay with --seed {seed}"))
     );
     code(failed.is_empty())
+}
+
+/// What the seeds met, so that what they never met is seen.
+fn show(tally: &Tally) {
+    let heads = [
+        (Kind::Fault, "faults"),
+        (Kind::Law, "what the laws judged"),
+        (Kind::Rare, "paths"),
+    ];
+    for (kind, head) in heads {
+        println!("{head}:");
+        for path in Path::ALL.iter().filter(|path| path.kind() == kind) {
+            let (words, times, seeds) = (path.words(), tally.times(*path), tally.seeds(*path));
+            match times {
+                0 => println!("  {words:<40} NEVER"),
+                _ => println!("  {words:<40} {times:>9} times in {seeds} seeds"),
+            }
+        }
+    }
 }
 
 fn line(outcome: &Outcome) -> String {

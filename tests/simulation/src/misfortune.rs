@@ -1,5 +1,6 @@
 //! What happens to processes, links, clocks, runtimes and stores during the storm.
 
+use crate::coverage::Path;
 use crate::device::ZONES;
 use crate::event::{At, DeviceEvent, Event};
 use crate::trace::say;
@@ -10,6 +11,7 @@ impl World {
         let Some(backup) = self.hub.backup.clone() else {
             return;
         };
+        self.coverage.met(Path::HubRestored);
         say!(self, "hub", "is restored from a backup");
         self.crash_hub(5_000);
         self.hub.disk = backup;
@@ -42,6 +44,7 @@ impl World {
             }
             6 => self.lose_link(at, true),
             7 => {
+                self.coverage.met(Path::RuntimeAway);
                 say!(self, self.devices[at].id, "runtime is out of reach");
                 self.devices[at].runtime.down = true;
                 let away = self.rng.within(3_000, 40_000);
@@ -51,11 +54,13 @@ impl World {
             10 => {
                 let years = i64::try_from(self.rng.within(0, 4)).unwrap_or(0) - 2;
                 self.devices[at].wall_offset = years * 365 * 24 * 3_600_000;
+                self.coverage.met(Path::DeviceClockJumps);
                 say!(self, self.devices[at].id, "clock jumps {years} years");
             }
             11 => {
                 let minutes = i64::try_from(self.rng.within(0, 120)).unwrap_or(0) - 60;
                 self.hub.wall_offset = minutes * 60_000;
+                self.coverage.met(Path::HubClockJumps);
                 say!(self, "hub", "clock jumps {minutes} minutes");
             }
             _ => self.break_hub_stream(),
@@ -75,6 +80,7 @@ impl World {
             return;
         };
         if self.rng.below(3) > 0 {
+            self.coverage.met(Path::ContainerDies);
             let code = i32::from(self.rng.flip());
             return self.exit(at, &id, code);
         }
@@ -83,6 +89,7 @@ impl World {
             .get(&id)
             .map(|c| c.seen.sandbox_id.clone());
         if let Some(sandbox) = sandbox {
+            self.coverage.met(Path::SandboxDies);
             say!(self, self.devices[at].id, "sandbox {sandbox} dies");
             let now = self.now;
             let wall = self.devices[at].wall(now);

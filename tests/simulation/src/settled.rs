@@ -4,6 +4,7 @@ use edge_protocol::v1::DeploymentState;
 use edge_protocol::{Digest, ItemState, PodUid};
 use edge_provider_core::{Bridge, Input, PodView};
 
+use crate::coverage::Path;
 use crate::event::{At, Event};
 use crate::pods::{Gone, Pod};
 use crate::runtime::Container;
@@ -29,6 +30,7 @@ impl World {
         let calm = self.calm_at.unwrap_or(self.now);
         let waits = self.bridge.bridge.as_ref().map_or(0, Bridge::held_back);
         if waits > 0 && self.now > calm + PERSON_MS {
+            self.coverage.met(Path::BrakeReleased);
             say!(self, "user", "lets {waits} removals pass");
             self.step_bridge(Input::BrakeReleased);
         }
@@ -54,6 +56,7 @@ impl World {
     }
 
     fn judge_quiet(&mut self) {
+        self.coverage.met(Path::QuietJudged);
         let devices = self.devices.len() as u64;
         let (frames, calls, reconnects) = (self.ledger.frames, self.ledger.calls, self.ledger.reconnects);
         let allowed = devices * FRAMES_PER_MINUTE * QUIET_MS / 60_000 + calls * FRAMES_PER_CALL;
@@ -269,6 +272,7 @@ impl World {
                 if gone.intended && !inferred {
                     return Some(format!("{uid} is kept as an orphan, though someone deleted it"));
                 }
+                self.coverage.met(Path::OrphanJudged);
                 let lost = (0..self.devices.len()).find(|at| {
                     !self.ledger.replaced.contains(uid)
                         && self.is_kept_orphan(*at, uid)

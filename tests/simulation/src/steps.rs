@@ -3,6 +3,7 @@
 use edge_agent_core::{Step, StepId, StepOutcome};
 use edge_protocol::v1::Reason;
 
+use crate::coverage::Path;
 use crate::event::{AgentEvent, At, DeviceEvent, Event};
 use crate::pods::Behaviour;
 use crate::runtime::failed;
@@ -29,14 +30,17 @@ impl World {
 
     /// The moment a step takes effect. One of a dead agent may or may not still get through.
     pub(crate) fn act(&mut self, at: At, life: u64, id: StepId, step: &Step) {
-        if self.devices[at].life != life && self.rng.flip() {
-            return;
+        if self.devices[at].life != life {
+            if self.rng.flip() {
+                return;
+            }
+            self.coverage.met(Path::StepOfTheDead);
         }
-        let fails = self.weather.step_fails;
         let outcome = if self.devices[at].runtime.down {
             Some(failed(Reason::Failed, "connection refused"))
-        } else if self.rng.chance(fails) {
+        } else if self.strikes(Path::StepFails, self.weather.step_fails) {
             if self.rng.flip() {
+                self.coverage.met(Path::StepFailsLate);
                 self.perform(at, step);
             }
             Some(failed(Reason::Failed, "deadline exceeded"))
@@ -60,6 +64,9 @@ impl World {
             Step::EnsureImage { image, policy } => {
                 let can_pull = !self.broken_images.contains(image) && self.devices[at].link.network;
                 let outcome = self.devices[at].runtime.ensure_image(image, *policy, can_pull);
+                if matches!(outcome, StepOutcome::Failed { .. }) {
+                    self.coverage.met(Path::PullFails);
+                }
                 self.note_ready(at);
                 outcome
             }
@@ -165,6 +172,9 @@ impl World {
         let due = now + takes;
         if container.ends_at.is_none_or(|ends| due < ends) {
             container.ends_at = Some(due);
+            if code == 137 {
+                self.coverage.met(Path::StoppedHard);
+            }
             let container = id.to_owned();
             self.queue.push(
                 due,

@@ -9,6 +9,7 @@ use edge_protocol::v1::{Owner, RestartPolicy};
 use edge_provider_core::{Deletion, DeletionCause, Disconnect, UpdateStrategy};
 use iot_hub_core::Call;
 
+use crate::coverage::Path;
 use crate::device::ZONES;
 use crate::event::{At, Caller, Event, UserEvent};
 use crate::pods::{Behaviour, Pod};
@@ -201,6 +202,7 @@ impl World {
     }
 
     fn delete(&mut self, uid: &PodUid, grace_s: u32) {
+        self.coverage.met(Path::DeletedWithGrace);
         say!(self, "user", "deletes {uid} within {grace_s} s");
         self.api.intended.insert(uid.clone());
         if let Some(pod) = self.api.pods.get_mut(uid) {
@@ -213,6 +215,7 @@ impl World {
     }
 
     fn force_delete(&mut self, uid: &PodUid) {
+        self.coverage.met(Path::ForceDeleted);
         say!(self, "user", "force-deletes {uid}");
         self.api.intended.insert(uid.clone());
         if let Some(mut pod) = self.api.remove(uid) {
@@ -226,6 +229,7 @@ impl World {
             return;
         };
         pod.finalizer = false;
+        self.coverage.met(Path::FinalizerRemoved);
         if pod.finished {
             if let Some(pod) = self.api.remove(uid) {
                 self.pod_gone(&pod);
@@ -240,6 +244,7 @@ impl World {
         if let Some(pod) = self.api.pods.get_mut(uid).filter(|pod| !pod.is_job()) {
             let last = pod.images.len() - 1;
             pod.images[last].clone_from(&image);
+            self.coverage.met(Path::ImageChanged);
             say!(self, "user", "sets the image of {uid} to {image}");
             self.pod_changed(uid);
         }
@@ -277,6 +282,10 @@ impl World {
             finished: false,
             ..pod.clone()
         };
+        self.coverage.met(match update {
+            UpdateStrategy::Surge => Path::RolledOut,
+            UpdateStrategy::Replace => Path::TakenOver,
+        });
         say!(self, "user", "rolls {old} over to {} by {update:?}", next.uid);
         self.add(next);
         self.user(10_000, 100_000, UserEvent::DeleteOld(old.clone()));
@@ -306,6 +315,7 @@ impl World {
         self.devices[at].zone = zone;
         self.ledger.zones.push((at, self.now, zone));
         let device = self.devices[at].id.clone();
+        self.coverage.met(Path::Retagged);
         say!(self, "user", "moves {device} to {zone}");
         let call = Call::SetTags {
             device,

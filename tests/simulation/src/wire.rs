@@ -4,6 +4,7 @@ use edge_agent_core as agent;
 use edge_protocol::Lane;
 use iot_hub_core as hub;
 
+use crate::coverage::Path;
 use crate::event::{AgentEvent, At, DeviceEvent, Event, Frame, HubEvent};
 use crate::trace::say;
 use crate::world::World;
@@ -99,6 +100,7 @@ impl World {
         let Some(connection) = self.devices[at].link.connection.take() else {
             return;
         };
+        self.coverage.met(Path::LinkLost);
         let soon = self.devices[at].link.network && self.rng.below(4) > 0;
         let delay = if soon { self.rng.within(5, 2_000) } else { 45_000 };
         let gone = HubEvent::Disconnected {
@@ -116,6 +118,7 @@ impl World {
 
     /// The network of a device is gone for a while: nothing arrives, and nobody is told.
     pub(crate) fn partition(&mut self, at: At, for_ms: u64) {
+        self.coverage.met(Path::Partition);
         say!(self, self.devices[at].id, "network gone for {for_ms} ms");
         self.devices[at].link.network = false;
         self.push(for_ms, Event::Device(at, DeviceEvent::NetworkBack));
@@ -138,22 +141,25 @@ impl World {
             return;
         };
         self.ledger.frames += 1;
-        let (drop, duplicate, reorder) = (self.weather.drop, self.weather.duplicate, self.weather.reorder);
         if self.calm_at.is_none() {
             let past = &mut self.devices[at].link.past;
             past.push(frame.clone());
             past.drain(..past.len().saturating_sub(KEPT));
             self.replay(at, up);
         }
-        if self.rng.chance(drop) {
+        if self.strikes(Path::FrameLost, self.weather.drop) {
             say!(self, "wire", "loses a frame of {}", self.devices[at].id);
             return;
         }
-        let copies = if self.rng.chance(duplicate) { 2 } else { 1 };
+        let copies = if self.strikes(Path::FrameDoubled, self.weather.duplicate) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let delay = self.rng.within(3, 150);
             let tail = self.devices[at].link.tails[index(frame.lane)];
-            let due = if self.rng.chance(reorder) {
+            let due = if self.strikes(Path::FrameLate, self.weather.reorder) {
                 self.now + delay * 20
             } else {
                 let due = (self.now + delay).max(tail);
@@ -186,6 +192,11 @@ impl World {
             old.filter(|frame| to == at || down(frame)),
             self.devices[to].link.connection,
         ) {
+            self.coverage.met(if to == at {
+                Path::FrameReplayed
+            } else {
+                Path::FrameMisrouted
+            });
             say!(
                 self,
                 "wire",

@@ -6,6 +6,7 @@ use edge_protocol::PodUid;
 
 use crate::bridge::BridgeHost;
 use crate::chance::{Rng, Weather};
+use crate::coverage::{Coverage, Path};
 use crate::device::Device;
 use crate::event::{At, Event};
 use crate::hub::HubHost;
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) hub: HubHost,
     pub(crate) devices: Vec<Device>,
     pub(crate) ledger: Ledger,
+    pub(crate) coverage: Coverage,
     pub(crate) users: Users,
     pub(crate) failure: Option<String>,
     /// When the storm ended.
@@ -63,6 +65,7 @@ impl World {
             hub: HubHost::new(rng.draw()),
             devices,
             ledger: Ledger::default(),
+            coverage: Coverage::default(),
             users: Users::default(),
             failure: None,
             calm_at: None,
@@ -165,10 +168,19 @@ impl World {
         }
     }
 
+    /// Whether a fault that comes this often in ten thousand comes now.
+    pub(crate) fn strikes(&mut self, fault: Path, per_10k: u64) -> bool {
+        let strikes = self.rng.chance(per_10k);
+        if strikes {
+            self.coverage.met(fault);
+        }
+        strikes
+    }
+
     /// Whether and where in a list of effects a process dies.
-    pub(crate) fn crash_point(&mut self, effects: usize) -> Option<usize> {
-        let crash = self.weather.crash;
-        self.rng.chance(crash).then(|| self.rng.below(effects + 1))
+    pub(crate) fn crash_point(&mut self, path: Path, effects: usize) -> Option<usize> {
+        self.strikes(path, self.weather.crash)
+            .then(|| self.rng.below(effects + 1))
     }
 
     /// The storm is over: every fault ends, what was broken is mended, and people stop changing their minds.

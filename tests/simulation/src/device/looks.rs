@@ -2,6 +2,7 @@
 
 use edge_agent_core::{Input, Observed};
 
+use crate::coverage::Path;
 use crate::event::{AgentEvent, At, Event};
 use crate::world::World;
 
@@ -35,8 +36,7 @@ impl Looks {
 impl World {
     /// The runtime says that something changed; the hint may get lost.
     pub(crate) fn hint(&mut self, at: At) {
-        let lost = self.weather.hint_lost;
-        if self.devices[at].agent.is_some() && !self.rng.chance(lost) {
+        if self.devices[at].agent.is_some() && !self.strikes(Path::HintLost, self.weather.hint_lost) {
             self.devices[at].looks.wanted = true;
             self.look(at);
         }

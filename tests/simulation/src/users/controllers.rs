@@ -3,6 +3,7 @@
 use edge_protocol::PodUid;
 use edge_provider_core::{Deletion, DeletionCause, Disconnect};
 
+use crate::coverage::Path;
 use crate::event::UserEvent;
 use crate::pods::Pod;
 use crate::trace::say;
@@ -74,6 +75,7 @@ impl World {
         let Some(pod) = self.api.pods.get_mut(uid) else {
             return;
         };
+        self.coverage.met(Path::GivenUp);
         say!(self, "controller", "gives {uid} up");
         pod.deletion = Some(Deletion {
             grace_period_s: Some(grace_s),
@@ -94,6 +96,7 @@ impl World {
 
     pub(super) fn delete_node(&mut self) {
         if self.api.node.take().is_some() {
+            self.coverage.met(Path::NodeDeleted);
             self.api.bump();
             self.node_changed();
             let round = self.api.resource_version;
@@ -113,6 +116,7 @@ impl World {
             }
             self.give_up(&uid, 0);
             if let Some(pod) = self.api.remove(&uid) {
+                self.coverage.met(Path::Collected);
                 self.api.collected.insert(uid);
                 self.pod_gone(&pod);
             }
