@@ -24,8 +24,8 @@ pub enum Step {
     StartContainer(Box<StartContainer>),
     /// SIGTERM, then SIGKILL after the grace. Zero grace kills at once. Done when it has exited; an unknown container is done.
     StopContainer { container_id: String, grace_s: u32 },
-    /// Remove a container that is exited, was never started, or is lost to the runtime, by force if need be; its log is kept until
-    /// the workload goes. An unknown container is done.
+    /// Remove a container that is exited, was never started, or is lost to the runtime, by force if need be. The log of its name's last
+    /// attempt is kept until the workload goes, or a second start after it. An unknown container is done.
     RemoveContainer { container_id: String },
     /// Stop the sandbox: its network goes, what still runs in it is killed.
     StopSandbox { sandbox_id: String },

@@ -121,6 +121,24 @@ async fn limits_are_enforced_and_go_with_the_workload() {
     }
 }
 
+#[tokio::test]
+async fn the_log_of_the_last_attempt_stays_beside_the_present_one() {
+    let device = Device::start().await;
+    let runtime = device.runtime("device-a");
+    let workload = Workload::new("crashes");
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    for attempt in 0..4 {
+        let id = started(
+            &runtime,
+            workload.start(&sandbox, "main", attempt, "echo here; exit 1"),
+        )
+        .await;
+        exited(&runtime, &id).await;
+    }
+    let there = [0, 1, 2, 3].map(|attempt| workload.log(&device.logs("device-a"), "main", attempt).exists());
+    assert_eq!(there, [false, false, true, true]);
+}
+
 /// Reads a quarter of a CPU and 64 MiB back from the kernel, in whichever cgroup version it has.
 fn check_limits(cgroup: &str) {
     let read = |path: String| fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());

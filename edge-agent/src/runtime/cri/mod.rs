@@ -3,10 +3,12 @@
 //! - `labels`: how we know our own.
 //! - `config`: descriptions of ours into CRI's.
 //! - `steps`: each step, to its end.
+//! - `logs`: the files that containers log into, and how long they stay.
 //! - `look`: a complete observation, and when to take the next.
 
 mod config;
 mod labels;
+mod logs;
 mod look;
 mod reference;
 mod steps;

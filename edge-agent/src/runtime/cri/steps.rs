@@ -1,9 +1,6 @@
 //! Each step, carried to its end. All of them find what an interrupted run of the same step left.
 
 use std::error::Error;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
@@ -13,8 +10,9 @@ use edge_protocol::PodUid;
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{PullPolicy, Reason};
 
-use super::config::{InvalidName, Settings, log_path};
-use super::{Inner, labels, reference};
+use super::config::{InvalidName, log_path};
+use super::logs::LogsError;
+use super::{Inner, labels, logs, reference};
 use crate::runtime::cgroup::CgroupError;
 
 /// Why a step ended without its result.
@@ -26,12 +24,8 @@ pub(super) enum StepFailure {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Name(#[from] InvalidName),
-    #[error("{path}")]
-    Files {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Logs(#[from] LogsError),
     #[error(
         "Failed to apply default image tag {image:?}: couldn't parse image name: invalid reference format"
     )]
@@ -58,7 +52,7 @@ impl StepFailure {
             Self::ImageAbsent { .. } => Reason::ErrImageNeverPull,
             Self::ImageLost { .. } => Reason::ErrImagePull,
             Self::Cgroup(_)
-            | Self::Files { .. }
+            | Self::Logs(_)
             | Self::SandboxInUse { .. }
             | Self::NotOurs { .. }
             | Self::Abandoned => general,
@@ -154,7 +148,7 @@ impl Inner {
                 }
                 let config = self.settings.sandbox(spec)?;
                 self.settings.cgroups.ensure_pod(spec)?;
-                make_directory(&self.settings.log_directory(spec)?)?;
+                logs::ensure_directory(&self.settings.log_directory(spec)?)?;
                 self.client.run_pod_sandbox(config).await.map_err(failed())?
             }
         };
@@ -211,9 +205,11 @@ impl Inner {
                 if let Some(stale) = leftover {
                     self.client.remove_container(&stale.id).await.map_err(failed())?;
                 }
-                let logs = self.settings.log_directory(&start.sandbox)?;
-                let log = logs.join(log_path(&start.container.name, start.attempt)?);
-                make_directory(log.parent().unwrap_or(&logs))?;
+                let directory = self.settings.log_directory(&start.sandbox)?;
+                let log = directory.join(log_path(&start.container.name, start.attempt)?);
+                let directory = log.parent().unwrap_or(&directory);
+                logs::ensure_directory(directory)?;
+                logs::prune(directory, start.attempt)?;
                 let (config, pod) = (
                     self.settings.container(start)?,
                     self.settings.sandbox(&start.sandbox)?,
@@ -292,7 +288,7 @@ impl Inner {
         // Both may block for a while, and the agent has one thread.
         let work = tokio::task::spawn_blocking(move || {
             cgroups.remove_pod(&uid)?;
-            remove_logs(&log_root, &uid)
+            logs::remove_all(&log_root, &uid).map_err(StepFailure::from)
         });
         work.await.map_err(|_| StepFailure::Abandoned)??;
         Ok(StepOutcome::Done)
@@ -322,31 +318,4 @@ impl Inner {
 /// What a pod status shows as image id: the digest in a registry, or the local id of an image that came without one.
 fn image_id(image: &Image) -> String {
     image.repo_digests.first().unwrap_or(&image.id).clone()
-}
-
-fn make_directory(path: &Path) -> Result<(), StepFailure> {
-    fs::create_dir_all(path).map_err(|source| StepFailure::Files {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn remove_logs(root: &Path, uid: &PodUid) -> Result<(), StepFailure> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StepFailure::Files { path, source }
-    };
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(failed(root))?,
-    };
-    let suffix = Settings::log_directory_suffix(uid);
-    for entry in entries {
-        let entry = entry.map_err(failed(root))?;
-        if entry.file_name().to_string_lossy().ends_with(&suffix) {
-            let path = entry.path();
-            fs::remove_dir_all(&path).map_err(failed(&path))?;
-        }
-    }
-    Ok(())
 }
