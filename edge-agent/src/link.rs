@@ -3,30 +3,32 @@
 //! It knows topics and backoff, not what the bytes mean. A message that cannot be queued ends the connection: the next session's
 //! hello makes good whatever was lost, so nothing is held back here.
 
+mod backoff;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent_core::Input;
 use edge_protocol::{DeviceId, Lane};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS,
     SubscribeFilter, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::backoff::Backoff;
 use crate::options::Endpoint;
 
 /// Messages waiting for the socket; the machine sends a handful at a time.
 const QUEUE: usize = 128;
 /// TCP, TLS and CONNACK together, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 20;
-/// How long a last goodbye may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MOST: Duration = Duration::from_mins(1);
+/// How long a last goodbye may take. A hub that misses it learns of the end by silence.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub struct LinkOptions {
     pub device: DeviceId,
@@ -40,7 +42,11 @@ pub struct LinkTask {
     inputs: mpsc::Sender<Input>,
     outgoing: mpsc::Receiver<(Lane, Vec<u8>)>,
     wishes: watch::Receiver<Wishes>,
-    failures: u32,
+    backoff: Backoff,
+    /// The endpoint to dial next. One that served is dialled again first.
+    endpoint: usize,
+    /// Since when the hub speaks over the present connection.
+    session: Option<Instant>,
 }
 
 /// Queues messages for the link and tells it what is wished; never waits.
@@ -115,7 +121,9 @@ impl LinkTask {
             inputs,
             outgoing,
             wishes,
-            failures: 0,
+            backoff: Backoff::default(),
+            endpoint: 0,
+            session: None,
         };
         (
             task,
@@ -126,19 +134,23 @@ impl LinkTask {
         )
     }
 
-    /// Runs until cancelled. The last queued messages, such as a goodbye, are flushed within two seconds.
+    /// Runs until cancelled. The last queued messages, such as a goodbye, are flushed within half a second.
     pub async fn run(mut self, token: CancellationToken) {
         while !token.is_cancelled() {
-            if self.failures > 0 && !self.pause(&token).await {
+            if !self.pause(&token).await {
                 return;
             }
-            let endpoint =
-                self.options.endpoints[self.failures as usize % self.options.endpoints.len()].clone();
+            let endpoint = self.options.endpoints[self.endpoint % self.options.endpoints.len()].clone();
             let ended = self.connection(&endpoint, &token).await;
             if matches!(ended, Ended::Stopping) {
                 return;
             }
-            self.failures = self.failures.saturating_add(1);
+            let session = self.session.take().map(|since| since.elapsed());
+            if session.is_none() {
+                self.endpoint = self.endpoint.wrapping_add(1);
+            }
+            let keep_alive = self.wishes.borrow().keep_alive;
+            self.backoff.ended(session, keep_alive);
             let cause = std::error::Error::source(&ended).map(ToString::to_string);
             info!(host = endpoint.host, port = endpoint.port, %ended, cause, "link down");
             if self.inputs.send(Input::LinkDown).await.is_err() {
@@ -147,12 +159,13 @@ impl LinkTask {
         }
     }
 
-    /// Full jitter: anywhere between nothing and the capped exponential. Returns false when cancelled.
+    /// Full jitter: anywhere between nothing and the longest pause. Returns false when cancelled.
     async fn pause(&mut self, token: &CancellationToken) -> bool {
-        let most = BACKOFF_FIRST
-            .saturating_mul(1 << self.failures.min(6))
-            .min(BACKOFF_MOST);
-        let end = tokio::time::sleep(most.mul_f64(rand::random::<f64>()));
+        let longest = self.backoff.longest(self.wishes.borrow().keep_alive);
+        if longest.is_zero() {
+            return true;
+        }
+        let end = tokio::time::sleep(longest.mul_f64(rand::random::<f64>()));
         tokio::pin!(end);
         loop {
             tokio::select! {
@@ -201,6 +214,8 @@ impl LinkTask {
                     }
                 }
                 Some(Err(error)) => return Ended::Connection(Box::new(error)),
+                // Without a session there is nobody to say goodbye to, and perhaps not even a connection.
+                None if self.session.is_none() => return Ended::Stopping,
                 None => {
                     self.close(&client, &mut events).await;
                     return Ended::Stopping;
@@ -258,7 +273,7 @@ impl LinkTask {
             }
             Event::Incoming(Packet::Publish(publish)) => match self.lane(&publish.topic) {
                 Some(lane) => {
-                    self.failures = 0;
+                    self.session.get_or_insert_with(Instant::now);
                     Input::Frame(lane, publish.payload.to_vec())
                 }
                 None => return Ok(()),
@@ -278,7 +293,14 @@ impl LinkTask {
         if client.try_disconnect().is_err() {
             return;
         }
-        let drained = async { while events.poll().await.is_ok() {} };
+        // Flushed when its event comes. The hub need not answer a DISCONNECT, and one that is gone does not.
+        let drained = async {
+            while let Ok(event) = events.poll().await {
+                if event == Event::Outgoing(Outgoing::Disconnect) {
+                    return;
+                }
+            }
+        };
         if tokio::time::timeout(CLOSE_TIMEOUT, drained).await.is_err() {
             warn!("the last messages were not flushed in time");
         }
