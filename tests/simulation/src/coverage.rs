@@ -11,6 +11,8 @@ pub enum Kind {
     Law,
     /// Something of the machines that most seeds never come to.
     Rare,
+    /// A judge let something pass: see `exemptions`.
+    Exemption,
 }
 
 macro_rules! paths {
@@ -123,6 +125,12 @@ paths! {
         StoppedHard "stop that ran out of grace",
         Adopted "workload adopted by the next agent",
         Reconnected "device reconnects by itself",
+    }
+    Exemption {
+        WaitsForPerson "in quarantine: waits for a person",
+        LostItsPlace "orphan whose place was taken",
+        KnowsNotOfRestore "hub that does not know it is restored",
+        OnceOutOfTarget "was once out of the pod's target",
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, Note, StepId, Tx};
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{AckStage, Facts, Rung, Up, UpFrame};
-use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, PodUid, frame};
+use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, frame};
 use uuid::Uuid;
 
 use self::looks::Looks;
@@ -45,8 +45,6 @@ pub(crate) struct Device {
     looks: Looks,
     /// When the newest look that the agent was given began.
     pub(crate) looked_at: Option<u64>,
-    /// Successors whose images have all been present, by some manifest of theirs.
-    pub(crate) ready: BTreeSet<PodUid>,
     /// Containers that the agent was right to end when it asked for that.
     pub(crate) condemned: BTreeSet<String>,
     /// Stops that end with their container.
@@ -76,7 +74,6 @@ impl Device {
             wake: 0,
             looks: Looks::default(),
             looked_at: None,
-            ready: BTreeSet::new(),
             condemned: BTreeSet::new(),
             stops: Vec::new(),
             heard_since: 0,
@@ -332,7 +329,6 @@ impl World {
             self.judge_agent_write(at, &write);
             self.devices[at].disk.apply(write);
         }
-        self.note_ready(at);
         Some(tx.id)
     }
 

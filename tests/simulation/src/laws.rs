@@ -32,8 +32,12 @@ impl World {
                 started.seen.name,
                 twins.join(" and ")
             );
-            self.fail(why);
+            return self.fail(why);
         }
+        let uid = started.seen.uid.clone();
+        let own = self.manifests(at).filter(|(item, _)| *item == uid);
+        let taken: Vec<PodUid> = own.flat_map(|(_, manifest)| manifest.replaces).collect();
+        self.ledger.taken.extend(taken.into_iter().map(|uid| (at, uid)));
     }
 
     // Laws 1, 2 and 6.
@@ -99,8 +103,7 @@ impl World {
             .sandboxes
             .iter()
             .all(|s| s.id != container.seen.sandbox_id || !s.ready);
-        let restored = self.ledger.restored && !self.api.pods.contains_key(uid);
-        if dead_sandbox || restored || self.api.intended.contains(uid) || self.was_out_of_target(at, uid) {
+        if dead_sandbox || self.api.intended.contains(uid) || self.was_once_out_of_target(at, uid) {
             return Ok(());
         }
         let mut refusal = "nobody wants that".to_owned();
@@ -116,8 +119,7 @@ impl World {
                 .map(|spec| &spec.image)
                 .filter(|image| !self.devices[at].runtime.images.contains(*image))
                 .collect();
-            let ready = missing.is_empty() || (replaced && self.devices[at].ready.contains(&item));
-            match (replaced || changed, ready) {
+            match (replaced || changed, missing.is_empty()) {
                 (true, true) => {
                     if replaced {
                         self.note_taken(at, uid);
@@ -138,24 +140,6 @@ impl World {
         if item.is_some_and(|item| item.state == ItemState::Orphan) {
             self.coverage.met(Path::OrphanEnded);
         }
-    }
-
-    /// Successors that could start now: from here on the agent may take the place of what they replace.
-    pub(crate) fn note_ready(&mut self, at: At) {
-        let images = &self.devices[at].runtime.images;
-        let ready: Vec<PodUid> = self
-            .manifests(at)
-            .filter(|(_, manifest)| !manifest.replaces.is_empty())
-            .filter(|(_, manifest)| {
-                manifest
-                    .workload
-                    .containers
-                    .iter()
-                    .all(|spec| images.contains(&spec.image))
-            })
-            .map(|(uid, _)| uid)
-            .collect();
-        self.devices[at].ready.extend(ready);
     }
 
     /// The manifests of what is to run, as the device's disk has them.
@@ -220,11 +204,9 @@ impl World {
             }
             hub::Write::PutDeployment(record) => {
                 let manifest = serde_json::from_str::<Manifest>(&record.spec.manifest);
-                let replaced = manifest.map_or_else(|_| Vec::new(), |manifest| manifest.replaces);
-                if !replaced.is_empty() {
+                if manifest.is_ok_and(|manifest| !manifest.replaces.is_empty()) {
                     self.coverage.met(Path::SuccessorPut);
                 }
-                self.ledger.replaced.extend(replaced);
             }
             hub::Write::Incarnation(incarnation) => {
                 self.coverage.met(Path::IncarnationJudged);
@@ -239,7 +221,7 @@ impl World {
     fn note_set(&mut self, at: At, generation: SetGeneration, items: &DesiredSet) {
         let digest = items.digest();
         let known = self.ledger.sets.insert((at, generation), digest);
-        if known.is_some_and(|known| known != digest) && !self.ledger.restored {
+        if known.is_some_and(|known| known != digest) && !self.knows_not_of_its_restore() {
             let id = self.devices[at].id.clone();
             self.fail(format!(
                 "law 4: the hub gives {generation} of {id} another content"
@@ -364,18 +346,19 @@ impl World {
         let long_ago = |since: u64| since + 60_000 < self.now;
         let stream = &self.bridge.hub_stream;
         let informed = stream.live && long_ago(stream.since);
-        if !informed || self.ledger.restored || !self.api.intended.contains(uid) {
+        if !informed || !self.api.intended.contains(uid) {
             return;
         }
         self.coverage.met(Path::FinishJudged);
-        let runs = self.devices.iter().find(|device| {
+        let runs = (0..self.devices.len()).find(|at| {
+            let device = &self.devices[*at];
             let online = long_ago(device.heard_since) && self.now < device.heard_at + 35_000;
-            online && device.runtime.of(uid).any(Container::runs)
+            online && device.runtime.of(uid).any(Container::runs) && !self.waits_for_person(*at, uid)
         });
-        if let Some(device) = runs {
+        if let Some(at) = runs {
             let why = format!(
                 "{uid} is finished while {}, which is online, still runs it",
-                device.id
+                self.devices[at].id
             );
             self.fail(why);
         }

@@ -21,8 +21,8 @@ pub(crate) struct Ledger {
     heard_seq: BTreeMap<At, (SessionEpoch, u64)>,
     /// What a device ever said to be healthy.
     pub(crate) said_healthy: BTreeSet<(At, PodUid, Digest)>,
-    /// Pods that a later one was to take the place of.
-    pub(crate) replaced: BTreeSet<PodUid>,
+    /// Pods whose place on a device a later one took, by running there.
+    pub(crate) taken: BTreeSet<(At, PodUid)>,
     /// The hub is restored from an older state once in this seed.
     pub(crate) restored: bool,
     // Counts of chatter.
@@ -57,20 +57,5 @@ impl World {
         for (uid, rung, manifest) in &word.rungs {
             self.ledger.heard.insert((at, uid.clone()), (*rung, *manifest));
         }
-    }
-
-    /// Whether the device had a tag, at some time since the pod is there, that takes it out of the pod's target.
-    pub(crate) fn was_out_of_target(&self, at: At, uid: &PodUid) -> bool {
-        let Some((Some(zone), since)) = self.ledger.pods.get(uid) else {
-            return false;
-        };
-        let mut history = self.ledger.zones.iter().filter(|(of, ..)| *of == at).peekable();
-        while let Some((_, _, had)) = history.next() {
-            let until = history.peek().map_or(u64::MAX, |(_, next, _)| *next);
-            if had != zone && until >= *since {
-                return true;
-            }
-        }
-        false
     }
 }

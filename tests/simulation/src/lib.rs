@@ -9,6 +9,7 @@
 //! * `disk`, `runtime`, `steps`, `wire`: what outlives a process, and what lies between two.
 //! * `laws`: what must hold at every event. `settled`: what must hold once the storm is over. Both read runtime, wire and disk, never
 //!   a machine's own view; `ledger` is what they remember.
+//! * `exemptions`: what the judges let pass, and why.
 //! * `coverage`: how often each fault, law and rare path was met.
 //!
 //! It must not know how a machine decides. What it knows of each is its `step` and its documented contract with the pump.
@@ -19,6 +20,7 @@ mod coverage;
 mod device;
 mod disk;
 mod event;
+mod exemptions;
 mod hub;
 mod laws;
 mod ledger;

@@ -105,6 +105,7 @@ fn show(tally: &Tally) {
         (Kind::Fault, "faults"),
         (Kind::Law, "what the laws judged"),
         (Kind::Rare, "paths"),
+        (Kind::Exemption, "exemptions"),
     ];
     for (kind, head) in heads {
         println!("{head}:");

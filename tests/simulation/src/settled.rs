@@ -94,7 +94,7 @@ impl World {
         }
         for uid in self.wanted_on(at) {
             let pod = &self.api.pods[uid];
-            if self.is_quarantined(at, uid) {
+            if self.waits_for_person(at, uid) {
                 continue;
             }
             for spec in &pod.manifest().workload.containers {
@@ -115,20 +115,11 @@ impl World {
             .containers
             .iter()
             .filter(|c| c.runs())
-            .find(|c| !self.may_run(at, &c.seen.uid))
-            .filter(|_| !self.ledger.restored);
+            .find(|c| !self.may_run(at, &c.seen.uid) && !self.waits_for_person(at, &c.seen.uid));
         if let Some(stray) = stray {
             return Some(format!("{id} still runs {}", stray.seen.uid));
         }
         self.unsettled_disk(at)
-    }
-
-    /// It, or what it is to replace, is held against the word of a restored hub: a person must look.
-    fn is_quarantined(&self, at: At, uid: &PodUid) -> bool {
-        let items = self.devices[at].disk.quarantine();
-        items
-            .iter()
-            .any(|item| item.uid == *uid || self.replaces(uid, &item.uid))
     }
 
     fn unsettled_disk(&self, at: At) -> Option<String> {
@@ -138,9 +129,6 @@ impl World {
         let held = device.disk.set.as_ref();
         if held.is_none_or(|held| (held.generation, held.items != wants.items) != (wants.generation, false)) {
             return Some(format!("{id} does not hold its set {}", wants.generation));
-        }
-        if self.ledger.restored {
-            return None;
         }
         if wants.acknowledged.as_ref().map(|(generation, _)| *generation) != Some(wants.generation) {
             return Some(format!(
@@ -152,7 +140,7 @@ impl World {
             .disk
             .workloads
             .keys()
-            .find(|uid| wants.items.get(uid).is_none());
+            .find(|uid| wants.items.get(uid).is_none() && !self.waits_for_person(at, uid));
         if let Some(stale) = stale {
             return Some(format!("{id} still remembers {stale}"));
         }
@@ -160,7 +148,7 @@ impl World {
             .runtime
             .sandboxes
             .iter()
-            .find(|s| wants.items.get(&s.uid).is_none());
+            .find(|s| wants.items.get(&s.uid).is_none() && !self.waits_for_person(at, &s.uid));
         if let Some(remains) = remains {
             return Some(format!("{id} still has a sandbox of {}", remains.uid));
         }
@@ -188,23 +176,11 @@ impl World {
                 .any(|item| item.state == ItemState::Run && self.replaces(&item.uid, uid))
     }
 
-    fn replaces(&self, next: &PodUid, uid: &PodUid) -> bool {
-        let record = self.hub.disk.deployments.get(next);
-        record
-            .and_then(|record| {
-                serde_json::from_str::<edge_protocol::v1::Manifest>(&record.spec.manifest).ok()
-            })
-            .is_some_and(|manifest| manifest.replaces.contains(uid))
-    }
-
     fn unsettled_pod(&self, pod: &Pod) -> Option<String> {
         let uid = &pod.uid;
         if pod.deletion.is_some() {
-            // What a restored hub cannot stop because devices keep it in quarantine waits for a person.
-            if self.ledger.restored {
-                return None;
-            }
-            return Some(format!("{uid} is still being deleted"));
+            let waits = self.waits_for_person_anywhere(uid);
+            return (!waits).then(|| format!("{uid} is still being deleted"));
         }
         let devices = self
             .devices
@@ -219,8 +195,10 @@ impl World {
                 .devices
                 .iter()
                 .any(|device| device.runtime.of(uid).any(Container::runs));
-            let ended = pod.is_terminal() || devices == 0 || self.ledger.restored;
-            return (runs || !ended).then(|| format!("job {uid} has not ended: {:?}", status.phase));
+            let ended = pod.is_terminal() || devices == 0;
+            let waits = self.waits_for_person_anywhere(uid);
+            return ((runs || !ended) && !waits)
+                .then(|| format!("job {uid} has not ended: {:?}", status.phase));
         }
         let record = self.hub.disk.deployments.get(uid)?;
         let manifest = pod.manifest();
@@ -233,8 +211,8 @@ impl World {
         let expected = u32::try_from(devices).unwrap_or(u32::MAX);
         let counts = status.counts;
         let told = (counts.targeted, counts.counted, counts.healthy, status.ready);
-        let waits = (0..self.devices.len()).any(|at| self.is_quarantined(at, uid));
-        (told != (expected, expected, expected, expected > 0) && !waits).then(|| {
+        let right = told == (expected, expected, expected, expected > 0);
+        (!right && !self.waits_for_person_anywhere(uid)).then(|| {
             format!(
                 "{uid} shows ready={} {counts:?}, {devices} devices run it, and the hub has: {}",
                 status.ready,
@@ -261,7 +239,7 @@ impl World {
 
     fn unsettled_end(&self, uid: &PodUid, gone: Gone) -> Option<String> {
         let record = self.hub.disk.deployments.get(uid)?;
-        if self.ledger.restored || gone.job {
+        if self.waits_for_person_anywhere(uid) {
             return None;
         }
         match record.state {
@@ -274,9 +252,10 @@ impl World {
                 }
                 self.coverage.met(Path::OrphanJudged);
                 let lost = (0..self.devices.len()).find(|at| {
-                    !self.ledger.replaced.contains(uid)
+                    !gone.job
                         && self.is_kept_orphan(*at, uid)
                         && !self.devices[*at].runtime.of(uid).any(Container::runs)
+                        && !self.lost_its_place(*at, uid)
                 });
                 lost.map(|at| format!("{} no longer runs the orphan {uid}", self.devices[at].id))
             }

@@ -67,7 +67,6 @@ impl World {
                 if matches!(outcome, StepOutcome::Failed { .. }) {
                     self.coverage.met(Path::PullFails);
                 }
-                self.note_ready(at);
                 outcome
             }
             Step::RunSandbox(spec) => self.devices[at].runtime.run_sandbox(spec, wall),

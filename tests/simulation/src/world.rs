@@ -51,7 +51,7 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut weather = Weather::of(&mut rng);
-        weather.restore = rng.below(20) == 0;
+        weather.restore = rng.below(8) == 0;
         let devices = (0..2 + rng.below(3))
             .map(|at| Device::new(at, &mut rng))
             .collect();
