@@ -27,6 +27,9 @@ const VISIT: Duration = Duration::from_secs(5);
 /// Local clients served at a time; more wait in the socket's backlog.
 const VISITORS: usize = 8;
 
+/// The pause after a visitor who could not be let in.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// What the process shows about itself. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Vitals(Arc<Inner>);
@@ -155,7 +158,11 @@ impl LocalServer {
                 () = token.cancelled() => return,
                 Some(_) = visits.join_next() => {}
                 accepted = self.listener.accept(), if visits.len() < VISITORS => {
-                    let Ok((stream, _)) = accepted else { continue };
+                    let Ok((stream, _)) = accepted else {
+                        // Such as no descriptor left: it would fail again at once.
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                        continue;
+                    };
                     let vitals = self.vitals.clone();
                     visits.spawn(async move {
                         let service = service_fn(|request| std::future::ready(answer(&vitals, &request)));

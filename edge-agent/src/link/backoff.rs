@@ -28,9 +28,7 @@ impl Backoff {
     pub(super) fn longest(&self, keep_alive: Duration) -> Duration {
         match self.failures.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => FIRST
-                .saturating_mul(1 << doublings.min(16))
-                .min(cap(keep_alive)),
+            Some(doublings) => FIRST.saturating_mul(1 << doublings.min(16)).min(cap(keep_alive)),
         }
     }
 }
@@ -68,12 +66,20 @@ mod tests {
         check(LinkClass::Lan, &[None; 6], &[1, 2, 4, 8, 10, 10]);
         check(LinkClass::Cellular, &[None; 8], &[1, 2, 4, 8, 16, 32, 60, 60]);
         check(LinkClass::Satellite, &[None; 8], &[1, 2, 4, 8, 16, 32, 60, 60]);
-        check(LinkClass::Lan, &[None; 80], &[vec![1, 2, 4, 8], vec![10; 76]].concat());
+        check(
+            LinkClass::Lan,
+            &[None; 80],
+            &[vec![1, 2, 4, 8], vec![10; 76]].concat(),
+        );
     }
 
     #[test]
     fn a_link_that_was_up_for_long_begins_anew_and_one_that_flaps_does_not() {
-        check(LinkClass::Lan, &[None, None, None, Some(10), None], &[1, 2, 4, 1, 2]);
+        check(
+            LinkClass::Lan,
+            &[None, None, None, Some(10), None],
+            &[1, 2, 4, 1, 2],
+        );
         check(LinkClass::Lan, &[Some(9); 4], &[1, 2, 4, 8]);
         check(LinkClass::Lan, &[Some(3_600); 3], &[1, 1, 1]);
         check(LinkClass::Cellular, &[Some(10); 3], &[1, 2, 4]);
