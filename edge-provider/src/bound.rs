@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use edge_provider_core::pin::OtherCluster;
 use edge_provider_core::{Brake, Bridge, BridgeConfig, Memory};
 use iot_hub_client::HubClient;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -43,6 +44,8 @@ pub enum RunError {
     },
     #[error("the virtual kubelet ended")]
     Kubelet(#[source] Box<virtual_kubelet::Error>),
+    #[error("which cluster this node belongs to is not clear")]
+    OtherCluster(#[from] OtherCluster),
     #[error("task {task} ended")]
     TaskEnded { task: &'static str },
 }
@@ -51,6 +54,7 @@ pub enum RunError {
 pub struct Bound {
     options: Options,
     cluster: Cluster,
+    leases: Cluster,
     hub: HubClient,
     health: TcpListener,
     health_addr: SocketAddr,
@@ -62,7 +66,7 @@ pub struct Bound {
 /// [`RunError`] names what cannot be used.
 pub async fn build(options: Options) -> Result<Bound, RunError> {
     let hub = hub::client(&options.hub)?;
-    let cluster = cluster(options.kubernetes.kubeconfig.as_ref()).await?;
+    let (cluster, leases) = clusters(options.kubernetes.kubeconfig.as_ref()).await?;
     let address = options.health.listen;
     let listen = |source| RunError::Listen { address, source };
     let health = TcpListener::bind(address).await.map_err(listen)?;
@@ -70,13 +74,15 @@ pub async fn build(options: Options) -> Result<Bound, RunError> {
     Ok(Bound {
         options,
         cluster,
+        leases,
         hub,
         health,
         health_addr,
     })
 }
 
-async fn cluster(kubeconfig: Option<&PathBuf>) -> Result<Cluster, RunError> {
+/// Two clients of one API server: the second is for leases only, and shares no connection with the first.
+async fn clusters(kubeconfig: Option<&PathBuf>) -> Result<(Cluster, Cluster), RunError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| RunError::Kubernetes {
         path: kubeconfig.cloned(),
         source,
@@ -89,8 +95,18 @@ async fn cluster(kubeconfig: Option<&PathBuf>) -> Result<Cluster, RunError> {
         }
         None => kube::Config::incluster().map_err(|error| failed(error.into()))?,
     };
-    let client = kube::Client::try_from(config).map_err(|error| failed(error.into()))?;
-    Ok(Cluster::new(client))
+    let client = |config: kube::Config| kube::Client::try_from(config).map_err(|error| failed(error.into()));
+    Ok((
+        Cluster::new(client(config.clone())?),
+        Cluster::new(client(config)?),
+    ))
+}
+
+impl RunError {
+    /// Another process may lead now; to start again is all that there is to do.
+    pub fn is_lease_lost(&self) -> bool {
+        matches!(self, Self::Kubelet(error) if matches!(**error, virtual_kubelet::Error::LeaseLost { .. }))
+    }
 }
 
 impl Bound {
@@ -118,24 +134,27 @@ impl Bound {
             brake_released,
         };
         let kubelet_options = kubelet_options(&self.options);
+        let cluster_uid = self.options.kubernetes.cluster_uid.clone();
         let (options, hub, counted) = (self.options, self.hub.clone(), metrics.clone());
         let provider = move |restored: Option<String>| {
             let restored = memory(restored.as_deref());
             provider(&options, hub, channels, counted, restored)
         };
-        let kubelet = VirtualKubelet::new(self.cluster, kubelet_options, provider);
+        let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, provider);
         let (leads, mut led) = watch::channel(false);
-        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let mut tasks: JoinSet<RunError> = JoinSet::new();
         let router = health::router(metrics.clone());
         tasks.spawn(async move {
             if let Err(error) = axum::serve(self.health, router).await {
                 tracing::error!(%error, "serving the health port failed");
             }
-            "health"
+            RunError::TaskEnded { task: "health" }
         });
         tasks.spawn(async move {
-            HubTask::new(self.hub, wanted_source, events).run().await;
-            "hub"
+            let hub = HubTask::new(self.hub, wanted_source, cluster_uid, events);
+            hub.run()
+                .await
+                .map_or_else(RunError::from, |()| RunError::TaskEnded { task: "hub" })
         });
         tasks.spawn(async move {
             // An end of the sender is the end of the kubelet, which is told below.
@@ -143,12 +162,12 @@ impl Bound {
                 tracing::info!("leading");
                 metrics.leads.set(1);
             }
-            std::future::pending::<&'static str>().await
+            std::future::pending::<RunError>().await
         });
         tracing::info!(address = %self.health_addr, "health port");
         let ended = tokio::select! {
             ended = kubelet.run(leads, stop.clone()) => ended.map_err(|error| RunError::Kubelet(Box::new(error))),
-            Some(Ok(task)) = tasks.join_next() => Err(RunError::TaskEnded { task }),
+            Some(Ok(error)) = tasks.join_next() => Err(error),
         };
         // The health port answers to the last; nothing here has anything to flush.
         tasks.shutdown().await;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{DeploymentSpec, Source};
+use edge_protocol::v1::{DeploymentSpec, DeploymentState, Source};
+use edge_provider_core::pin::{OtherCluster, judge_pin};
 use edge_provider_core::{HeldDeployment, Outcome};
 use futures_util::StreamExt as _;
 use iot_hub_client::api::{Change, Deployment, Device, DeviceEventRecord, ProblemCode, Revision};
@@ -65,6 +66,8 @@ pub struct HubTask {
     client: HubClient,
     /// Set once the cluster is known; nothing is asked before.
     source: watch::Receiver<Option<Source>>,
+    /// The cluster that the configuration names.
+    cluster_uid: Option<String>,
     events: mpsc::Sender<HubEvent>,
 }
 
@@ -72,31 +75,46 @@ impl HubTask {
     pub fn new(
         client: HubClient,
         source: watch::Receiver<Option<Source>>,
+        cluster_uid: Option<String>,
         events: mpsc::Sender<HubEvent>,
     ) -> Self {
         Self {
             client,
             source,
+            cluster_uid,
             events,
         }
     }
 
     /// Runs until nobody listens. Dropping the future ends it.
-    pub async fn run(mut self) {
-        let Ok(source) = self
-            .source
-            .wait_for(Option::is_some)
-            .await
-            .map(|source| source.clone())
-        else {
-            return;
+    ///
+    /// # Errors
+    /// [`OtherCluster`] before anything was told: no cluster is configured, and the hub knows this node from another one.
+    pub async fn run(mut self) -> Result<(), OtherCluster> {
+        let known = self.source.wait_for(Option::is_some).await;
+        let Ok(Some(source)) = known.map(|source| source.clone()) else {
+            return Ok(());
         };
         let mut failures = 0_u32;
+        let mut pinned = self.cluster_uid.is_some();
         while !self.events.is_closed() {
-            match self.list(source.as_ref()).await {
+            let began = async {
+                if !pinned {
+                    let all = self.client.deployments(None).await?.items;
+                    let live = all
+                        .iter()
+                        .filter(|held| !matches!(held.state, DeploymentState::Deleting { .. }));
+                    if let Err(other) = judge_pin(&source, live.map(|held| &held.spec.source)) {
+                        return Ok::<_, ClientError>(Err(other));
+                    }
+                }
+                self.list(&source).await.map(Ok)
+            };
+            match began.await {
                 Ok(from) => {
                     failures = 0;
-                    self.follow(from, source.as_ref()).await;
+                    pinned = true;
+                    self.follow(from?, &source).await;
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -108,10 +126,11 @@ impl HubTask {
                 }
             }
         }
+        Ok(())
     }
 
-    async fn list(&self, source: Option<&Source>) -> Result<Revision, ClientError> {
-        let deployments = self.client.deployments(source).await?;
+    async fn list(&self, source: &Source) -> Result<Revision, ClientError> {
+        let deployments = self.client.deployments(Some(source)).await?;
         let devices = self.client.devices().await?;
         let held = deployments.items.into_iter().map(held).collect();
         self.tell(HubEvent::Answers).await;
@@ -122,7 +141,7 @@ impl HubTask {
     }
 
     /// Returns when only a list can tell what was missed.
-    async fn follow(&self, from: Revision, source: Option<&Source>) {
+    async fn follow(&self, from: Revision, source: &Source) {
         let mut watch = self.client.watch(from);
         let mut answers = true;
         while let Some(item) = watch.next().await {
@@ -143,7 +162,7 @@ impl HubTask {
             }
             match event.change {
                 Change::Device { device } => self.tell(HubEvent::Device(device)).await,
-                Change::Deployment { deployment } if Some(&deployment.spec.source) == source => {
+                Change::Deployment { deployment } if deployment.spec.source == *source => {
                     self.tell(HubEvent::Changed(Box::new(held(*deployment)))).await;
                 }
                 Change::DeploymentEnded { uid } => self.tell(HubEvent::Ended(uid)).await,

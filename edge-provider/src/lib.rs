@@ -23,5 +23,5 @@ pub mod provider;
 mod signals;
 pub mod wanted;
 
-pub use bound::{Bound, build};
+pub use bound::{Bound, RunError, build};
 pub use options::{Options, OptionsError};

@@ -1,6 +1,6 @@
 //! The pump of the bridge: executes its effects and decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,8 @@ pub struct EdgeProvider {
     permits: Arc<Semaphore>,
     /// The objects as last seen: what a status is made on top of.
     pods: BTreeMap<PodUid, Arc<ObservedPod>>,
+    /// Pods whose author was told what differs on devices.
+    noted: BTreeSet<PodUid>,
     /// The manifests that the hub has, to know an in-place resize.
     manifests: BTreeMap<PodUid, Manifest>,
     fleet: Option<Fleet>,
@@ -102,6 +104,7 @@ impl EdgeProvider {
             calls: JoinSet::new(),
             permits: Arc::new(Semaphore::new(CALLS)),
             pods: BTreeMap::new(),
+            noted: BTreeSet::new(),
             manifests: BTreeMap::new(),
             fleet: None,
             silent: Some((now, "it was not yet asked".to_owned())),
@@ -158,6 +161,14 @@ impl Provider for EdgeProvider {
         let mut out = Vec::new();
         match input {
             PodInput::Listed(snapshot) => self.list(snapshot, &mut out),
+            PodInput::WatchedTo { resource_version } => {
+                self.feed(Input::WatchedTo { resource_version }, &mut out);
+            }
+            PodInput::Elsewhere(found) => {
+                let found = facts::elsewhere(found);
+                self.feed(Input::Elsewhere(found), &mut out);
+            }
+            PodInput::Remembered { seq } => self.feed(Input::Remembered { seq }, &mut out),
             PodInput::Seen(pod) => {
                 if let Some(wanted) = self.want(&pod, &mut out) {
                     self.feed(Input::PodSeen(Box::new(wanted)), &mut out);
@@ -174,6 +185,7 @@ impl Provider for EdgeProvider {
                         &mut out,
                     );
                     self.pods.remove(&uid);
+                    self.noted.remove(&uid);
                 }
             }
             PodInput::Node { uid } => self.feed(Input::NodeSeen { uid }, &mut out),

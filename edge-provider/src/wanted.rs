@@ -2,6 +2,7 @@
 
 use edge_protocol::PodUid;
 use edge_protocol::v1::{Manifest, Owner, TargetSpec};
+use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
 };
@@ -12,7 +13,6 @@ use virtual_kubelet::core::deletion::Cause;
 use virtual_kubelet::core::{Asks, NamespaceMap, TargetRefusal, Toleration, acknowledges};
 
 pub const TARGET_CONDITION: &str = "outrigger.io/target-condition";
-pub const DISCONNECT: &str = "outrigger.io/disconnect";
 /// The refusal that is told once for all such pods, on the Node.
 pub const TAINT_NOT_ACKNOWLEDGED: &str = "TaintNotAcknowledged";
 const UNSUPPORTED_FIELD: &str = "UnsupportedField";
@@ -20,7 +20,7 @@ const PREFIX: &str = "outrigger.io/";
 /// Our annotations that mean something in this version; any other of ours is refused, never ignored (law 7).
 const KNOWN: [&str; 5] = [
     TARGET_CONDITION,
-    DISCONNECT,
+    DISCONNECT_ANNOTATION,
     "outrigger.io/ready-policy",
     "outrigger.io/update",
     "outrigger.io/service-account-token",
@@ -71,10 +71,7 @@ pub fn cause(cause: Cause) -> DeletionCause {
 
 /// A value that is not known counts as the default here, and is refused as a field.
 pub fn disconnect(observed: &ObservedPod) -> Disconnect {
-    match observed.annotation(DISCONNECT) {
-        Some("replace") => Disconnect::Replace,
-        _ => Disconnect::Run,
-    }
+    Disconnect::read(observed.annotation(DISCONNECT_ANNOTATION)).unwrap_or_default()
 }
 
 fn plan(
@@ -145,8 +142,7 @@ fn unknown_annotations(observed: &ObservedPod) -> Vec<String> {
         .filter(|(key, _)| key.starts_with(PREFIX));
     ours.filter_map(|(key, value)| {
         let why = match (key.as_str(), value.as_str()) {
-            (DISCONNECT, Some("run" | "replace")) => return None,
-            (DISCONNECT, _) => "must be run or replace",
+            (DISCONNECT_ANNOTATION, value) => Disconnect::read(value).err()?,
             (known, _) if KNOWN.contains(&known) => return None,
             _ => "is not available in this version",
         };

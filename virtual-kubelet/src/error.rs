@@ -18,7 +18,9 @@ pub enum Error {
     },
     #[error("{path}: the answer lacks {what}")]
     Malformed { path: String, what: &'static str },
-    #[error("the lease {lease} was lost: another process may lead now")]
+    #[error(
+        "the leader lease {lease} was lost: another process may lead now, so this one ends; started again it stands by"
+    )]
     LeaseLost { lease: String },
     #[error("task {task} ended")]
     TaskEnded { task: &'static str },

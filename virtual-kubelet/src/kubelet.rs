@@ -14,11 +14,12 @@ use virtual_kubelet_core::{NodeSpec, NodeState};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::events::{EventsHandle, EventsTask};
-use crate::leader::{LeaderOptions, LeaderTask};
+use crate::leader::{self, LeaderOptions, LeaderTask, Left};
 use crate::node_task::NodeTask;
 use crate::pod_watch::PodWatch;
 use crate::pod_writer::{PodWriter, Written};
-use crate::provider::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+use crate::provider::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, PodLine, Provider};
+use crate::successors::SuccessorTask;
 
 /// Facts that wait for the provider.
 const INPUTS: usize = 256;
@@ -36,15 +37,18 @@ pub struct KubeletOptions {
 /// One virtual node.
 pub struct VirtualKubelet<F> {
     cluster: Cluster,
+    leases: Cluster,
     options: KubeletOptions,
     provider: F,
 }
 
 impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
-    /// `provider` is made once this process leads, from what the leader before it remembered last, if anything.
-    pub fn new(cluster: Cluster, options: KubeletOptions, provider: F) -> Self {
+    /// `provider` is made once this process leads, from what the leader before it remembered last, if anything. `leases` is the same
+    /// cluster by connections of its own, on which the leader lease waits for nothing else.
+    pub fn new(cluster: Cluster, leases: Cluster, options: KubeletOptions, provider: F) -> Self {
         Self {
             cluster,
+            leases,
             options,
             provider,
         }
@@ -60,14 +64,17 @@ impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
         // Cancelled only once nothing writes any more, so that the lease outlives the last write.
         let lease = CancellationToken::new();
         let (memory, remembered) = watch::channel(None);
+        let (keep, kept) = watch::channel(0);
         let mut restored = None;
         if let Some(options) = self.options.leader.clone() {
-            let mut leader = LeaderTask::new(self.cluster.clone(), options);
+            let mut leader = LeaderTask::new(self.leases.clone(), options);
             tokio::select! {
                 memory = leader.lead() => restored = memory,
                 () = token.cancelled() => return Ok(()),
             }
-            tasks.spawn(leader.hold(remembered, lease.clone()));
+            tasks.spawn(leader.hold(remembered, keep, lease.clone()));
+        } else {
+            tasks.spawn(ended("memory", leader::keep_nothing(remembered, keep)));
         }
         // Nobody need listen.
         let _ = leads.send(true);
@@ -81,10 +88,13 @@ impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
             shown,
             inputs.clone(),
         );
+        let (look, successors) =
+            SuccessorTask::new(self.cluster.clone(), &self.options.node.name, inputs.clone());
         let pods = PodWatch::new(self.cluster.clone(), &self.options.node.name, inputs, asked);
         tasks.spawn(ended("node", node.run()));
         tasks.spawn(ended("pods", pods.run()));
         tasks.spawn(ended("events", events_task.run()));
+        tasks.spawn(ended("successors", successors.run()));
         let work = Work {
             provider: (self.provider)(restored),
             node: self.options.node.name,
@@ -97,7 +107,9 @@ impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
             events,
             state,
             ask,
+            look,
             memory,
+            kept,
         };
         let result = tokio::select! {
             () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),
@@ -137,7 +149,10 @@ struct Work<P> {
     events: EventsHandle,
     state: watch::Sender<Option<NodeState>>,
     ask: mpsc::Sender<()>,
-    memory: watch::Sender<Option<String>>,
+    look: mpsc::Sender<PodLine>,
+    memory: watch::Sender<Option<Left>>,
+    /// The number of the newest memory that is kept.
+    kept: watch::Receiver<u64>,
 }
 
 /// What waits to be written to one pod, while one write is under way or not.
@@ -172,6 +187,10 @@ impl<P: Provider> Work<P> {
                     None => return,
                 },
                 effects = self.provider.next() => effects,
+                Ok(()) = self.kept.changed() => {
+                    let seq = *self.kept.borrow_and_update();
+                    self.provider.observe(PodInput::Remembered { seq })
+                }
                 Some(ended) = self.writes.join_next() => match ended {
                     Ok(ended) => self.ended(ended),
                     // Tasks are neither aborted nor do they panic; if one does, this loop must not go on without it.
@@ -193,7 +212,11 @@ impl<P: Provider> Work<P> {
                 self.pods.insert(pod.uid.clone(), Arc::clone(pod));
             }
             PodInput::Vanished(pod) => vanished = Some(pod.uid.clone()),
-            PodInput::Node { .. } | PodInput::Finished { .. } => {}
+            PodInput::WatchedTo { .. }
+            | PodInput::Node { .. }
+            | PodInput::Finished { .. }
+            | PodInput::Elsewhere(_)
+            | PodInput::Remembered { .. } => {}
         }
         let effects = self.provider.observe(input);
         if let Some(uid) = vanished {
@@ -237,8 +260,13 @@ impl<P: Provider> Work<P> {
                     .send_if_modified(|shown| shown.replace(state.clone()) != Some(state));
                 return;
             }
-            PodEffect::Remember(memory) => {
-                self.memory.send_replace(Some(memory));
+            PodEffect::Remember { seq, text } => {
+                self.memory.send_replace(Some(Left { seq, text }));
+                return;
+            }
+            PodEffect::LookElsewhere(line) => {
+                // Who asks does so again.
+                let _ = self.look.try_send(line);
                 return;
             }
             PodEffect::ListPods => {

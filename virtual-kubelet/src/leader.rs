@@ -7,11 +7,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{Leader, LeaderStep, MEMORY, RETRY_MS};
+use virtual_kubelet_core::leader::{Leader, LeaderStep, MEMORY, RETRY_MS, TRY_MS};
 use virtual_kubelet_core::lease::{LeaseAction, LeaseFacts};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+
+const RETRY: Duration = Duration::from_millis(RETRY_MS);
 
 #[derive(Debug, Clone)]
 pub struct LeaderOptions {
@@ -20,6 +22,24 @@ pub struct LeaderOptions {
     pub name: String,
     /// Unique to this process.
     pub identity: String,
+}
+
+/// What a leader leaves to the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Counts up; a later one replaces an earlier.
+    pub seq: u64,
+    pub text: String,
+}
+
+/// For a process that leads without a lease: there is nowhere to keep anything. Ends when nobody remembers any more.
+pub async fn keep_nothing(mut left: watch::Receiver<Option<Left>>, kept: watch::Sender<u64>) {
+    while left.changed().await.is_ok() {
+        let seq = left.borrow_and_update().as_ref().map(|left| left.seq);
+        if let Some(seq) = seq {
+            kept.send_replace(seq);
+        }
+    }
 }
 
 /// How one try ended.
@@ -33,7 +53,8 @@ enum Turn {
     },
 }
 
-/// One candidate.
+/// One candidate. Its calls are few and small, and what it writes must not wait behind anything: it is given a cluster of its own,
+/// whose connections nothing else uses.
 #[derive(Debug)]
 pub struct LeaderTask {
     cluster: Cluster,
@@ -58,7 +79,7 @@ impl LeaderTask {
     pub async fn lead(&mut self) -> Option<String> {
         let mut told = String::new();
         loop {
-            match self.try_once().await {
+            match self.try_in_time().await {
                 Ok(Turn::Leads { memory }) => return memory,
                 Ok(Turn::Stands { holder }) if holder != told => {
                     tracing::info!(lease = self.options.name, holder, "standing by");
@@ -67,36 +88,46 @@ impl LeaderTask {
                 Ok(Turn::Stands { .. }) => {}
                 Err(error) => tracing::warn!(error = error.chain(), "looking at the leader lease failed"),
             }
-            pause().await;
+            sleep(RETRY).await;
         }
     }
 
-    /// Renews until `token` is cancelled, then gives the lease up. Each write leaves the newest `memory` to the next leader.
+    /// Renews until `token` is cancelled, then gives the lease up. Each write leaves the newest memory to the next leader, a new one
+    /// makes a write at once, and `kept` tells which one was written.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] once the lease could not be renewed in time: nothing may be written from then on.
     pub async fn hold(
         mut self,
-        memory: watch::Receiver<Option<String>>,
+        mut left: watch::Receiver<Option<Left>>,
+        kept: watch::Sender<u64>,
         token: CancellationToken,
     ) -> Result<(), Error> {
+        let mut rest = RETRY;
         loop {
-            tokio::select! {
-                () = pause() => {}
-                () = token.cancelled() => {
-                    self.remember(&memory);
-                    self.resign().await;
-                    return Ok(());
-                }
+            let ends = tokio::select! {
+                () = sleep(rest) => false,
+                Ok(()) = left.changed() => false,
+                () = token.cancelled() => true,
+            };
+            let seq = self.remember(&mut left);
+            if ends {
+                self.resign().await;
+                return Ok(());
             }
-            self.remember(&memory);
-            // No renewal may hang past the moment at which leading ends.
-            let renewal = tokio::time::timeout(Duration::from_millis(RETRY_MS), self.try_once()).await;
-            match renewal {
-                Ok(Ok(Turn::Leads { .. })) => continue,
-                Ok(Ok(Turn::Stands { .. })) => return Err(self.lost()),
-                Ok(Err(error)) => tracing::warn!(error = error.chain(), "renewing the leader lease failed"),
-                Err(_) => tracing::warn!("renewing the leader lease took too long"),
+            let tried = self.try_in_time().await;
+            rest = match tried {
+                // It has waited long enough.
+                Err(Error::Timeout { .. }) => Duration::ZERO,
+                _ => RETRY,
+            };
+            match tried {
+                Ok(Turn::Leads { .. }) => {
+                    kept.send_if_modified(|kept| std::mem::replace(kept, seq) != seq);
+                    continue;
+                }
+                Ok(Turn::Stands { .. }) => return Err(self.lost()),
+                Err(error) => tracing::warn!(error = error.chain(), "renewing the leader lease failed"),
             }
             if !self.leader.leads(self.mono_ms()) {
                 return Err(self.lost());
@@ -104,9 +135,14 @@ impl LeaderTask {
         }
     }
 
-    fn remember(&mut self, memory: &watch::Receiver<Option<String>>) {
-        if let Some(memory) = memory.borrow().clone() {
-            self.leader.remember(memory);
+    /// Takes the newest memory; its number is 0 while there is none.
+    fn remember(&mut self, left: &mut watch::Receiver<Option<Left>>) -> u64 {
+        match left.borrow_and_update().as_ref() {
+            Some(left) => {
+                self.leader.remember(left.text.clone());
+                left.seq
+            }
+            None => 0,
         }
     }
 
@@ -116,21 +152,49 @@ impl LeaderTask {
         }
     }
 
-    /// One look and, if it is ours or free, one write.
-    async fn try_once(&mut self) -> Result<Turn, Error> {
+    /// No try may hang past the moment at which leading ends, nor for so long that there is no second one before it.
+    async fn try_in_time(&mut self) -> Result<Turn, Error> {
+        let time_ms = TRY_MS.min(self.leader.time_left_ms(self.mono_ms()).unwrap_or(TRY_MS));
         let path = self.path();
-        let lease = self.read().await?;
-        let begun = self.mono_ms();
-        match self.leader.look(lease.as_ref(), begun, Timestamp::now()) {
-            LeaderStep::Wait { holder } => return Ok(Turn::Stands { holder }),
-            LeaderStep::Write(LeaseAction::Create(body)) => {
-                self.cluster.post(&self.collection(), &body).await?;
-            }
-            LeaderStep::Write(LeaseAction::Put(body)) => {
-                self.cluster.put(&path, &body).await?;
+        let tried = tokio::time::timeout(Duration::from_millis(time_ms), self.try_once()).await;
+        tried.unwrap_or_else(|_| {
+            self.leader.unanswered();
+            Err(Error::Timeout {
+                method: "PUT",
+                path,
+                seconds: time_ms.div_ceil(1_000),
+            })
+        })
+    }
+
+    /// A renewal is one write on top of the last one. Only when that meets another's, or there is none, is the lease read first.
+    async fn try_once(&mut self) -> Result<Turn, Error> {
+        if let Some(body) = self.leader.renewal(Timestamp::now()) {
+            let begun = self.mono_ms();
+            match self.cluster.put(&self.path(), &body).await {
+                Ok(lease) => {
+                    self.leader.written(begun, parse(self.path(), lease)?);
+                    return Ok(Turn::Leads { memory: None });
+                }
+                Err(error) if matches!(error.code(), Some(404 | 409)) => {
+                    tracing::info!(
+                        error = error.chain(),
+                        "the leader lease is not as it was last written"
+                    );
+                }
+                Err(error) => return Err(error),
             }
         }
-        self.leader.written(begun);
+        let lease = self.read().await?;
+        let begun = self.mono_ms();
+        let written = match self.leader.look(lease.as_ref(), begun, Timestamp::now()) {
+            LeaderStep::Wait { holder } => return Ok(Turn::Stands { holder }),
+            LeaderStep::Write(LeaseAction::Create(body)) => {
+                self.cluster.post(&self.collection(), &body).await?
+            }
+            LeaderStep::Write(LeaseAction::Put(body)) => self.cluster.put(&self.path(), &body).await?,
+        };
+        self.leader.written(begun, parse(self.path(), written)?);
         let memory = lease.and_then(|mut lease| lease.metadata.annotations.remove(MEMORY));
         Ok(Turn::Leads { memory })
     }
@@ -180,8 +244,4 @@ pub(crate) fn parse(path: String, lease: Value) -> Result<LeaseFacts, Error> {
         path,
         what: "a lease",
     })
-}
-
-async fn pause() {
-    sleep(Duration::from_millis(RETRY_MS)).await;
 }

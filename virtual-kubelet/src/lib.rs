@@ -5,6 +5,7 @@
 //! * [`cluster`]: one bounded, timed call of the API server; every body is plain JSON made by `virtual-kubelet-core`.
 //! * [`node_task`]: keeps the Node and its lease. [`leader`]: which process does so at all.
 //! * [`pod_watch`]: complete lists and changes of our pods, with [`references`] (owners followed, namespace labels).
+//! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
 //! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
 //! * [`events`]: events.k8s.io/v1, bounded.
 //!
@@ -20,12 +21,14 @@ pub mod pod_watch;
 pub mod pod_writer;
 pub mod provider;
 pub mod references;
+pub mod successors;
 
 pub use cluster::Cluster;
 pub use error::Error;
 pub use kubelet::{KubeletOptions, VirtualKubelet};
 pub use leader::LeaderOptions;
 pub use provider::{
-    EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodOwner, PodSnapshot, Provider,
+    EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner, PodSnapshot,
+    Provider, ReadyElsewhere,
 };
 pub use virtual_kubelet_core as core;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, encode};
 use crate::error::Error;
 use crate::provider::{PodInput, PodSnapshot};
 use crate::references::References;
@@ -207,6 +207,8 @@ impl PodWatch {
             WatchEvent::Bookmark(bookmark) => {
                 *from = bookmark.metadata.resource_version;
                 self.failures = 0;
+                let resource_version = number(from).map_err(Some)?;
+                let _ = self.inputs.send(PodInput::WatchedTo { resource_version }).await;
                 return Ok(());
             }
             WatchEvent::Error(status) => {
@@ -229,8 +231,10 @@ impl PodWatch {
         } else {
             PodInput::Seen(pod)
         };
+        let resource_version = number(&version).map_err(Some)?;
         self.failures = 0;
         // A closed channel is noticed by the caller.
+        let _ = self.inputs.send(PodInput::WatchedTo { resource_version }).await;
         let _ = self.inputs.send(input).await;
         *from = version;
         Ok(())
@@ -254,20 +258,4 @@ fn number(version: &str) -> Result<u64, Error> {
         path: "/api/v1/pods".to_owned(),
         what: "a numeric resourceVersion",
     })
-}
-
-/// Percent-encodes a continue token, which is opaque.
-fn encode(token: &str) -> String {
-    let mut out = String::with_capacity(token.len());
-    for byte in token.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.extend(
-                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
-            );
-        }
-    }
-    out
 }

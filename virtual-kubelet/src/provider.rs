@@ -21,6 +21,10 @@ pub trait Provider: Send + 'static {
 #[derive(Debug, Clone)]
 pub enum PodInput {
     Listed(PodSnapshot),
+    /// The watch has come to this version: told before each change with that change's version, and by itself.
+    WatchedTo {
+        resource_version: u64,
+    },
     Seen(Arc<ObservedPod>),
     /// With the last state that the watch delivered.
     Vanished(Arc<ObservedPod>),
@@ -31,6 +35,12 @@ pub enum PodInput {
     Finished {
         op: u64,
         outcome: FinishOutcome,
+    },
+    /// Answers [`PodEffect::LookElsewhere`].
+    Elsewhere(ReadyElsewhere),
+    /// The text of this number, or a later one, is left to the next process whatever becomes of this one.
+    Remembered {
+        seq: u64,
     },
 }
 
@@ -72,8 +82,35 @@ pub enum PodEffect {
     Node(NodeState),
     /// A complete list is wanted soon.
     ListPods,
-    /// Leave this to the next process that leads; a later one replaces it. It goes out with the next renewal of the leader lease.
-    Remember(String),
+    /// Are there pods of this line on other nodes, and Ready? Answered by [`PodInput::Elsewhere`] or not at all.
+    LookElsewhere(PodLine),
+    /// Leave this to the next process that leads; a later one replaces it. It is written into the leader lease at once, and
+    /// answered by [`PodInput::Remembered`].
+    Remember {
+        seq: u64,
+        text: String,
+    },
+}
+
+/// A pod and those that may take its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodLine {
+    pub namespace: String,
+    pub name: String,
+    /// Its controller, followed from `ReplicaSet` to `Deployment`; without one only the name counts.
+    pub owner: Option<PodOwner>,
+}
+
+/// What was found of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyElsewhere {
+    pub line: PodLine,
+    /// The UID of `kube-system` in the cluster that answered.
+    pub cluster_uid: String,
+    /// How many pods the controller wants; 1 without one.
+    pub wanted: u32,
+    /// How many are Ready on other nodes, counted no further than `wanted`.
+    pub ready: u32,
 }
 
 /// What an event says.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{EventLevel, Source};
+use edge_protocol::v1::{EventLevel, Owner, Source};
 use edge_protocol::{Now, PodUid};
 
 use crate::backoff::{Backoff, Random};
 use crate::brake::{Brake, BrakeState};
+use crate::elsewhere::Looks;
 use crate::entry::{Call, Entry, Finishing, RefusedPut};
 use crate::evidence::Evidence;
 use crate::inference::ABSENCE_MS;
@@ -16,6 +17,7 @@ use crate::successor;
 use crate::wish::{self, FirstPut, HubWish};
 
 mod intake;
+mod orphans;
 
 /// How long the machine waits for a list it asked for before it asks again.
 const LIST_REPEAT_MS: u64 = 15_000;
@@ -60,6 +62,11 @@ pub struct Bridge {
     held_over: bool,
     /// As last told or restored.
     memory: Memory,
+    /// The number of that, and of the last one that outlives the process.
+    told: u64,
+    kept: u64,
+    /// UIDs whose end waits for that.
+    ungrounded: BTreeSet<PodUid>,
     random: Random,
     last_op: u64,
     ops: BTreeMap<OpId, PodUid>,
@@ -68,6 +75,11 @@ pub struct Bridge {
     /// First puts that wait for the fate of a predecessor.
     waiting: BTreeSet<PodUid>,
     limbo: BTreeSet<PodUid>,
+    /// Orphans whose pod is not there.
+    left_behind: BTreeSet<PodUid>,
+    looks: Looks,
+    /// Controllers of which it was told that their pods multiply.
+    told_owners: BTreeSet<String>,
     retries: BTreeSet<(u64, PodUid)>,
     list_due: Option<u64>,
     wake_told: Option<u64>,
@@ -90,12 +102,18 @@ impl Bridge {
             brake: BrakeState::restored(restored.removed.clone()),
             held_over: restored.holds,
             memory: restored,
+            told: 0,
+            kept: 0,
+            ungrounded: BTreeSet::new(),
             random: Random::new(seed),
             last_op: 0,
             ops: BTreeMap::new(),
             dirty: BTreeSet::new(),
             waiting: BTreeSet::new(),
             limbo: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
+            looks: Looks::default(),
+            told_owners: BTreeSet::new(),
             retries: BTreeSet::new(),
             list_due: None,
             wake_told: None,
@@ -111,16 +129,17 @@ impl Bridge {
         }
         self.absorb(now, input, &mut out);
         if self.is_ready() {
-            self.settle(now_ms, &mut out);
+            self.end_overdue(now_ms, &mut out);
+            self.remember(&mut out);
+            self.settle(now, &mut out);
         }
         self.ask_for_wake(now_ms, &mut out);
-        self.remember(&mut out);
         out
     }
 
     /// Whether both sides are known, so that the machine acts. A shell's readiness.
     pub fn is_ready(&self) -> bool {
-        self.deployments_known && self.evidence.listed_at().is_some()
+        self.deployments_known && self.evidence.listed().is_some()
     }
 
     /// How many removals the brake holds back now.
@@ -128,16 +147,34 @@ impl Bridge {
         self.entries.values().filter(|entry| entry.braked).count()
     }
 
+    /// Tells what the next process must know: for a new fate also the version on whose ground it was decided.
     fn remember(&mut self, out: &mut Vec<Effect>) {
         let memory = Memory {
             cluster_uid: self.evidence.cluster_uid().map(str::to_owned),
-            resource_version: self.evidence.resource_version(),
+            resource_version: self.evidence.seen(),
             removed: self.brake.removed(),
             holds: self.held_over || self.held_back() > 0,
         };
-        if self.is_ready() && memory != self.memory {
+        let fated: Vec<PodUid> = self
+            .dirty
+            .iter()
+            .filter(|uid| self.entries.get(*uid).is_some_and(Entry::lacks_ground))
+            .cloned()
+            .collect();
+        let outdated = self.memory.resource_version < self.evidence.listed()
+            || self.memory.at_version(memory.resource_version) != memory;
+        if outdated || (!fated.is_empty() && memory != self.memory) {
+            self.told += 1;
             self.memory = memory.clone();
-            out.push(Effect::Remember(memory));
+            out.push(Effect::Remember {
+                seq: self.told,
+                memory,
+            });
+        }
+        for uid in fated {
+            if let Some(entry) = self.entries.get_mut(&uid) {
+                entry.grounded = Some(self.told);
+            }
         }
     }
 
@@ -152,7 +189,8 @@ impl Bridge {
         }
     }
 
-    fn settle(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    fn settle(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let now_ms = now.mono_ms;
         let due: Vec<_> = self
             .retries
             .iter()
@@ -165,23 +203,20 @@ impl Bridge {
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for uid in &dirty {
-            self.note_limbo(uid);
+            self.note_standing(now, uid);
         }
         dirty.extend(self.waiting.iter().cloned());
         for uid in dirty {
+            let entry = self.entries.get(&uid);
+            if entry.is_some_and(|entry| !entry.is_grounded(self.kept)) {
+                self.ungrounded.insert(uid);
+                continue;
+            }
             self.settle_hub(now_ms, &uid, out);
             self.settle_api(now_ms, &uid, out);
             if self.entries.get(&uid).is_some_and(Entry::is_spent) {
                 self.entries.remove(&uid);
             }
-        }
-    }
-
-    fn note_limbo(&mut self, uid: &PodUid) {
-        if self.entries.get(uid).is_some_and(Entry::is_in_limbo) {
-            self.limbo.insert(uid.clone());
-        } else {
-            self.limbo.remove(uid);
         }
     }
 
@@ -242,6 +277,13 @@ impl Bridge {
             return None;
         }
         self.waiting.remove(uid);
+        if fixed.is_none()
+            && let Some(owner) = &pod.owner
+            && successor::is_multiplied(&self.entries, pod, plan)
+            && self.told_owners.insert(owner.uid.clone())
+        {
+            out.push(multiplied(pod.uid.clone(), owner));
+        }
         let mut first = fixed.unwrap_or_else(|| FirstPut {
             node_uid: None,
             replaces: successor::replaces(&self.entries, pod, plan),
@@ -335,17 +377,31 @@ impl Bridge {
             let entry = self.entries.get(uid)?;
             Some(entry.missing_since.map_or(now_ms, |since| since + ABSENCE_MS))
         });
-        if !self.is_ready() || self.limbo.is_empty() {
+        let next_list = if self.evidence.wants_list() {
+            Some(now_ms + LIST_REPEAT_MS)
+        } else {
+            next_list.filter(|_| self.is_ready()).min()
+        };
+        if next_list.is_none() {
             self.list_due = None;
         } else if self.list_due.is_none() {
-            self.list_due = next_list.min();
+            self.list_due = next_list;
         }
         if self.list_due.is_some_and(|at| at <= now_ms) {
             out.push(Effect::ListPods);
             self.list_due = Some(now_ms + LIST_REPEAT_MS);
         }
+        let waits = self.is_ready() && !self.left_behind.is_empty();
+        self.looks.due(waits, now_ms);
+        out.extend(
+            self.looks
+                .take(&self.entries, now_ms)
+                .into_iter()
+                .map(Effect::LookElsewhere),
+        );
+        let look = self.looks.due(waits, now_ms);
         let retry = self.retries.first().map(|(at, _)| *at);
-        let next = [retry, self.list_due].into_iter().flatten().min();
+        let next = [retry, self.list_due, look].into_iter().flatten().min();
         if next != self.wake_told {
             self.wake_told = next;
             out.extend(next.map(Effect::WakeAt));
@@ -415,4 +471,17 @@ fn tell(entry: &mut Entry, uid: &PodUid, refusal: &PodRefusal, out: &mut Vec<Eff
         reason: refusal.reason,
         message: refusal.message.clone(),
     });
+}
+
+fn multiplied(uid: PodUid, owner: &Owner) -> Effect {
+    Effect::Event {
+        uid,
+        level: EventLevel::Warning,
+        reason: "MultipliedPerDevice",
+        message: format!(
+            "{} {} has more than one pod on this node, and each of them runs on every device that it targets: n replicas are n on \
+             each device",
+            owner.kind, owner.name
+        ),
+    }
 }

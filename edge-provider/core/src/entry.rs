@@ -2,10 +2,8 @@
 
 use edge_protocol::v1::{DeploymentSpec, DeploymentState, DeploymentStatus, Manifest, Owner};
 
-use crate::io::{Disconnect, HeldDeployment, OpId, PodRefusal, WantedPod};
-
-/// The annotation that a held manifest carries on from its pod.
-pub const DISCONNECT_ANNOTATION: &str = "outrigger.io/disconnect";
+use crate::disconnect::{DISCONNECT_ANNOTATION, Disconnect};
+use crate::io::{HeldDeployment, OpId, PodRefusal, WantedPod};
 
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -14,6 +12,10 @@ pub struct Entry {
     /// The deployment as the hub last told.
     pub held: Option<Held>,
     pub fate: Option<Fate>,
+    /// When a released workload ends by its author's own `stop-after`.
+    pub stop_at: Option<u64>,
+    /// The memory with which the fate's ground outlives the process; absent until that is told.
+    pub grounded: Option<u64>,
     /// Since which complete list the pod has been absent from all of them.
     pub missing_since: Option<u64>,
     /// Counted as deleted, but held back by the brake until a person lets it pass.
@@ -157,6 +159,16 @@ impl Entry {
         self.pod.is_some() && self.missing_since.is_none()
     }
 
+    /// Decided on a ground that no memory was told of yet.
+    pub fn lacks_ground(&self) -> bool {
+        self.fate.is_some() && self.grounded.is_none()
+    }
+
+    /// Whether its end may be carried out, when memories up to `kept` outlive the process.
+    pub fn is_grounded(&self, kept: u64) -> bool {
+        self.fate.is_none() || self.grounded.is_some_and(|seq| seq <= kept)
+    }
+
     /// An orphan, or about to be one.
     pub fn is_orphan(&self) -> bool {
         match (&self.held, &self.fate) {
@@ -164,6 +176,20 @@ impl Entry {
             (Some(held), Some(fate)) => held.state == DeploymentState::Active && fate.end == End::Release,
             _ => false,
         }
+    }
+
+    /// Since when the hub has it as released, by its wall clock.
+    pub fn released_ms(&self) -> Option<i64> {
+        match self.held.as_ref()?.state {
+            DeploymentState::Released { since_ms } => Some(since_ms),
+            _ => None,
+        }
+    }
+
+    /// Released for good: the hub says so, its pod is not there, and nothing else was decided since.
+    pub fn is_left_behind(&self) -> bool {
+        let ends = matches!(self.fate.map(|fate| fate.end), Some(End::Delete { .. }));
+        self.released_ms().is_some() && !ends && !self.is_seen()
     }
 
     pub fn namespace(&self) -> Option<&str> {
@@ -191,10 +217,7 @@ impl Entry {
             .as_ref()
             .and_then(|held| held.manifest.as_ref())
             .and_then(|manifest| manifest.annotations.get(DISCONNECT_ANNOTATION));
-        match annotated.map(String::as_str) {
-            Some("replace") => Disconnect::Replace,
-            _ => Disconnect::Run,
-        }
+        Disconnect::read(annotated.map(String::as_str)).unwrap_or_default()
     }
 
     /// Nothing of it exists anywhere and nothing is under way.
@@ -234,6 +257,9 @@ impl Entry {
     /// Takes an explicit end. Intent is stronger than a reaction and is never taken back; a shorter grace replaces a longer one.
     pub fn decide(&mut self, end: End) {
         self.braked = false;
+        if self.fate.is_none() {
+            self.grounded = None;
+        }
         let merged = match (self.fate.map(|fate| fate.end), end) {
             (Some(End::Delete { grace_period_s }), End::Release) => End::Delete { grace_period_s },
             (

@@ -1,7 +1,7 @@
 //! What the absence of a pod means: nothing at first, then deletion or release, by law 2.
 
+use crate::disconnect::Disconnect;
 use crate::entry::{End, Entry, Fate};
-use crate::io::Disconnect;
 
 /// How long a pod must be absent, from the first complete list without it to a later one.
 pub const ABSENCE_MS: u64 = 60_000;
@@ -46,6 +46,7 @@ impl Entry {
     pub fn infer(&mut self, end: End) {
         self.pod = None;
         self.braked = false;
+        self.grounded = None;
         self.fate = Some(Fate { end, inferred: true });
     }
 }

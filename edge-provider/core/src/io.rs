@@ -5,6 +5,8 @@ use edge_protocol::v1::{
 };
 use edge_protocol::{DeploymentRevision, PodUid};
 
+use crate::disconnect::Disconnect;
+use crate::elsewhere::{Elsewhere, Line};
 use crate::memory::Memory;
 
 /// One operation in flight; its answer carries the same number.
@@ -27,16 +29,6 @@ pub struct WantedPod {
     pub terminal: bool,
     /// `outrigger.io/disconnect`.
     pub disconnect: Disconnect,
-}
-
-/// What Kubernetes' reaction to silence means for a workload.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Disconnect {
-    /// The workload runs on as an orphan (law 1).
-    #[default]
-    Run,
-    /// The reaction counts as intent: Kubernetes may replace the pod, and its workload stops.
-    Replace,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +97,10 @@ pub struct HeldDeployment {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     PodsListed(PodList),
+    /// The watch has come to this version: told before each change of a pod with that change's version, and by itself.
+    WatchedTo {
+        resource_version: u64,
+    },
     PodSeen(Box<WantedPod>),
     /// The pod object is gone; `cause` is read from the last state of the object that the watch delivered.
     PodVanished {
@@ -125,8 +121,14 @@ pub enum Input {
         op: OpId,
         outcome: Outcome,
     },
+    /// What was found of a line on other nodes.
+    Elsewhere(Elsewhere),
     /// An operator lets held-back removals pass.
     BrakeReleased,
+    /// The memory of this number, or a later one, will outlive the process.
+    Remembered {
+        seq: u64,
+    },
     Wake,
 }
 
@@ -175,6 +177,9 @@ pub enum Effect {
     /// A complete list is wanted soon: something is missing and only lists can tell what that means. Answered by `PodsListed`
     /// or not at all; the machine asks again.
     ListPods,
+    /// Orphans of this line wait for a successor: is there one on another node? Answered by [`Input::Elsewhere`] or not at all; the
+    /// machine asks again.
+    LookElsewhere(Line),
     Event {
         uid: PodUid,
         level: EventLevel,
@@ -182,8 +187,12 @@ pub enum Effect {
         message: String,
     },
     WakeAt(u64),
-    /// Keep this for the next process; a later one replaces it. What was not kept yet when a process dies is lost, so soon.
-    Remember(Memory),
+    /// Keep this for the next process at once, and answer [`Input::Remembered`]; a later one replaces it. No end of a pod goes out
+    /// before that: else a restart that reads an older list would take the pod for alive and start it again.
+    Remember {
+        seq: u64,
+        memory: Memory,
+    },
     Report(Note),
 }
 
@@ -194,6 +203,11 @@ pub enum PodView {
     Accepted,
     Refused(PodRefusal),
     Deployed(Box<DeploymentStatus>),
+    /// What was deployed runs on, but the pod as it is written now cannot be.
+    EditRefused {
+        status: Box<DeploymentStatus>,
+        refusal: PodRefusal,
+    },
     /// Everything has stopped; containers are shown terminated from the last status known.
     Stopped(Option<Box<DeploymentStatus>>),
 }
@@ -210,6 +224,14 @@ pub enum Note {
         missing: PodUid,
     },
     Released {
+        uid: PodUid,
+    },
+    /// A successor is Ready on another node.
+    Succeeded {
+        uid: PodUid,
+    },
+    /// Its author's `stop-after` is over.
+    StopsAfter {
         uid: PodUid,
     },
     BrakeHolds {

@@ -1,4 +1,6 @@
-//! What must outlive the process for law 2 to hold: without it a restart would believe an older list, with a fresh brake.
+//! What must outlive the process for laws 1 and 2 to hold: without it a restart would believe an older list, with a fresh brake.
+//!
+//! It is kept before what was decided on its ground is carried out.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Memory {
     /// The cluster of the last list that counted.
     pub cluster_uid: Option<String>,
-    /// Its resource version: no older list counts.
+    /// The newest version seen there: no older list counts.
     pub resource_version: Option<u64>,
     /// The inferred removals inside the brake's window, oldest first.
     pub removed: Vec<Removed>,
@@ -42,6 +44,14 @@ impl Memory {
 
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("a memory has only string keys")
+    }
+
+    /// The same but for the version: a version alone is worth no write.
+    pub(crate) fn at_version(&self, resource_version: Option<u64>) -> Self {
+        Self {
+            resource_version,
+            ..self.clone()
+        }
     }
 
     /// What of it is of use under this pin: a configured cluster's own, or that of any cluster when none is configured.

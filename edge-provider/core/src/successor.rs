@@ -26,7 +26,7 @@ pub fn undecided_predecessor<'e>(
 /// What the first put of `pod` replaces: at most one orphan of its line that no other claims, and with [`UpdateStrategy::Replace`]
 /// every unclaimed active deployment of the same owner with another revision label.
 pub fn replaces(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPlan) -> Vec<PodUid> {
-    let claimed = claimed_by_others(entries, &pod.uid);
+    let claimed = claimed(entries, Some(&pod.uid));
     let others = || {
         entries
             .iter()
@@ -75,10 +75,38 @@ fn is_other_revision(entry: &Entry, ours: &Manifest) -> bool {
     )
 }
 
-/// What unseen puts and live deployments already replace. A deployment that is itself being deleted claims nothing any more.
-fn claimed_by_others(entries: &BTreeMap<PodUid, Entry>, uid: &PodUid) -> BTreeSet<PodUid> {
+/// Whether another pod of the same controller and revision is alive here: both run on every device that they target. The old and
+/// the new pod of an update, or a pod and the one that replaces it, are not that.
+pub fn is_multiplied(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPlan) -> bool {
+    let is_twin = |entry: &Entry| {
+        let other = entry
+            .pod
+            .as_ref()
+            .filter(|_| entry.is_seen() && entry.fate.is_none());
+        other.is_some_and(|other| {
+            let same = other
+                .plan
+                .as_ref()
+                .is_ok_and(|theirs| is_same_revision(&theirs.manifest, &plan.manifest));
+            same && other.deletion.is_none() && !other.terminal
+        })
+    };
+    entries
+        .iter()
+        .any(|(uid, entry)| *uid != pod.uid && is_same_owner(entry, pod) && is_twin(entry))
+}
+
+fn is_same_revision(one: &Manifest, other: &Manifest) -> bool {
+    REVISION_LABELS
+        .iter()
+        .all(|label| one.labels.get(*label) == other.labels.get(*label))
+}
+
+/// What unseen puts and live deployments already replace, but for those of `except`. A deployment that is itself being deleted claims
+/// nothing any more.
+pub fn claimed(entries: &BTreeMap<PodUid, Entry>, except: Option<&PodUid>) -> BTreeSet<PodUid> {
     let mut claimed = BTreeSet::new();
-    for (_, entry) in entries.iter().filter(|(other, _)| *other != uid) {
+    for (_, entry) in entries.iter().filter(|(uid, _)| Some(*uid) != except) {
         let live = |state| !matches!(state, DeploymentState::Deleting { .. });
         if let Some(held) = entry.held.as_ref().filter(|held| live(held.state)) {
             claimed.extend(

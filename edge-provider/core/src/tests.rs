@@ -15,6 +15,7 @@ use crate::{
 
 mod deletion;
 mod laws;
+mod orphans;
 mod properties;
 mod puts;
 
@@ -25,6 +26,8 @@ pub const NODE: &str = "node-1";
 pub struct Rig {
     pub bridge: Bridge,
     pub now_ms: u64,
+    /// How far the wall clock is off.
+    pub wall_offset_ms: i64,
     pub rv: u64,
     pub node_uid: Option<String>,
     pub pods: BTreeMap<PodUid, WantedPod>,
@@ -37,6 +40,8 @@ pub struct Rig {
     pub owing: u32,
     /// What the bridge remembered last.
     pub memory: Memory,
+    /// While set, memories are lost with the process.
+    pub forgetful: bool,
     pub seen: Vec<Effect>,
 }
 
@@ -46,6 +51,7 @@ impl Rig {
         Self {
             bridge: Bridge::new(BridgeConfig::new("outrigger"), Memory::default(), 1),
             now_ms: 1_000,
+            wall_offset_ms: 0,
             rv: 10,
             node_uid: Some(NODE.into()),
             pods: BTreeMap::new(),
@@ -54,6 +60,7 @@ impl Rig {
             hub_refuses: false,
             owing: 0,
             memory: Memory::default(),
+            forgetful: false,
             seen: Vec::new(),
         }
     }
@@ -86,7 +93,7 @@ impl Rig {
             let input = inputs.remove(0);
             let now = Now {
                 mono_ms: self.now_ms,
-                wall_ms: i64::try_from(self.now_ms).unwrap(),
+                wall_ms: i64::try_from(self.now_ms).unwrap() + self.wall_offset_ms,
                 boot_id: BootId(uuid::Uuid::nil()),
             };
             let effects = self.bridge.step(now, input);
@@ -129,14 +136,18 @@ impl Rig {
                 };
                 self.turn(op, uid, state)
             }
-            Effect::Release { op, uid } => self.turn(op, uid, DeploymentState::Released { since_ms: 0 }),
+            Effect::Release { op, uid } => {
+                let since_ms = i64::try_from(self.now_ms).unwrap();
+                self.turn(op, uid, DeploymentState::Released { since_ms })
+            }
             Effect::Finish { op, uid, .. } => {
                 self.pods.remove(uid);
                 (op, None, Outcome::Done)
             }
-            Effect::Remember(memory) => {
+            Effect::Remember { .. } if self.forgetful => return Vec::new(),
+            Effect::Remember { seq, memory } => {
                 self.memory = memory.clone();
-                return Vec::new();
+                return vec![Input::Remembered { seq: *seq }];
             }
             _ => return Vec::new(),
         };
@@ -196,7 +207,17 @@ impl Rig {
 
     pub fn see(&mut self, pod: WantedPod) -> Vec<Effect> {
         self.pods.insert(pod.uid.clone(), pod.clone());
-        self.input(Input::PodSeen(Box::new(pod)))
+        self.watch(Input::PodSeen(Box::new(pod)))
+    }
+
+    /// The watch tells a change of now.
+    pub fn watch(&mut self, change: Input) -> Vec<Effect> {
+        self.rv += 1;
+        let resource_version = self.rv;
+        let first = self.seen.len();
+        self.input(Input::WatchedTo { resource_version });
+        self.input(change);
+        self.seen[first..].to_vec()
     }
 
     /// The API server accepts a deletion and the watch tells.
@@ -209,9 +230,15 @@ impl Rig {
         self.see(pod)
     }
 
+    /// Kubernetes gives the pod up, and its object goes.
+    pub fn react(&mut self, uid: &str) {
+        self.delete(uid, DeletionCause::Reaction, Some(30));
+        self.vanish(uid, DeletionCause::Reaction);
+    }
+
     pub fn vanish(&mut self, uid: &str, cause: DeletionCause) -> Vec<Effect> {
         self.pods.remove(&id(uid));
-        self.input(Input::PodVanished { uid: id(uid), cause })
+        self.watch(Input::PodVanished { uid: id(uid), cause })
     }
 
     pub fn wake_in(&mut self, ms: u64) -> Vec<Effect> {

@@ -166,16 +166,19 @@ pub fn show_wish(entry: &Entry) -> Option<PodView> {
     if entry.finished || entry.at_api.flight.is_some() {
         return None;
     }
-    if let Some(held) = &entry.held {
-        return Some(PodView::Deployed(Box::new(held.status.clone())));
-    }
-    if pod.terminal || pod.deletion.is_some() {
-        return None;
-    }
-    match (&pod.plan, &entry.refused_put) {
-        (Err(refusal), _) | (Ok(_), Some(RefusedPut { refusal, .. })) => {
-            Some(PodView::Refused(refusal.clone()))
-        }
-        (Ok(_), None) => Some(PodView::Accepted),
+    let refusal = match (&pod.plan, &entry.refused_put) {
+        (Err(refusal), _) | (Ok(_), Some(RefusedPut { refusal, .. })) => Some(refusal.clone()),
+        (Ok(_), None) => None,
+    };
+    let going = pod.terminal || pod.deletion.is_some();
+    match (&entry.held, refusal) {
+        (Some(held), Some(refusal)) if !going => Some(PodView::EditRefused {
+            status: Box::new(held.status.clone()),
+            refusal,
+        }),
+        (Some(held), _) => Some(PodView::Deployed(Box::new(held.status.clone()))),
+        (None, _) if going => None,
+        (None, Some(refusal)) => Some(PodView::Refused(refusal)),
+        (None, None) => Some(PodView::Accepted),
     }
 }

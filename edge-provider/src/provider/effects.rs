@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
-use edge_provider_core::{Effect, Note, OpId, PodView};
-use edge_provider_translate::{Shown, Surroundings, pod_status};
+use edge_provider_core::{Effect, Kin, Line, Note, OpId, PodRefusal, PodView};
+use edge_provider_translate::{Refused, Shown, Surroundings, pod_status};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
 use serde_json::Value;
-use virtual_kubelet::{EventText, PodEffect};
+use virtual_kubelet::{EventText, PodEffect, PodLine, PodOwner};
 
 use super::EdgeProvider;
 use crate::hub::{HubCall, execute};
@@ -47,8 +47,12 @@ impl EdgeProvider {
                 message,
             } => out.extend(self.event(&uid, level, reason, message)),
             Effect::WakeAt(at) => self.wake_at = Some(at),
-            Effect::Remember(memory) => out.push(PodEffect::Remember(memory.to_text())),
+            Effect::Remember { seq, memory } => out.push(PodEffect::Remember {
+                seq,
+                text: memory.to_text(),
+            }),
             Effect::ListPods => out.push(PodEffect::ListPods),
+            Effect::LookElsewhere(line) => out.push(PodEffect::LookElsewhere(pod_line(line))),
             Effect::Report(note) => out.extend(self.report(&note)),
         }
     }
@@ -64,18 +68,19 @@ impl EdgeProvider {
     }
 
     /// The status that the pod should show. `None` when the object is not known or not a pod, which is logged.
-    fn render(&self, uid: &PodUid, view: &PodView) -> Option<Value> {
+    fn render<'v>(&self, uid: &PodUid, view: &'v PodView) -> Option<Value> {
         let observed = self.pods.get(uid)?;
         let pod = Pod::deserialize(&observed.raw)
             .inspect_err(|error| tracing::error!(%uid, %error, "the object is not a pod"))
             .ok()?;
+        let refused = |refusal: &'v PodRefusal| Refused {
+            reason: refusal.reason,
+            message: &refusal.message,
+        };
         let shown = match view {
             PodView::Accepted => Shown::Accepted,
-            PodView::Refused(refusal) => Shown::Refused {
-                reason: refusal.reason,
-                message: &refusal.message,
-            },
-            PodView::Deployed(status) => Shown::Deployed(status),
+            PodView::Refused(refusal) => Shown::Refused(refused(refusal)),
+            PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
         };
         let host_ip = self.options.node_ip.to_string();
@@ -83,6 +88,10 @@ impl EdgeProvider {
             now: Timestamp::now(),
             host_ip: Some(&host_ip),
             observed_generation: pod.metadata.generation,
+            refused_edit: match view {
+                PodView::EditRefused { refusal, .. } => Some(refused(refusal)),
+                _ => None,
+            },
         };
         let status = pod_status(&pod, shown, around);
         Some(serde_json::to_value(status).expect("a pod status has only text keys"))
@@ -118,10 +127,29 @@ impl EdgeProvider {
             Note::ListIgnored { why } => {
                 self.metrics.count("list-ignored");
                 tracing::warn!(why, "a list of pods was ignored");
+                return Some(PodEffect::NodeEvent {
+                    event: EventText {
+                        warning: true,
+                        reason: "PodListIgnored".to_owned(),
+                        action: "List".to_owned(),
+                        note: format!(
+                            "{why}; nothing is started or removed on its ground. If the cluster was restored from a backup, stop \
+                             outrigger-kubelet, remove the annotation outrigger.io/evidence from its leader lease, and start it"
+                        ),
+                    },
+                });
             }
             Note::Released { uid } => {
                 self.metrics.count("released");
                 tracing::warn!(%uid, "released: the devices keep the workload");
+            }
+            Note::Succeeded { uid } => {
+                self.metrics.count("succeeded");
+                tracing::info!(%uid, "an orphan's successor is ready on another node: it stops");
+            }
+            Note::StopsAfter { uid } => {
+                self.metrics.count("stops-after");
+                tracing::info!(%uid, "an orphan's stop-after is over: it stops");
             }
             Note::PutWaits { uid, missing } => {
                 tracing::info!(%uid, %missing, "waits for the fate of a missing predecessor");
@@ -146,5 +174,21 @@ impl EdgeProvider {
             }
         }
         None
+    }
+}
+
+fn pod_line(line: Line) -> PodLine {
+    let (name, owner) = match line.of {
+        Kin::Controller(owner) => (String::new(), Some(owner)),
+        Kin::Name(name) => (name, None),
+    };
+    PodLine {
+        namespace: line.namespace,
+        name,
+        owner: owner.map(|owner| PodOwner {
+            kind: owner.kind,
+            name: owner.name,
+            uid: owner.uid,
+        }),
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::Source;
-use edge_provider_core::{Disconnect, HeldDeployment, Input, PodList, WantedPod};
+use edge_protocol::v1::{Owner, Source};
+use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
 use tokio::time::Instant;
 use virtual_kubelet::core::NodeState;
 use virtual_kubelet::core::tolerations::clear_seconds;
-use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot};
+use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 
 use super::{AWAY_AFTER, EdgeProvider};
 use crate::hub::HubEvent;
@@ -31,7 +31,9 @@ impl EdgeProvider {
         let is_new = observed
             .status()
             .is_none_or(|status| status.get("startTime").is_none());
-        let notes = wanted.notes.iter().filter(|_| is_new);
+        // Its status is written later than it is seen again, so that alone would tell it twice.
+        let tells = is_new && !wanted.notes.is_empty() && self.noted.insert(uid.clone());
+        let notes = wanted.notes.iter().filter(|_| tells);
         out.extend(notes.map(|note| PodEffect::PodEvent {
             uid: observed.uid.clone(),
             event: note_event(*note),
@@ -41,7 +43,7 @@ impl EdgeProvider {
             .get("spec")
             .and_then(|spec| spec.get("tolerations")?.as_array());
         let limited = tolerations.is_some_and(|raw| clear_seconds(raw, &observed.uid).is_some());
-        let prevents = wanted.pod.disconnect == Disconnect::Run && wanted.pod.plan.is_ok();
+        let prevents = wanted.pod.disconnect != Disconnect::Replace && wanted.pod.plan.is_ok();
         if limited && prevents && wanted.pod.deletion.is_none() {
             out.push(PodEffect::ClearTolerationSeconds {
                 uid: observed.uid.clone(),
@@ -169,6 +171,7 @@ impl EdgeProvider {
         if is_ours {
             let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
+            self.noted.retain(|uid| listed.contains(uid.as_str()));
             pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
         }
         // A list of another cluster is handed on for the bridge to refuse; its pods are no business of ours.
@@ -179,5 +182,25 @@ impl EdgeProvider {
             pods,
         };
         self.feed(Input::PodsListed(list), out);
+    }
+}
+
+pub(super) fn elsewhere(found: ReadyElsewhere) -> Elsewhere {
+    let of = match found.line.owner {
+        Some(owner) => Kin::Controller(Owner {
+            kind: owner.kind,
+            name: owner.name,
+            uid: owner.uid,
+        }),
+        None => Kin::Name(found.line.name),
+    };
+    Elsewhere {
+        cluster_uid: found.cluster_uid,
+        line: Line {
+            namespace: found.line.namespace,
+            of,
+        },
+        wanted: found.wanted,
+        ready: found.ready,
     }
 }

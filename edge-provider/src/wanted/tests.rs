@@ -58,7 +58,7 @@ fn a_plain_pod_goes_where_its_namespace_may() {
 
 #[test]
 fn the_annotation_narrows_and_the_scope_stays() {
-    let annotations = json!({TARGET_CONDITION: "deviceId = 'a'", DISCONNECT: "replace"});
+    let annotations = json!({TARGET_CONDITION: "deviceId = 'a'", DISCONNECT_ANNOTATION: "replace"});
     let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "deviceId = 'a'");
@@ -97,18 +97,27 @@ fn all_unsupported_paths_are_named_at_once() {
     odd["hostNetwork"] = json!(true);
     odd["volumes"] = json!([{"name": "root", "hostPath": {"path": "/"}}]);
     odd["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["true"]}});
-    let annotations = json!({"outrigger.io/priority": "7", DISCONNECT: "stop-after=1h", "theirs": "x"});
+    let annotations =
+        json!({"outrigger.io/priority": "7", DISCONNECT_ANNOTATION: "stop-after=soon", "theirs": "x"});
     refused(
         &pod(&annotations, &odd),
         &map(),
         "UnsupportedField",
         &[
             "outrigger.io/priority",
-            DISCONNECT,
+            DISCONNECT_ANNOTATION,
             "spec.hostNetwork",
             "spec.volumes[0].hostPath",
             "spec.subdomain",
             "spec.containers[0].livenessProbe",
         ],
     );
+}
+
+#[test]
+fn an_author_may_bound_an_orphans_life() {
+    let annotations = json!({DISCONNECT_ANNOTATION: "stop-after=1h30m"});
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
+    assert!(wanted.pod.plan.is_ok());
+    assert_eq!(wanted.pod.disconnect, Disconnect::StopAfter { ms: 5_400_000 });
 }

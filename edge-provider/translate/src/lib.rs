@@ -24,5 +24,7 @@ mod translate;
 
 pub use annotations::Update;
 pub use refusal::{Refusal, Refusals};
-pub use status::{APPLIED, HEALTHY, NO_DEVICES_TARGETED, Shown, Surroundings, TARGETED, pod_status};
+pub use status::{
+    APPLIED, HEALTHY, NO_DEVICES_TARGETED, Refused, SPEC_HONOURED, Shown, Surroundings, TARGETED, pod_status,
+};
 pub use translate::{Context, Note, Translated, document, translate};

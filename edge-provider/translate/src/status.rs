@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use conditions::Conditions;
-pub use conditions::{APPLIED, HEALTHY, TARGETED};
+pub use conditions::{APPLIED, HEALTHY, SPEC_HONOURED, TARGETED};
 
 /// The reason of a pod whose target condition matches no device.
 pub const NO_DEVICES_TARGETED: &str = "NoDevicesTargeted";
@@ -25,11 +25,7 @@ pub enum Shown<'a> {
     /// Not at the hub yet, or not known to be. What the pod shows already stays.
     Accepted,
     /// Nothing of it reaches a device; the message names everything that stands against it.
-    Refused {
-        /// Such as `UnsupportedField`, `TargetNotAllowed`, `NoTarget`, `TaintNotAcknowledged`.
-        reason: &'a str,
-        message: &'a str,
-    },
+    Refused(Refused<'a>),
     /// The hub's roll-up.
     Deployed(&'a DeploymentStatus),
     /// All devices that hold the pod object have stopped it, with the last roll-up if there was one: every container is
@@ -46,6 +42,16 @@ pub struct Surroundings<'a> {
     pub host_ip: Option<&'a str>,
     /// The pod's `metadata.generation` that the shown status speaks of; absent leaves what the pod shows.
     pub observed_generation: Option<i64>,
+    /// Why the pod as it is written now is not what the devices run: they keep what it was before.
+    pub refused_edit: Option<Refused<'a>>,
+}
+
+/// A refusal in the words of a condition.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused<'a> {
+    /// Such as `UnsupportedField`, `TargetNotAllowed`, `NoTarget`, `TaintNotAcknowledged`.
+    pub reason: &'a str,
+    pub message: &'a str,
 }
 
 /// The status of `pod`, whose own `status` is taken as the previous one.
@@ -106,7 +112,7 @@ fn phase(previous: &PodStatus, shown: Shown<'_>, containers: &[ContainerStatus])
         _ => PENDING,
     };
     match shown {
-        Shown::Accepted | Shown::Refused { .. } => before,
+        Shown::Accepted | Shown::Refused(_) => before,
         Shown::Deployed(status) => match status.phase {
             Phase::Running => RUNNING,
             Phase::Succeeded => SUCCEEDED,
@@ -126,7 +132,7 @@ fn phase(previous: &PodStatus, shown: Shown<'_>, containers: &[ContainerStatus])
 fn headline<'a>(shown: Shown<'a>, phase: &str) -> Option<(&'a str, &'a str)> {
     match shown {
         _ if phase != PENDING => None,
-        Shown::Refused { reason, message } => Some((reason, message)),
+        Shown::Refused(Refused { reason, message }) => Some((reason, message)),
         Shown::Deployed(status) if status.counts.targeted == 0 => {
             Some((NO_DEVICES_TARGETED, "no device matches the target condition"))
         }

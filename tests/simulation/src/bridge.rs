@@ -34,8 +34,6 @@ pub(crate) struct BridgeHost {
     memory: Memory,
     /// The last list that went through was a lie: the next one is true.
     lied: bool,
-    /// This life has read a true list.
-    informed: bool,
     /// Patches of one shell arrive in order.
     patched: u64,
 }
@@ -51,7 +49,6 @@ impl BridgeHost {
             wake: 0,
             memory: Memory::default(),
             lied: false,
-            informed: false,
             patched: 0,
         }
     }
@@ -64,7 +61,6 @@ impl World {
         }
         let seed = self.rng.draw();
         self.bridge.life += 1;
-        self.bridge.informed = false;
         let mut config = BridgeConfig::new(NODE);
         config.cluster_uid = Some(CLUSTER.to_owned());
         self.bridge.bridge = Some(Bridge::new(config, self.bridge.memory.clone(), seed));
@@ -157,6 +153,8 @@ impl World {
                 say!(self, "bridge", "wants a list");
                 self.break_watch();
             }
+            // Nobody looks: there is no other node here.
+            Effect::LookElsewhere(_) => {}
             Effect::Event { uid, reason, .. } => say!(self, "bridge", "event on {uid}: {reason}"),
             Effect::WakeAt(mono_ms) => {
                 self.bridge.wake += 1;
@@ -165,7 +163,11 @@ impl World {
                 let life = self.bridge.life;
                 self.queue.push(due, Event::Bridge(life, event));
             }
-            Effect::Remember(memory) => self.bridge.memory = memory,
+            Effect::Remember { seq, memory } => {
+                self.bridge.memory = memory;
+                let input = Box::new(Input::Remembered { seq });
+                self.later(2, 300, BridgeEvent::Input(input));
+            }
             Effect::Report(note) => {
                 match note {
                     Note::PutWaits { .. } => self.coverage.met(Path::PutWaits),
@@ -255,7 +257,6 @@ impl World {
         let lie = self.rng.chance(lies) && !self.bridge.lied;
         self.bridge.lied = lie;
         let list = if lie { self.lie() } else { self.api.list() };
-        self.bridge.informed |= !lie;
         let delay = self.rng.within(5, 1_500);
         let now = self.now;
         let watch = &mut self.bridge.watch;
@@ -287,9 +288,7 @@ impl World {
             pods: Vec::new(),
             ..truth.clone()
         };
-        // An older state is only told as older by one that has read a newer: a bridge that begins takes it for the present.
-        let kinds = if self.bridge.informed { 4 } else { 3 };
-        match self.rng.below(kinds) {
+        match self.rng.below(4) {
             0 => {
                 self.coverage.met(Path::ListOfOtherCluster);
                 PodList {
@@ -327,9 +326,12 @@ impl World {
         let due = (self.now + self.rng.within(2, 400)).max(self.bridge.watch.tail);
         self.bridge.watch.tail = due;
         let (life, stream) = (self.bridge.life, self.bridge.watch.number);
-        let input = Box::new(input);
-        self.queue
-            .push(due, Event::Bridge(life, BridgeEvent::Watch { stream, input }));
+        let resource_version = self.api.resource_version;
+        for input in [Input::WatchedTo { resource_version }, input] {
+            let input = Box::new(input);
+            let event = BridgeEvent::Watch { stream, input };
+            self.queue.push(due, Event::Bridge(life, event));
+        }
     }
 
     pub(crate) fn pod_changed(&mut self, uid: &PodUid) {

@@ -101,7 +101,8 @@ impl Pod {
         let labels = [("pod-template-hash".to_owned(), self.template.to_string())];
         let kept = match self.disconnect {
             Disconnect::Run => None,
-            Disconnect::Replace => Some(("outrigger.io/disconnect".to_owned(), "replace".to_owned())),
+            Disconnect::Replace => Some("replace".to_owned()),
+            Disconnect::StopAfter { ms } => Some(format!("stop-after={}s", ms / 1_000)),
         };
         Manifest {
             v: VERSION,
@@ -109,7 +110,10 @@ impl Pod {
             namespace: "default".to_owned(),
             name: self.name.clone(),
             labels: labels.into(),
-            annotations: kept.into_iter().collect(),
+            annotations: kept
+                .map(|kept| ("outrigger.io/disconnect".to_owned(), kept))
+                .into_iter()
+                .collect(),
             workload: WorkloadSpec {
                 hostname: self.name.clone(),
                 restart_policy: self.restart,

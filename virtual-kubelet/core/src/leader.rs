@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 
 use crate::lease::{LeaseAction, LeaseFacts, LeaseSpec, micro_time};
 
-/// A lease not seen to change for this long is free. With the tries below, a standby takes over within 15 s at the latest.
-pub const DURATION_MS: u64 = 10_000;
-/// A leader that could not renew for this long stops writing, before any other may begin.
-pub const RENEW_DEADLINE_MS: u64 = 7_000;
+/// A lease not seen to change for this long is free. With the tries below, a standby takes over within 15 s of the last renewal when
+/// the API server answers. client-go's default is 15 s and a try every 2 s, which would be 17.
+pub const DURATION_MS: u64 = 13_000;
+/// A leader that could not renew for this long stops writing, before any other may begin: client-go's default.
+pub const RENEW_DEADLINE_MS: u64 = 10_000;
+/// How long one try may take: an API server that needs several seconds per call does not end a leader, and one lost answer leaves
+/// time for a second try.
+pub const TRY_MS: u64 = 4_000;
 /// Where the lease carries what a leader leaves to the next one. It is opaque here; every renewal writes it.
 pub const MEMORY: &str = "outrigger.io/evidence";
 /// Between two tries, of leader and standby alike.
-pub const RETRY_MS: u64 = 2_000;
+pub const RETRY_MS: u64 = 1_000;
 
 /// One candidate for one lease.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Leader {
     identity: String,
     /// The lease as last seen, and since when it has been like that.
     observed: Option<(LeaseSpec, u64)>,
+    /// The lease as this process last wrote it.
+    held: Option<LeaseFacts>,
     /// When the write that last succeeded was begun.
     renewed_at: Option<u64>,
     memory: Option<String>,
@@ -47,6 +53,7 @@ impl Leader {
             name: name.into(),
             identity: identity.into(),
             observed: None,
+            held: None,
             renewed_at: None,
             memory: None,
         }
@@ -57,8 +64,15 @@ impl Leader {
         self.memory = Some(memory);
     }
 
+    /// The body that renews the lease as it was last written, if this process has written it: no look is needed while nobody else
+    /// writes (client-go's `tryAcquireOrRenew` does the same). Refused, the lease must be looked at.
+    pub fn renewal(&self, wall: Timestamp) -> Option<Value> {
+        Some(self.body(Some(self.held.as_ref()?), wall))
+    }
+
     /// Decides on the lease as just read; `None` when there is none.
     pub fn look(&mut self, lease: Option<&LeaseFacts>, mono_ms: u64, wall: Timestamp) -> LeaderStep {
+        self.held = None;
         let Some(lease) = lease else {
             self.observed = None;
             return LeaderStep::Write(LeaseAction::Create(self.body(None, wall)));
@@ -77,15 +91,26 @@ impl Leader {
         }
     }
 
-    /// A write that was begun at `mono_ms` succeeded.
-    pub fn written(&mut self, mono_ms: u64) {
+    /// A write that was begun at `mono_ms` succeeded, and this is the lease now.
+    pub fn written(&mut self, mono_ms: u64, lease: LeaseFacts) {
         self.renewed_at = Some(mono_ms);
+        self.held = Some(lease);
+    }
+
+    /// A write was not answered: it may have arrived, so the lease must be looked at before the next.
+    pub fn unanswered(&mut self) {
+        self.held = None;
+    }
+
+    /// How long this process leads yet without another renewal; `None` before the first.
+    pub fn time_left_ms(&self, mono_ms: u64) -> Option<u64> {
+        let until = self.renewed_at?.saturating_add(RENEW_DEADLINE_MS);
+        Some(until.saturating_sub(mono_ms))
     }
 
     /// Whether this process may write to the cluster now.
     pub fn leads(&self, mono_ms: u64) -> bool {
-        self.renewed_at
-            .is_some_and(|at| mono_ms.saturating_sub(at) < RENEW_DEADLINE_MS)
+        self.time_left_ms(mono_ms).is_some_and(|left| left > 0)
     }
 
     /// The body that gives the lease up, so that a standby need not wait; only a leader writes it.
@@ -158,11 +183,11 @@ mod tests {
         let mut standby = Leader::new("ns", "node", "b");
         assert!(!writes(&standby.look(Some(&lease("a", "1")), 0, wall())));
         assert!(
-            !writes(&standby.look(Some(&lease("a", "2")), 9_000, wall())),
+            !writes(&standby.look(Some(&lease("a", "2")), 12_000, wall())),
             "it was renewed"
         );
-        assert!(!writes(&standby.look(Some(&lease("a", "2")), 18_999, wall())));
-        let step = standby.look(Some(&lease("a", "2")), 19_000, wall());
+        assert!(!writes(&standby.look(Some(&lease("a", "2")), 24_999, wall())));
+        let step = standby.look(Some(&lease("a", "2")), 25_000, wall());
         let LeaderStep::Write(LeaseAction::Put(body)) = step else {
             panic!("{step:?}")
         };
@@ -185,10 +210,27 @@ mod tests {
     fn a_leader_stops_before_another_may_begin() {
         let mut leader = Leader::new("ns", "node", "a");
         assert!(!leader.leads(0));
-        leader.written(1_000);
-        assert!(leader.leads(7_999));
-        assert!(!leader.leads(8_000));
-        const { assert!(RENEW_DEADLINE_MS < DURATION_MS && DURATION_MS + RETRY_MS <= 15_000) };
+        leader.written(1_000, lease("a", "1"));
+        assert!(leader.leads(10_999));
+        assert!(!leader.leads(11_000));
+        assert_eq!(leader.time_left_ms(4_000), Some(7_000));
+        const { assert!(RENEW_DEADLINE_MS + 2_000 < DURATION_MS && DURATION_MS + RETRY_MS < 15_000) };
+        // A try that hangs leaves time for another, however slow.
+        const { assert!(TRY_MS + RETRY_MS + TRY_MS < RENEW_DEADLINE_MS) };
+    }
+
+    #[test]
+    fn a_renewal_needs_no_look_until_it_is_refused() {
+        let mut leader = Leader::new("ns", "node", "a");
+        assert!(leader.renewal(wall()).is_none());
+        leader.written(0, lease("a", "1"));
+        for _ in 0..2 {
+            let body = leader.renewal(wall()).unwrap();
+            assert_eq!(body["metadata"]["resourceVersion"], "5");
+            assert_eq!(body["spec"]["leaseTransitions"], 3);
+        }
+        leader.look(Some(&lease("b", "2")), 0, wall());
+        assert!(leader.renewal(wall()).is_none(), "it is not ours any more");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! * [`lease`]: the Node's lease, and [`leader`]: which of two processes writes at all.
 //! * [`taint`]: whether a pod acknowledged our taint by key, and the patches that restore a missing taint.
 //! * [`deletion`]: whether a deletion is someone's intent or Kubernetes' reaction to silence (law 1).
+//! * [`successors`]: whether a pod's place is taken on another node.
 //! * [`tolerations`]: prevention of that reaction.
 //! * [`scope`]: which namespace may target what (law 12).
 //! * [`patch`]: whether a status patch would change anything, by the object in the API server and never by what was sent last.
@@ -17,6 +18,7 @@ pub mod lease;
 pub mod node;
 pub mod patch;
 pub mod scope;
+pub mod successors;
 pub mod taint;
 pub mod tolerations;
 

@@ -63,14 +63,15 @@ impl Api {
         }
     }
 
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
     /// Everything asked so far that changes something.
     pub fn writes(&self) -> Vec<Asked> {
-        let asked = self.asked.lock().unwrap();
+        let mut asked = self.asked();
+        asked.retain(|asked| asked.method != "GET");
         asked
-            .iter()
-            .filter(|asked| asked.method != "GET")
-            .cloned()
-            .collect()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Two processes, one lease.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet::leader::LeaderTask;
+use virtual_kubelet::core::leader::MEMORY;
+use virtual_kubelet::leader::{LeaderTask, Left};
 use virtual_kubelet::{Error, LeaderOptions};
 
 use crate::api::{Api, Asked, not_found, status};
@@ -50,10 +52,13 @@ async fn a_standby_leads_as_soon_as_the_leader_resigns() {
     let mut second = LeaderTask::new(api.cluster.clone(), options("b"));
     let waited = tokio::time::timeout(Duration::from_millis(500), second.lead()).await;
     assert!(waited.is_err(), "two led");
-    let (_remember, memory) = watch::channel(Some("what it knew".to_owned()));
+    let (_remember, memory) = watch::channel(Some(Left {
+        seq: 1,
+        text: "what it knew".to_owned(),
+    }));
     let token = CancellationToken::new();
     token.cancel();
-    first.hold(memory, token).await.unwrap();
+    first.hold(memory, watch::channel(0).0, token).await.unwrap();
     let told = tokio::time::timeout(Duration::from_secs(20), second.lead())
         .await
         .unwrap();
@@ -73,8 +78,65 @@ async fn a_leader_whose_lease_another_took_stops() {
     api.cluster.put(path, &taken).await.unwrap();
     let held = tokio::time::timeout(
         Duration::from_secs(20),
-        leader.hold(watch::channel(None).1, CancellationToken::new()),
+        leader.hold(
+            watch::channel(None).1,
+            watch::channel(0).0,
+            CancellationToken::new(),
+        ),
     )
     .await;
     assert!(matches!(held, Ok(Err(Error::LeaseLost { .. }))));
+}
+
+#[tokio::test]
+async fn a_new_memory_is_written_at_once_and_told() {
+    let api = Api::start(lease()).await;
+    let mut leader = LeaderTask::new(api.cluster.clone(), options("a"));
+    leader.lead().await;
+    let (remember, memory) = watch::channel(None);
+    let (kept, mut told) = watch::channel(0);
+    let holding = tokio::spawn(leader.hold(memory, kept, CancellationToken::new()));
+    for seq in 1..=5 {
+        remember.send_replace(Some(Left {
+            seq,
+            text: format!("memory {seq}"),
+        }));
+        let waited = tokio::time::timeout(Duration::from_secs(5), told.wait_for(|kept| *kept == seq)).await;
+        drop(waited.unwrap().unwrap());
+    }
+    let last = api.writes().pop().unwrap();
+    assert_eq!(last.body["metadata"]["annotations"][MEMORY], "memory 5");
+    assert!(
+        api.asked().iter().filter(|asked| asked.method == "GET").count() <= 1,
+        "renewals need no look"
+    );
+    holding.abort();
+}
+
+/// Each write takes two seconds, and one of them is answered too late to be heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_api_server_does_not_end_a_leader() {
+    let (answer, writes) = (lease(), AtomicU32::new(0));
+    let api = Api::start(move |asked| {
+        let answered = answer(asked);
+        if asked.method != "GET" {
+            let slow = if writes.fetch_add(1, Ordering::Relaxed) == 2 {
+                6
+            } else {
+                2
+            };
+            std::thread::sleep(Duration::from_secs(slow));
+        }
+        answered
+    })
+    .await;
+    let mut leader = LeaderTask::new(api.cluster.clone(), options("a"));
+    leader.lead().await;
+    let holding = leader.hold(
+        watch::channel(None).1,
+        watch::channel(0).0,
+        CancellationToken::new(),
+    );
+    let held = tokio::time::timeout(Duration::from_secs(20), holding).await;
+    assert!(held.is_err(), "{held:?}");
 }

@@ -134,12 +134,14 @@ async fn changes_are_told_and_a_cut_watch_resumes_where_it_broke() {
     let (_ask, asked) = mpsc::channel(1);
     let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), "edge", inputs, asked).run());
     let mut kinds = Vec::new();
-    while kinds.len() < 4 {
+    while kinds.len() < 6 {
         let input = tokio::time::timeout(Duration::from_secs(20), received.recv())
             .await
             .unwrap();
         kinds.push(match input.unwrap() {
             PodInput::Listed(_) => "listed",
+            PodInput::WatchedTo { resource_version: 50 } => "at 50",
+            PodInput::WatchedTo { resource_version: 60 } => "at 60",
             PodInput::Seen(_) => "seen",
             PodInput::Vanished(_) => "vanished",
             other => panic!("{other:?}"),
@@ -147,7 +149,7 @@ async fn changes_are_told_and_a_cut_watch_resumes_where_it_broke() {
     }
     assert_eq!(
         kinds,
-        ["listed", "seen", "vanished", "listed"],
+        ["listed", "at 50", "seen", "at 60", "vanished", "listed"],
         "an expired watch lists again"
     );
     watch.abort();

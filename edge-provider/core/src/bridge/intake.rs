@@ -6,14 +6,16 @@ use edge_protocol::v1::EventLevel;
 use edge_protocol::{Now, PodUid};
 
 use super::{Bridge, tell};
+use crate::disconnect::Disconnect;
 use crate::entry::{End, Entry, Held};
 use crate::inference::{Absence, judge_absence};
-use crate::io::{DeletionCause, Disconnect, Effect, HeldDeployment, Input, Note, PodList, WantedPod};
+use crate::io::{DeletionCause, Effect, HeldDeployment, Input, Note, PodList, WantedPod};
 
 impl Bridge {
     pub(super) fn absorb(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::PodsListed(list) => self.list_pods(now, list, out),
+            Input::WatchedTo { resource_version } => self.evidence.watched_to(resource_version),
             Input::PodSeen(pod) if self.evidence.trusts_changes() => self.see_pod(*pod, out),
             Input::PodVanished { uid, cause } if self.evidence.trusts_changes() => {
                 self.lose_pod(uid, cause, out);
@@ -29,18 +31,21 @@ impl Bridge {
                 }
             }
             Input::Ended { op, outcome } => self.end(now.mono_ms, op, outcome, out),
+            Input::Elsewhere(found) => self.find_elsewhere(&found, out),
             Input::BrakeReleased => self.release_brake(),
+            Input::Remembered { seq } => self.ground(seq),
         }
     }
 
     fn list_pods(&mut self, now: Now, list: PodList, out: &mut Vec<Effect>) {
-        if let Err(why) = self.evidence.judge(&list, now.mono_ms) {
+        if let Err(why) = self.evidence.judge(&list) {
             out.push(Effect::Report(Note::ListIgnored { why }));
             return;
         }
         self.drop_foreign_holds();
         self.node_uid = list.node_uid;
         self.list_due = None;
+        self.forget_owners();
         let present: BTreeSet<PodUid> = list.pods.iter().map(|pod| pod.uid.clone()).collect();
         for pod in list.pods {
             self.see_pod(pod, out);
@@ -93,6 +98,12 @@ impl Bridge {
             let allowed = self.config.brake.limit(active);
             out.push(Effect::Report(Note::BrakeHolds { waiting, allowed }));
         }
+    }
+
+    /// What waited for a memory may go out.
+    fn ground(&mut self, seq: u64) {
+        self.kept = self.kept.max(seq);
+        self.dirty.append(&mut self.ungrounded);
     }
 
     fn release_brake(&mut self) {
@@ -200,7 +211,7 @@ fn forget_unlisted(entry: &mut Entry) {
 /// Law 1: only intent stops a workload, and `outrigger.io/disconnect: replace` declares the reaction to be intent.
 fn end_of(cause: DeletionCause, disconnect: Disconnect, grace_period_s: Option<u32>) -> End {
     match (cause, disconnect) {
-        (DeletionCause::Reaction, Disconnect::Run) => End::Release,
+        (DeletionCause::Reaction, Disconnect::Run | Disconnect::StopAfter { .. }) => End::Release,
         (DeletionCause::Intent, _) | (DeletionCause::Reaction, Disconnect::Replace) => {
             End::Delete { grace_period_s }
         }

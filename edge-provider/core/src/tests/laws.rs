@@ -182,6 +182,70 @@ fn a_released_pod_that_is_seen_alive_is_claimed_again() {
     assert_eq!(rig.state("a"), Some(DeploymentState::Active));
 }
 
+/// A lagging API server answers the first list of a bridge that has just begun.
+#[test]
+fn an_old_list_brings_back_nothing_that_was_ended_before_it() {
+    for cause in [DeletionCause::Intent, DeletionCause::Reaction] {
+        let mut rig = Rig::with_pods(&["a"]);
+        let old = rig.pod_list();
+        rig.delete("a", cause, None);
+        let ended = rig.hub.clone();
+        if cause == DeletionCause::Intent {
+            rig.hub.clear();
+        }
+        rig.bridge = Bridge::new(BridgeConfig::new("outrigger"), rig.memory.clone(), 2);
+        rig.seen.clear();
+        rig.list_deployments();
+        let stale = Input::PodsListed(old.clone());
+        assert!(rig.input(stale).contains(&Effect::WakeAt(rig.now_ms + 15_000)));
+        assert!(rig.wake_in(15_000).contains(&Effect::ListPods), "a better one");
+        // The watch that follows it tells of the past too.
+        let resource_version = old.resource_version;
+        rig.input(Input::WatchedTo { resource_version });
+        rig.input(Input::PodSeen(Box::new(pod("a"))));
+        rig.list_twice();
+        assert!(puts(&rig.seen).is_empty(), "{cause:?}: {:?}", rig.seen);
+        assert!(removals(&rig.seen).is_empty(), "{cause:?}: {:?}", rig.seen);
+        assert!(rig.hub.is_empty() || rig.hub == ended);
+    }
+}
+
+#[test]
+fn no_end_goes_out_before_its_ground_outlives_the_process() {
+    let mut rig = Rig::with_pods(&["a", "b", "c"]);
+    rig.forgetful = true;
+    rig.delete("a", DeletionCause::Intent, None);
+    rig.delete("b", DeletionCause::Reaction, None);
+    rig.vanish("c", DeletionCause::Intent);
+    rig.wake_in(600_000);
+    assert!(removals(&rig.seen).is_empty(), "{:?}", rig.seen);
+    assert!(!puts(&rig.see(pod("d"))).is_empty(), "what begins need not wait");
+    let last = rig.seen.iter().rev().find_map(|effect| match effect {
+        Effect::Remember { seq, memory } => Some((*seq, memory.resource_version)),
+        _ => None,
+    });
+    let (seq, version) = last.unwrap();
+    assert_eq!(version, Some(rig.rv - 1), "the version of the last end");
+    rig.forgetful = false;
+    let effects = rig.input(Input::Remembered { seq: seq - 1 });
+    assert_eq!(deletes(&effects), ["a"]);
+    assert_eq!(releases(&effects), ["b"]);
+    assert_eq!(deletes(&rig.input(Input::Remembered { seq })), ["c"]);
+}
+
+#[test]
+fn a_change_alone_is_worth_no_write() {
+    let mut rig = Rig::with_pods(&["a"]);
+    let remembers = |effects: &[Effect]| {
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Remember { .. }))
+    };
+    assert!(!remembers(&rig.see(pod("b"))));
+    assert!(remembers(&rig.delete("b", DeletionCause::Intent, None)));
+    assert_eq!(rig.memory.resource_version, Some(rig.rv));
+}
+
 /// A bridge that begins after its cluster was restored from an older backup.
 #[test]
 fn an_older_list_does_not_count_in_the_next_process_either() {
@@ -255,7 +319,7 @@ fn a_restart_does_not_loosen_the_brake() {
 fn nothing_is_remembered_twice() {
     let mut rig = Rig::with_pods(&["a"]);
     let remembers = |effects: &[Effect]| {
-        let remember = |effect: &&Effect| matches!(effect, Effect::Remember(_));
+        let remember = |effect: &&Effect| matches!(effect, Effect::Remember { .. });
         effects.iter().filter(remember).count()
     };
     assert_eq!(remembers(&rig.list()), 1);

@@ -179,7 +179,10 @@ fn a_pod_that_becomes_refused_keeps_what_runs() {
     let mut rig = Rig::with_pods(&["a"]);
     let effects = rig.see(refused("a", "namespace lost its entry"));
     assert!(removals(&effects).is_empty());
-    assert!(matches!(last_view(&effects, "a"), Some(PodView::Deployed(_))));
+    assert!(matches!(
+        last_view(&effects, "a"),
+        Some(PodView::EditRefused { .. })
+    ));
     assert_eq!(rig.state("a"), Some(DeploymentState::Active));
 }
 

@@ -5,7 +5,7 @@ use edge_protocol::v1::{DeploymentState, DeploymentStatus, LadderCounts};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{NO_DEVICES_TARGETED, SUCCEEDED, Shown, Surroundings, is_terminal, time};
+use super::{NO_DEVICES_TARGETED, Refused, SUCCEEDED, Shown, Surroundings, is_terminal, time};
 
 /// Whether any device is to run the pod.
 pub const TARGETED: &str = "outrigger.io/Targeted";
@@ -13,6 +13,8 @@ pub const TARGETED: &str = "outrigger.io/Targeted";
 pub const APPLIED: &str = "outrigger.io/Applied";
 /// Whether every counted device is healthy; `Ready` follows the pod's ready policy instead, which may ask for fewer.
 pub const HEALTHY: &str = "outrigger.io/Healthy";
+/// Whether the devices run what the pod says; shown only from the first edit on that they cannot honour.
+pub const SPEC_HONOURED: &str = "outrigger.io/SpecHonoured";
 
 const READY: &str = "Ready";
 const CONTAINERS_READY: &str = "ContainersReady";
@@ -44,7 +46,7 @@ impl Conditions<'_> {
     ) -> Vec<PodCondition> {
         let mut drafts = match shown {
             Shown::Accepted => self.accepted(),
-            Shown::Refused { reason, message } => refused(reason, message),
+            Shown::Refused(Refused { reason, message }) => refused(reason, message),
             Shown::Deployed(status) => self.deployed(status),
             Shown::Stopped(last) => last.map(|status| self.ladder(status)).unwrap_or_default(),
         };
@@ -60,7 +62,20 @@ impl Conditions<'_> {
         } else if matches!(shown, Shown::Deployed(_)) {
             drafts.push(containers_ready(containers));
         }
+        drafts.extend(self.spec_honoured());
         drafts.into_iter().map(|draft| self.settle(draft)).collect()
+    }
+
+    fn spec_honoured(&self) -> Option<Draft> {
+        match self.around.refused_edit {
+            Some(Refused { reason, message }) => {
+                let message = format!("the devices keep what the pod was before: {message}");
+                Some(draft(SPEC_HONOURED, false, reason, &message))
+            }
+            None => self
+                .find(SPEC_HONOURED)
+                .map(|_| draft(SPEC_HONOURED, true, "", "")),
+        }
     }
 
     /// Nothing is known beyond that the pod was seen: what it shows stays, a new pod shows what it waits for.

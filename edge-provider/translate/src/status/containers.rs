@@ -22,8 +22,8 @@ pub(super) fn all(pod: &Pod, previous: &PodStatus, shown: Shown<'_>) -> Vec<Cont
     }
     let rolled = |status| rolled_up(pod, before, status);
     match shown {
-        Shown::Accepted | Shown::Refused { .. } | Shown::Stopped(None) if before.is_empty() => Vec::new(),
-        Shown::Accepted | Shown::Refused { .. } => before.to_vec(),
+        Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) if before.is_empty() => Vec::new(),
+        Shown::Accepted | Shown::Refused(_) => before.to_vec(),
         Shown::Deployed(status) if status.counts.targeted == 0 && before.is_empty() => Vec::new(),
         Shown::Deployed(status) => rolled(status),
         Shown::Stopped(last) => last

@@ -21,6 +21,7 @@ fn at(ms: i64) -> Surroundings<'static> {
         now,
         host_ip: Some("192.0.2.7"),
         observed_generation: Some(3),
+        refused_edit: None,
     }
 }
 
@@ -172,14 +173,15 @@ fn differs(current: &PodStatus, wanted: &PodStatus) -> bool {
 /// Shows, checks that it is settled, and leaves the pod as the API server holds it then.
 #[track_caller]
 fn show(pod: &mut Pod, shown: Shown<'_>) -> PodStatus {
-    let wanted = pod_status(pod, shown, at(NOW_MS));
+    show_in(pod, shown, at(NOW_MS))
+}
+
+fn show_in(pod: &mut Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodStatus {
+    let wanted = pod_status(pod, shown, around);
     patch(pod, &wanted);
     let held = pod.status.clone().unwrap();
     assert!(!differs(&held, &wanted), "patched, and still different");
-    assert!(
-        !differs(&held, &pod_status(pod, shown, at(NOW_MS))),
-        "not idempotent"
-    );
+    assert!(!differs(&held, &pod_status(pod, shown, around)), "not idempotent");
     held
 }
 

@@ -102,10 +102,10 @@ fn no_device_shows_as_the_headline_and_goes_again() {
 #[test]
 fn a_refusal_is_pending_and_names_everything() {
     let mut pod = pod("Always", &["a"]);
-    let refusal = Shown::Refused {
+    let refusal = Shown::Refused(Refused {
         reason: "UnsupportedField",
         message: "spec.hostNetwork: no; spec.volumes[0].nfs: no",
-    };
+    });
     let status = show(&mut pod, refusal);
     assert_eq!(status.phase.as_deref(), Some("Pending"));
     assert_eq!(status.reason.as_deref(), Some("UnsupportedField"));
@@ -219,4 +219,30 @@ fn a_deletion_says_how_many_devices_still_stop() {
         message(&shown, TARGETED),
         "targeted 3, counted 3; stopping on 2 connected and 1 offline devices"
     );
+}
+
+#[test]
+fn a_refused_edit_is_shown_beside_what_runs_until_it_is_undone() {
+    let mut pod = pod("Always", &["a"]);
+    let running = rollup(Phase::Running, 1, 1, 0, vec![word("a", "dev-1", running(), 0)]);
+    let status = show(&mut pod, Shown::Deployed(&running));
+    assert_eq!(
+        of(&status, SPEC_HONOURED),
+        "absent",
+        "nothing to say before the first refused edit"
+    );
+    let refused = Surroundings {
+        refused_edit: Some(Refused {
+            reason: "UnsupportedField",
+            message: "spec.containers[0].resources: no",
+        }),
+        ..at(NOW_MS)
+    };
+    let status = show_in(&mut pod, Shown::Deployed(&running), refused);
+    assert_eq!(of(&status, SPEC_HONOURED), "False/UnsupportedField");
+    assert!(message(&status, SPEC_HONOURED).contains("spec.containers[0].resources"));
+    assert_eq!(of(&status, "Ready"), "True/", "what runs is Ready");
+    let status = show(&mut pod, Shown::Deployed(&running));
+    assert_eq!(of(&status, SPEC_HONOURED), "True/");
+    assert_eq!(message(&status, SPEC_HONOURED), "");
 }
