@@ -225,10 +225,7 @@ fn kubelet_options(options: &Options) -> KubeletOptions {
             internal_ip: node.ip.to_string(),
             kubelet_port: node.kubelet_port,
             provider_id: format!("outrigger://{hub}/{}", node.name),
-            zone: node
-                .zone
-                .clone()
-                .unwrap_or_else(|| format!("outrigger-{}", node.name)),
+            zone: node.zone(),
             os: node.os.clone(),
             arch: node.arch.clone(),
             kubelet_version: KUBELET_VERSION.to_owned(),

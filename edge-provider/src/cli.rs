@@ -7,11 +7,17 @@ use clap::{Args, Parser, Subcommand};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Options, logging, signals};
+use crate::{Options, logging, rbac, signals};
 
 const EXAMPLES: &str = "\
+Exit codes:
+  0   stopped by SIGTERM
+  75  the leader lease was lost: another process may lead; started again, this one stands by
+  1   anything else; the message says what
+
 Examples:
   outrigger-kubelet check-config --config /etc/outrigger/kubelet.toml
+  outrigger-kubelet rbac --config /etc/outrigger/kubelet.toml | kubectl apply -f -
   outrigger-kubelet run --config /etc/outrigger/kubelet.toml
   kill -USR1 <pid>     let removals that the brake holds back pass
 
@@ -46,6 +52,8 @@ enum Command {
     Run(ConfigArgs),
     /// Say whether a configuration can be used, and why not.
     CheckConfig(ConfigArgs),
+    /// Print the rights that a configuration needs, as Kubernetes objects.
+    Rbac(ConfigArgs),
     /// Print the version.
     Version,
 }
@@ -59,14 +67,23 @@ struct ConfigArgs {
 /// Runs one command.
 ///
 /// # Errors
-/// Whatever went wrong, with its whole chain; the process then exits with 1.
+/// Whatever went wrong, with its whole chain; the process then exits with another code than 0.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => serve(Options::read(&args.config)?).await,
         Command::CheckConfig(args) => {
             let options = Options::read(&args.config)?;
             crate::hub::client(&options.hub)?;
-            println!("{} is good", args.config.display());
+            let (node, leader) = (&options.node.name, &options.kubernetes.leader.namespace);
+            println!(
+                "{} is good: node {node}, leader lease {leader}/{}",
+                args.config.display(),
+                options.lease_name()
+            );
+            Ok(())
+        }
+        Command::Rbac(args) => {
+            print!("{}", rbac::manifests(&Options::read(&args.config)?));
             Ok(())
         }
         Command::Version => {

@@ -5,6 +5,7 @@
 //! * [`provider`]: the pump of the `Bridge` machine. It feeds it what the cluster and the hub say, executes its effects, decides nothing.
 //! * [`hub`]: the hub's side of that pump: lists and watches in, calls out.
 //! * [`notices`]: what people read: events of devices, refusals, notes.
+//! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node.
 //!
 //! What to do is decided in `edge-provider-core`, what a pod means in `edge-provider-translate`, what a Node is in
@@ -20,6 +21,7 @@ mod metrics;
 mod notices;
 pub mod options;
 pub mod provider;
+pub mod rbac;
 mod signals;
 pub mod wanted;
 

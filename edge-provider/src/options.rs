@@ -30,7 +30,8 @@ pub struct Options {
 pub struct KubernetesOptions {
     /// Absent: the service account of the pod that this process runs in.
     pub kubeconfig: Option<PathBuf>,
-    /// The UID of `kube-system` in the one cluster to serve. Absent pins the cluster that answers first.
+    /// The UID of `kube-system` in the one cluster to serve. Absent pins the cluster that answers first, unless the hub already holds
+    /// deployments of this node from another: then the process ends and says what to do.
     pub cluster_uid: Option<String>,
     pub leader: LeaderOptions,
 }
@@ -39,6 +40,7 @@ pub struct KubernetesOptions {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeaderOptions {
+    /// Of the lease and of the service account, as `outrigger-kubelet rbac` writes them.
     pub namespace: String,
     /// Absent: `outrigger-kubelet-<node>`.
     pub lease: Option<String>,
@@ -78,6 +80,14 @@ pub struct NodeOptions {
     /// The Node never shows more than this, however large the fleet is.
     #[serde(default)]
     pub capacity: CapacityBound,
+}
+
+impl NodeOptions {
+    /// Its own zone always: dark devices would slow the eviction of dead workers in a shared one.
+    pub fn zone(&self) -> String {
+        let own = || format!("outrigger-{}", self.name);
+        self.zone.clone().unwrap_or_else(own)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -248,7 +258,17 @@ impl Options {
         if !self.hub.url.starts_with("https://") {
             return bad("hub.url", "it must begin with https://");
         }
-        if !is_subdomain(&self.kubernetes.leader.namespace) {
+        if self.node.name.len() > LABEL {
+            return bad("node.name", "it is a label's value too: at most 63 characters");
+        }
+        if !is_subdomain(&self.node.zone().to_ascii_lowercase()) || self.node.zone().len() > LABEL {
+            return bad(
+                "node.zone",
+                "a zone is a label's value: name one of at most 63 characters",
+            );
+        }
+        let namespace = &self.kubernetes.leader.namespace;
+        if !is_subdomain(namespace) || namespace.len() > LABEL || namespace.contains('.') {
             return bad("kubernetes.leader.namespace", "it is not the name of a namespace");
         }
         if !is_subdomain(&self.lease_name()) {
@@ -275,6 +295,9 @@ impl Options {
         NamespaceMap(self.namespaces.clone())
     }
 }
+
+/// The longest value of a label, and name of a namespace.
+const LABEL: usize = 63;
 
 /// RFC 1123, as Kubernetes names objects.
 fn is_subdomain(text: &str) -> bool {

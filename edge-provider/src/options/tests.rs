@@ -70,4 +70,12 @@ fn a_value_that_cannot_work_is_named_by_its_key() {
     check("https://", "http://", "hub.url");
     check("ip = ", "name = \"Bad_Name\"\nip = ", "node.name");
     check("scope = \"*\"", "scope = \"\"", "namespaces.scope");
+    let long = "x".repeat(60);
+    check("ip = ", &format!("name = \"{long}\"\nip = "), "node.zone");
+    let named = format!("name = \"{long}\"\nzone = \"hall-7\"\nip = ");
+    assert!(parse(&GOOD.replace("ip = ", &named)).is_ok());
+    for wrong in ["Bad", "a.b", ""] {
+        let leader = format!("[kubernetes.leader]\nnamespace = \"{wrong}\"\n[health]");
+        check("[health]", &leader, "kubernetes.leader.namespace");
+    }
 }
