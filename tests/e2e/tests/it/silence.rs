@@ -198,3 +198,58 @@ fn a_deleted_node_leaves_orphans_and_the_successor_takes_over() {
     assert_eq!(site.containers().of_app("steady"), after.of_app("steady"));
     site.nothing_was_forbidden();
 }
+
+#[test]
+fn an_orphan_stops_after_its_authors_time() {
+    const TIME: Duration = Duration::from_secs(20);
+    let (site, _, _) = start();
+    site.apply(&pod(
+        "brief",
+        &[
+            ("target-condition", "deviceId = 'device-1'"),
+            ("disconnect", "stop-after=20s"),
+        ],
+        &[server("web", &["http", "--port", "8081"])],
+    ));
+    let brief = eventually("the brief pod is Ready", || {
+        site.pod("brief")
+            .filter(is_ready)
+            .ok_or_else(|| "not yet".to_owned())
+    });
+    let running = site.containers().of_pod(uid(&brief));
+
+    site.kubelet_process().kill().unwrap();
+    site.kubectl(&["delete", "node", site.node()]);
+    eventually("Kubernetes gives the brief pod up", || match site.pod("brief") {
+        None => Ok(()),
+        Some(pod) => Err(pod["metadata"].to_string()),
+    });
+    throughout(TIME + TIME, "nobody has released it", &running, || {
+        site.containers().of_pod(uid(&brief))
+    });
+    site.kubelet_process().start().unwrap();
+    let orphan = eventually("the brief one is an orphan", || {
+        let orphans = site.listed(&["orphan", "ls"]);
+        let found = orphans
+            .iter()
+            .find(|orphan| orphan["spec"]["uid"] == json!(uid(&brief)));
+        found.cloned().ok_or_else(|| format!("{orphans:?}"))
+    });
+    assert_eq!(site.containers().of_pod(uid(&brief)), running, "{orphan}");
+    site.kubelet_process().kill().unwrap();
+    site.kubelet_process().start().unwrap();
+    eventually("its time is over", || {
+        let left = site.containers().of_pod(uid(&brief));
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    let steady = site.ready_pod("steady");
+    site.containers()
+        .of_pod(uid(&steady))
+        .are_on(&DEVICES, 1)
+        .unwrap();
+    site.nothing_was_forbidden();
+}
