@@ -187,6 +187,10 @@ pub struct DeploymentStatus {
     /// Milliseconds since the Unix epoch of the oldest word among the counted devices; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of_ms: Option<i64>,
+    /// The hub was restored from a backup, and nobody has asked for this deployment since: a device that holds something newer of it keeps
+    /// that. Its provider says again what it wants, by a put, a delete or a release.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
 }
 
 /// Each count contains the ones above it on the ladder: a healthy device is also applied, persisted, received and targeted.

@@ -140,6 +140,12 @@ impl From<HeldDeployment> for Held {
 }
 
 impl Entry {
+    /// Where the hub's deployment stands, if that is what somebody asked of it: one that came with a backup is to be asked for again.
+    pub fn asked_state(&self) -> Option<DeploymentState> {
+        let held = self.held.as_ref().filter(|held| !held.status.unconfirmed);
+        held.map(|held| held.state)
+    }
+
     pub fn is_active(&self) -> bool {
         matches!(&self.held, Some(held) if held.state == DeploymentState::Active)
     }

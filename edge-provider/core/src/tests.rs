@@ -165,6 +165,7 @@ impl Rig {
         let held = self.hub.get_mut(uid).map(|held| {
             held.state = state;
             held.status.state = state;
+            held.status.unconfirmed = false;
             held.status.stopping_online = owing;
             held.clone()
         });
@@ -174,6 +175,14 @@ impl Rig {
             Outcome::Missing
         };
         (op, held, outcome)
+    }
+
+    /// The hub says that it was restored from a backup, and that nobody has asked for this since.
+    pub fn unconfirm(&mut self, uid: &str) -> Vec<Effect> {
+        let held = self.hub.get_mut(&id(uid)).unwrap();
+        held.status.unconfirmed = true;
+        let held = held.clone();
+        self.input(Input::DeploymentChanged(Box::new(held)))
     }
 
     /// A complete list of the pods as they are.
@@ -347,6 +356,7 @@ pub fn held(spec: DeploymentSpec, state: DeploymentState) -> HeldDeployment {
         stopping_online: 0,
         stopping_offline: vec![],
         as_of_ms: None,
+        unconfirmed: false,
     };
     HeldDeployment {
         spec,

@@ -35,7 +35,7 @@ fn wants_to_run(entry: &Entry) -> bool {
 fn delete_wish(entry: &Entry, grace_period_s: Option<u32>) -> HubWish {
     let wish = HubWish::Delete { grace_period_s };
     let shortens = |before| entry.effective_grace(grace_period_s) < entry.effective_grace(before);
-    match (&entry.confirmed, entry.held.as_ref().map(|held| held.state)) {
+    match (&entry.confirmed, entry.asked_state()) {
         _ if !entry.may_exist() => HubWish::Nothing,
         (
             Some(Call::Delete {
@@ -56,9 +56,8 @@ fn delete_wish(entry: &Entry, grace_period_s: Option<u32>) -> HubWish {
 
 fn release_wish(entry: &Entry) -> HubWish {
     let at_rest = entry
-        .held
-        .as_ref()
-        .is_some_and(|held| held.state != DeploymentState::Active);
+        .asked_state()
+        .is_some_and(|state| state != DeploymentState::Active);
     if at_rest || !entry.may_exist() || entry.confirmed == Some(Call::Release) {
         HubWish::Nothing
     } else {
@@ -117,14 +116,15 @@ pub fn compose(
     }
 }
 
-/// Whether the hub has yet to be told `spec`: it differs from what it holds, or it holds it as an orphan's.
+/// Whether the hub has yet to be told `spec`: it differs from what it holds, or it holds it as an orphan's, or for lack of anything newer than
+/// a backup.
 pub fn needs_put(entry: &Entry, spec: &DeploymentSpec, now_ms: u64) -> bool {
     let stands = |refused: &RefusedPut| *refused.spec == *spec && now_ms < refused.until_ms;
     let refused = entry.refused_put.as_ref().is_some_and(stands);
     let confirmed = matches!(&entry.confirmed, Some(Call::Put(was)) if **was == *spec);
     let held = match &entry.held {
         Some(held) if matches!(held.state, DeploymentState::Deleting { .. }) => return false,
-        Some(held) => held.state == DeploymentState::Active && held.spec == *spec,
+        Some(held) => held.state == DeploymentState::Active && held.spec == *spec && !held.status.unconfirmed,
         None => false,
     };
     !(refused || confirmed || held)

@@ -7,6 +7,7 @@
 //! That bounds memory and makes bursts cheap. An idle device holds its record, one set and a few numbers (≤ 4 KiB, tested).
 
 mod offer;
+mod quarantine;
 mod session;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::condition::Subject;
 use crate::io::{ConnectionId, DeviceRecord, DeviceView, SetRecord};
 
 pub(crate) use offer::{Offered, Part};
+pub(crate) use quarantine::Quarantine;
 pub(crate) use session::{AckOutcome, Greeting, Session};
 
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct Device {
     acknowledged: Acknowledged,
     /// Workloads that no statement sent so far has named: the device cannot hold them.
     unsent: BTreeSet<PodUid>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) connection: Option<ConnectionId>,
     session: Option<Box<Session>>,
     last_word: Option<Word>,
@@ -90,6 +93,7 @@ impl Device {
             generation: set.generation,
             acknowledged,
             unsent: BTreeSet::new(),
+            quarantine: Quarantine::default(),
             connection: None,
             session: None,
             last_word: None,
@@ -140,13 +144,17 @@ impl Device {
         self.items.forget(uid)
     }
 
-    /// Whether the device may have been told of this workload.
-    pub(crate) fn may_hold(&self, uid: &PodUid) -> bool {
-        self.items.get(uid).is_some() && !self.unsent.contains(uid)
+    /// Whether the device may have been told of this workload: by this hub, or by what this hub was before it was restored.
+    pub(crate) fn may_hold(&self, uid: &PodUid, incarnation: Incarnation) -> bool {
+        let from_before = self
+            .acknowledged()
+            .is_some_and(|(generation, _)| generation.incarnation < incarnation);
+        let told = !self.unsent.contains(uid) || self.quarantine.contains(uid) || from_before;
+        self.items.get(uid).is_some() && told
     }
 
-    /// The highest version of this workload's item that the device may hold: the present one's, and that of what it last acknowledged,
-    /// which it holds until it hears that the item is forgotten.
+    /// The highest version of this workload's item that this hub knows the device may hold: the present one's, and that of what it last
+    /// acknowledged, which it holds until it hears that the item is forgotten.
     pub(crate) fn newest_revision(&self, uid: &PodUid) -> Option<DeploymentRevision> {
         let acknowledged = self.acknowledged().and_then(|(_, set)| set.get(uid));
         let items = [self.items.get(uid), acknowledged];
@@ -251,6 +259,7 @@ impl Device {
             last_seen_ms: self.last_seen_ms(),
             generation: self.generation,
             acknowledged: self.acknowledged().map(|(generation, _)| generation),
+            quarantine: self.quarantine.iter().cloned().collect(),
         }
     }
 }

@@ -224,6 +224,9 @@ pub struct DeploymentRecord {
     pub revision: DeploymentRevision,
     pub state: DeploymentState,
     pub created_ms: i64,
+    /// The incarnation in which somebody last asked for it, by a put, a delete or a release. One below the hub's own came with a backup: a
+    /// device that holds something newer keeps that until somebody asks again (law 4).
+    pub asked: Incarnation,
     /// `Succeeded` or `Failed` once reached: a terminal phase is final, whoever joins later.
     #[serde(default)]
     pub ended: Option<Phase>,
@@ -274,6 +277,21 @@ pub struct DeviceView {
     pub last_seen_ms: Option<i64>,
     pub generation: SetGeneration,
     pub acknowledged: Option<SetGeneration>,
+    /// What it holds against the word of this hub, in the order of the uids.
+    pub quarantine: Vec<QuarantinedWorkload>,
+}
+
+/// A workload that a device keeps as it was, for what a restored hub wants of it contradicts what the device holds (law 4). It ends when
+/// somebody asks for the deployment again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedWorkload {
+    pub uid: PodUid,
+    /// The revision that the device holds.
+    pub revision: DeploymentRevision,
+    /// When this process first heard of it, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// The device's words.
+    pub message: String,
 }
 
 /// A deployment with the roll-up of its assignments, for readers.

@@ -14,6 +14,7 @@ pub(super) fn device(view: DeviceView) -> Device {
         last_seen_ms,
         generation,
         acknowledged,
+        quarantine: _,
     } = view;
     Device {
         id: record.id,

@@ -47,6 +47,21 @@ fn a_put_is_sent_only_for_another_content() {
     assert!(puts(&rig.see(changed)).is_empty());
 }
 
+/// A hub that was restored does not know what the devices got after its backup, and overrules them only for one who asks now (law 4).
+#[test]
+fn what_a_restored_hub_holds_is_asked_for_again_whatever_it_is() {
+    let mut rig = Rig::with_pods(&["runs", "ends", "orphan", "other"]);
+    rig.owing = 1;
+    rig.delete("ends", DeletionCause::Intent, None);
+    rig.delete("orphan", DeletionCause::Reaction, None);
+    assert_eq!(puts(&rig.unconfirm("runs")), [rig.hub[&id("runs")].spec.clone()]);
+    assert_eq!(deletes(&rig.unconfirm("ends")), ["ends"]);
+    assert!(removals(&rig.list_deployments()).is_empty(), "once");
+    assert!(puts(&rig.list_deployments()).is_empty(), "once");
+    let effects = rig.unconfirm("orphan");
+    assert_eq!((releases(&effects).len(), removals(&effects).len()), (1, 1));
+}
+
 #[test]
 fn a_restart_puts_nothing_again() {
     let mut rig = Rig::with_pods(&["a", "b"]);

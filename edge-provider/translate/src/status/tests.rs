@@ -131,6 +131,7 @@ fn rollup(
         stopping_online: 0,
         stopping_offline: Vec::new(),
         as_of_ms: Some(NOW_MS),
+        unconfirmed: false,
     }
 }
 

@@ -83,6 +83,8 @@ fn size(device: &Device) -> usize {
         digest: _,
         acknowledged,
         unsent,
+        // Nothing is in it but after a restore.
+        quarantine: _,
         connection: _,
         session,
         last_word: _,
@@ -194,11 +196,17 @@ fn what_was_put_and_never_sent_cannot_be_held() {
     let uid = item(1).uid;
     device.put(item(1));
     device.bump(Incarnation(1));
-    assert!(!device.may_hold(&uid));
+    assert!(!device.may_hold(&uid, Incarnation(1)));
     device.begin(ConnectionId(1), &hello());
     device.greet(None);
     device.offer(&NOW, 10_000, 1_000);
-    assert!(device.may_hold(&uid));
+    assert!(device.may_hold(&uid, Incarnation(1)));
     let restored = Device::restored(device.record.clone(), device.set_record(), &NOW);
-    assert!(restored.may_hold(&uid));
+    assert!(restored.may_hold(&uid, Incarnation(1)));
+    persist(&mut device);
+    let other = item(2).uid;
+    device.put(item(2));
+    device.bump(Incarnation(1));
+    assert!(!device.may_hold(&other, Incarnation(1)));
+    assert!(device.may_hold(&other, Incarnation(2)), "from before the restore");
 }

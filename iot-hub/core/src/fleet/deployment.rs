@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::DeviceId;
 use edge_protocol::v1::{
     ContainerRollup, ContainerState, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus,
     FailingDevice, Manifest, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION,
     WorkloadStatus,
 };
+use edge_protocol::{DeviceId, Incarnation};
 
 use super::assignment::{Assignment, Role, Standing};
 use super::rollup::{Contribution, MAX_FAILING, Rollup};
@@ -310,7 +310,12 @@ impl Deployment {
             .unwrap_or_else(|| self.rollup.phase(self.outline.restart_policy))
     }
 
-    pub(crate) fn status(&self) -> DeploymentStatus {
+    /// Whether it came with a backup, and nobody has asked for it since the hub began this incarnation.
+    pub(crate) fn is_unconfirmed(&self, incarnation: Incarnation) -> bool {
+        self.record.asked < incarnation
+    }
+
+    pub(crate) fn status(&self, incarnation: Incarnation) -> DeploymentStatus {
         let counts = self.rollup.counts();
         DeploymentStatus {
             uid: self.record.spec.uid.clone(),
@@ -335,6 +340,7 @@ impl Deployment {
             stopping_online: self.rollup.stopping_online(),
             stopping_offline: self.rollup.stopping_offline().cloned().collect(),
             as_of_ms: self.rollup.as_of_ms(),
+            unconfirmed: self.is_unconfirmed(incarnation),
         }
     }
 

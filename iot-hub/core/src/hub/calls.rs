@@ -34,6 +34,7 @@ impl Hub {
                     return Err(CallError::NotYours);
                 }
                 self.delete(turn, &uid, grace_period_s, reason);
+                self.ask(turn, &uid);
                 Ok(())
             }
             Call::ReleaseDeployment { uid } => self.release(turn, &uid),

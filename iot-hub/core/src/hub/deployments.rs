@@ -18,6 +18,7 @@ impl Hub {
                 return Err(CallError::BeingDeleted);
             }
             if held.record.spec == spec && held.record.state == DeploymentState::Active {
+                self.ask(turn, &uid);
                 return Ok(());
             }
         }
@@ -25,12 +26,33 @@ impl Hub {
         let outline = Outline::parse(&spec, self.config.limits.manifest_bytes)?;
         target.check_secrets(&outline)?;
         self.check_replaces(&spec, &outline)?;
+        let replaced = outline.replaces.clone();
         if self.fleet.get(&uid).is_some() {
             self.renew(turn, spec, target, outline);
         } else {
             self.found(turn, spec, target, outline)?;
         }
+        // To name a workload in `replaces` is to ask for its end.
+        for uid in std::iter::once(&uid).chain(&replaced) {
+            self.ask(turn, uid);
+        }
         Ok(())
+    }
+
+    /// Somebody asks for what the deployment is now, which they do with eyes open (law 4): from here on a device that holds something
+    /// newer of it than a backup knew is overruled.
+    pub(super) fn ask(&mut self, turn: &mut Turn, uid: &PodUid) {
+        let Some(deployment) = self.fleet.get_mut(uid) else {
+            return;
+        };
+        if !deployment.is_unconfirmed(self.incarnation) {
+            return;
+        }
+        deployment.record.asked = self.incarnation;
+        turn.deployment_changed(uid);
+        for id in deployment.devices() {
+            self.overrule(turn, uid, &id);
+        }
     }
 
     /// A device stops what the manifest it runs names in `replaces`, so none that names another's is given out (law 12). What no
@@ -69,6 +91,7 @@ impl Hub {
             revision: DeploymentRevision(1),
             state: DeploymentState::Active,
             created_ms: turn.now.wall_ms,
+            asked: self.incarnation,
             ended: None,
         };
         self.blobs.hold(record.manifest, &record.spec.manifest);
@@ -106,6 +129,7 @@ impl Hub {
             revision: DeploymentRevision(held.record.revision.0 + u64::from(!same)),
             state: DeploymentState::Active,
             created_ms: held.record.created_ms,
+            asked: held.record.asked,
             ended: held.record.ended,
         };
         self.blobs.hold(record.manifest, &record.spec.manifest);
@@ -127,7 +151,10 @@ impl Hub {
             .get_mut(uid)
             .ok_or(CallError::NoSuchDeployment(uid.clone()))?;
         match deployment.record.state {
-            DeploymentState::Released { .. } => return Ok(()),
+            DeploymentState::Released { .. } => {
+                self.ask(turn, uid);
+                return Ok(());
+            }
             DeploymentState::Deleting { .. } => return Err(CallError::BeingDeleted),
             DeploymentState::Active => {}
         }
@@ -138,6 +165,7 @@ impl Hub {
         for id in deployment.devices() {
             self.orphan(turn, uid, &id);
         }
+        self.ask(turn, uid);
         Ok(())
     }
 

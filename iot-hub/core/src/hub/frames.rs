@@ -174,6 +174,10 @@ impl Hub {
         self.incarnation = Incarnation(wall.max(held.0.saturating_add(1)));
         turn.incarnation = true;
         turn.note(Note::NewIncarnation(self.incarnation));
+        // Nobody has confirmed any of them yet: their providers are told.
+        for uid in self.fleet.uids() {
+            turn.announce_deployment(&uid);
+        }
     }
 
     fn ack(&mut self, turn: &mut Turn, id: &DeviceId, ack: &SetAck) {

@@ -33,6 +33,9 @@ impl Hub {
             BTreeSet::new()
         };
         let listed: BTreeSet<PodUid> = report.workloads.iter().map(|status| status.uid.clone()).collect();
+        if report.complete && device.quarantine.retain(&listed) {
+            turn.announce_device(id);
+        }
         for status in report.workloads {
             self.workload(turn, id, status);
         }
@@ -43,6 +46,11 @@ impl Hub {
 
     fn workload(&mut self, turn: &mut Turn, id: &DeviceId, status: WorkloadStatus) {
         let uid = status.uid.clone();
+        if let Some(device) = self.devices.get_mut(id)
+            && device.quarantine.note(&status, turn.now.wall_ms)
+        {
+            turn.announce_device(id);
+        }
         let Some(deployment) = self.fleet.get_mut(&uid) else {
             return turn.refuse(id, format!("status of {uid}, which is no deployment"));
         };
@@ -65,6 +73,7 @@ impl Hub {
             self.supersede(turn, &uid, id);
         }
         self.settle(turn, &uid, id);
+        self.overrule(turn, &uid, id);
     }
 
     /// The device has listed all it has, without this one.

@@ -162,7 +162,7 @@ impl Hub {
         let (Some(deployment), Some(device)) = (self.fleet.get_mut(uid), self.devices.get(id)) else {
             return;
         };
-        if !device.may_hold(uid) {
+        if !device.may_hold(uid, self.incarnation) {
             self.forget_item(turn, uid, id);
             self.leave(turn, uid, id);
             return;
@@ -233,6 +233,10 @@ impl Hub {
         if let Some(former) = device.newest_revision(&item.uid) {
             item.revision = item.revision.max(above(former));
         }
+        if let Some(held) = self.overruled(&item.uid, id) {
+            let believed = item.revision.0.saturating_add(MAX_REVISION_LEAD);
+            item.revision = item.revision.max(above(held.min(DeploymentRevision(believed))));
+        }
         self.raise_revision(turn, &item.uid, item.revision);
         let Some(device) = self.devices.get_mut(id) else {
             return;
@@ -245,6 +249,49 @@ impl Hub {
         }
         device.put(item);
         turn.edited.insert(id.clone());
+    }
+
+    /// The revision that the device says it holds of a workload, where it counts: what only a backup knew overrules nothing (law 4).
+    fn overruled(&self, uid: &PodUid, id: &DeviceId) -> Option<DeploymentRevision> {
+        let deployment = self.fleet.get(uid)?;
+        if deployment.is_unconfirmed(self.incarnation) {
+            return None;
+        }
+        let said = deployment
+            .assignment(id)
+            .and_then(|assignment| assignment.status.as_ref());
+        let kept = self
+            .devices
+            .get(id)
+            .and_then(|device| device.quarantine.revision(uid));
+        said.map(|status| status.revision).max(kept)
+    }
+
+    /// The device does not act on its item, because it holds a newer one of before the hub was restored, or another of the same
+    /// revision: once somebody asked again, the item goes out above that.
+    pub(super) fn overrule(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        let (Some(held), Some(device)) = (self.overruled(uid, id), self.devices.get(id)) else {
+            return;
+        };
+        let Some(item) = device.items().get(uid).cloned() else {
+            return;
+        };
+        let kept = device.quarantine.contains(uid);
+        if held < item.revision || (held == item.revision && !kept) || self.has_ended(&item, id) {
+            return;
+        }
+        if let Some(body) = self.blobs.get(&item.digest).map(ToOwned::to_owned) {
+            self.put_item(turn, id, item, &body);
+            self.refresh(turn, uid, id);
+        }
+    }
+
+    /// Whether the device has said that what the item is to stop is gone.
+    fn has_ended(&self, item: &SetItem, id: &DeviceId) -> bool {
+        let deployment = self.fleet.get(&item.uid);
+        let assignment = deployment.and_then(|deployment| deployment.assignment(id));
+        let said = assignment.and_then(|assignment| assignment.status.as_ref());
+        item.state == ItemState::Stop && said.is_some_and(|status| status.phase == Phase::Gone)
     }
 
     pub(super) fn forget_item(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
@@ -289,6 +336,9 @@ impl Hub {
         }
     }
 }
+
+/// A device that claims to hold a revision is believed up to so many above the hub's own: a single one could use up the numbers.
+const MAX_REVISION_LEAD: u64 = 1 << 20;
 
 fn above(revision: DeploymentRevision) -> DeploymentRevision {
     DeploymentRevision(revision.0.saturating_add(1))

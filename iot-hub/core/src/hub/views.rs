@@ -34,11 +34,11 @@ impl Hub {
 
     /// In the order of their uids; the cost of each does not grow with its devices.
     pub fn deployments(&self) -> impl ExactSizeIterator<Item = DeploymentView> {
-        self.fleet.iter().map(view)
+        self.fleet.iter().map(|deployment| self.view(deployment))
     }
 
     pub fn deployment(&self, uid: &PodUid) -> Option<DeploymentView> {
-        self.fleet.get(uid).map(view)
+        self.fleet.get(uid).map(|deployment| self.view(deployment))
     }
 
     /// The deployment's assignments in the order of the device ids; none for a deployment that does not exist.
@@ -50,6 +50,13 @@ impl Hub {
             .assignments()
             .map(|(id, assignment)| self.assignment(deployment, id, assignment))
             .collect()
+    }
+
+    fn view(&self, deployment: &Deployment) -> DeploymentView {
+        DeploymentView {
+            record: deployment.record.clone(),
+            status: deployment.status(self.incarnation),
+        }
     }
 
     fn assignment(&self, deployment: &Deployment, id: &DeviceId, assignment: &Assignment) -> AssignmentView {
@@ -71,12 +78,5 @@ impl Hub {
         let items = self.devices.get(device)?.items();
         items.iter().find(|item| item.digest == *digest)?;
         self.blobs.get(digest)
-    }
-}
-
-fn view(deployment: &Deployment) -> DeploymentView {
-    DeploymentView {
-        record: deployment.record.clone(),
-        status: deployment.status(),
     }
 }

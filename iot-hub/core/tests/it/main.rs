@@ -3,6 +3,7 @@
 
 mod bounds;
 mod convergence;
+mod quarantines;
 mod reports;
 mod restores;
 mod rollups;

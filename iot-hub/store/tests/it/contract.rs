@@ -81,6 +81,7 @@ fn deployment_record(text: &str) -> DeploymentRecord {
             since_ms: 9,
             grace_period_s: Some(0),
         },
+        asked: Incarnation(1),
         created_ms: 1,
         ended: None,
     }

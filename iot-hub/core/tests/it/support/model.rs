@@ -35,6 +35,8 @@ pub struct Model {
     // On its disk.
     pub set: Option<(SetGeneration, DesiredSet)>,
     pub running: BTreeMap<PodUid, Digest>,
+    /// Items of before the hub was restored that stay in force.
+    pub quarantine: BTreeMap<PodUid, SetItem>,
     blobs: BTreeMap<Digest, String>,
     gone: BTreeMap<PodUid, SetItem>,
     upto: u64,
@@ -64,6 +66,7 @@ impl Model {
             behaviour: BTreeMap::new(),
             set: None,
             running: BTreeMap::new(),
+            quarantine: BTreeMap::new(),
             blobs: BTreeMap::new(),
             gone: BTreeMap::new(),
             upto: 0,
@@ -217,6 +220,7 @@ impl Model {
             return answers;
         }
         self.check_revisions(statement.generation, &next);
+        self.quarantine = self.quarantine_after(statement.generation, &next);
         self.set = Some((statement.generation, next));
         answers.push(self.frame(ack(AckStage::Persisted)));
         self.act();
@@ -243,8 +247,33 @@ impl Model {
         }
     }
 
+    /// The rule of every agent: what a restored hub lacks, or has in a version that is not newer, stays in force (law 4).
+    fn quarantine_after(&self, generation: SetGeneration, next: &DesiredSet) -> BTreeMap<PodUid, SetItem> {
+        let before = self.set.as_ref().map(|(generation, _)| generation.incarnation);
+        let restored = before.is_some_and(|before| before != generation.incarnation);
+        let side = |item: &SetItem| (item.revision, DesiredSet::from(vec![item.clone()]).digest());
+        let contradicts = |held: &SetItem| match next.get(&held.uid) {
+            None => held.state != ItemState::Stop,
+            Some(item) => matches!(
+                judge(Some(side(held)), side(item)),
+                Verdict::Stale | Verdict::Conflict
+            ),
+        };
+        Vec::from(self.in_force())
+            .into_iter()
+            .filter(|held| (restored || self.quarantine.contains_key(&held.uid)) && contradicts(held))
+            .map(|held| (held.uid.clone(), held))
+            .collect()
+    }
+
+    fn in_force(&self) -> DesiredSet {
+        let set = self.set.as_ref().map(|(_, set)| set.clone());
+        let kept = self.quarantine.values().cloned().collect();
+        set.unwrap_or_default().apply(kept, &[])
+    }
+
     fn act(&mut self) {
-        let Some((_, set)) = &self.set else { return };
+        let set = self.in_force();
         for item in set.iter() {
             match item.state {
                 ItemState::Stop => {
@@ -274,9 +303,8 @@ impl Model {
         }
         self.upto += 1;
         let mut workloads: Vec<WorkloadStatus> = self
-            .set
+            .in_force()
             .iter()
-            .flat_map(|(_, set)| set.iter())
             .filter(|item| item.state != ItemState::Stop)
             .map(|item| self.workload(item))
             .collect();
@@ -317,6 +345,9 @@ impl Model {
             .iter()
             .map(|spec| container(&spec.name, &spec.image, behaviour))
             .collect();
+        if self.quarantine.contains_key(&item.uid) {
+            status.reason = Some(Reason::Quarantined);
+        }
         status
     }
 }
