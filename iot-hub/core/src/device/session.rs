@@ -215,7 +215,9 @@ impl Device {
                 session.offered = None;
                 AckOutcome::WantsSnapshot
             }
-            AckStage::Stale | AckStage::Quarantined | AckStage::Refused => {
+            // Said before `Persisted` of a set that contradicts some of what the device holds. Should that word be lost, the repeat brings it.
+            AckStage::Quarantined => AckOutcome::Quarantined,
+            AckStage::Stale | AckStage::Refused => {
                 offered.resend_at = None;
                 AckOutcome::Quarantined
             }

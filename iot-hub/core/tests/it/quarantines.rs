@@ -1,7 +1,7 @@
 //! What devices hold against the word of a restored hub, and who may overrule them (law 4).
 
-use edge_protocol::v1::{DeploymentState, Facts, Phase, Rung, StatusReport, Up};
-use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid};
+use edge_protocol::v1::{AckStage, DeploymentState, Facts, Phase, Rung, StatusReport, Up, UpFrame};
+use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid, frame};
 use iot_hub_core::Change;
 
 use crate::support::World;
@@ -169,6 +169,29 @@ fn to_name_it_as_replaced_is_to_ask_for_its_end() {
     world.settle();
     assert!(!world.status(&pod("p")).unconfirmed);
     assert_eq!(world.running(&one), ["next", "q"]);
+}
+
+/// The device says first that it quarantined some of the set, and then that the set is on its disk. Either may be lost.
+#[test]
+fn that_a_set_is_persisted_is_learnt_although_the_word_was_lost() {
+    let (mut world, one) = set_back();
+    world.connect(&one);
+    let (_, connection, _, bytes) = world.wire.remove(0);
+    let blobs = world.fetchable(&one, &bytes);
+    let answers = world.models.get_mut(&one).unwrap().receive(&bytes, &blobs);
+    assert_eq!(world.models[&one].connection, Some(connection));
+    let lost = |bytes: &&Vec<u8>| {
+        let frame: UpFrame = frame::decode(bytes).unwrap();
+        matches!(&frame.body, Up::Ack(ack) if ack.stage == AckStage::Persisted)
+    };
+    assert_eq!(answers.iter().filter(lost).count(), 1);
+    let heard: Vec<Vec<u8>> = answers.iter().filter(|bytes| !lost(bytes)).cloned().collect();
+    world.send(&one, &heard);
+    assert_eq!(world.hub.device(&one).unwrap().acknowledged, None);
+    world.pass(15_000);
+    world.settle();
+    let view = world.hub.device(&one).unwrap();
+    assert_eq!(view.acknowledged, Some(view.generation));
 }
 
 /// A device that was dark holds what this hub never sent it.

@@ -218,7 +218,7 @@ impl World {
     }
 
     /// What the device could fetch over HTTPS: the hub decides by digest, the device asks for what it lacks.
-    fn fetchable(&self, id: &DeviceId, bytes: &[u8]) -> BTreeMap<edge_protocol::Digest, String> {
+    pub fn fetchable(&self, id: &DeviceId, bytes: &[u8]) -> BTreeMap<edge_protocol::Digest, String> {
         let frame: DownFrame = frame::decode(bytes).unwrap();
         let digests = model::digests(&frame);
         digests

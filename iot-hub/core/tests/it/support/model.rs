@@ -170,6 +170,11 @@ impl Model {
                 stage,
             })
         };
+        let offered = (statement.generation, statement.set_digest);
+        let held = self.set.as_ref().map(|(generation, set)| (*generation, set.digest()));
+        if !matches!(statement.body, StatementBody::Same) && held == Some(offered) {
+            return vec![self.frame(ack(AckStage::Persisted))];
+        }
         let next = match &statement.body {
             StatementBody::Same => {
                 self.forms.push("same");
@@ -222,6 +227,9 @@ impl Model {
         self.check_revisions(statement.generation, &next);
         self.quarantine = self.quarantine_after(statement.generation, &next);
         self.set = Some((statement.generation, next));
+        if !self.quarantine.is_empty() {
+            answers.push(self.frame(ack(AckStage::Quarantined)));
+        }
         answers.push(self.frame(ack(AckStage::Persisted)));
         self.act();
         answers.extend(self.report());
