@@ -84,6 +84,11 @@ impl Principal {
         self.grant.sources.is_empty() || self.grant.sources.iter().any(|rule| rule.allows(source))
     }
 
+    /// Whether every device is in the principal's scope.
+    pub fn sees_all(&self) -> bool {
+        self.grant.devices == EVERYTHING
+    }
+
     /// Whether the device is in the principal's scope.
     pub fn sees(&self, device: &Device) -> bool {
         let Device {

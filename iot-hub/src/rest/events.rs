@@ -6,12 +6,12 @@ use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{AuditEntry, DeviceEventRecord, List, Revision};
 use iot_hub_store::{AuditRecord, EventQuery, HubStore as _};
 use serde::Deserialize;
-use std::collections::BTreeSet;
 use utoipa::IntoParams;
 
 use super::auth::Caller;
 use super::problem::{Query, Refusal};
 use super::{Api, view};
+use crate::grant::Principal;
 
 /// The most that one answer holds.
 const LIMIT: u32 = 1000;
@@ -36,30 +36,41 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<EventsQuery>,
 ) -> Result<Json<List<DeviceEventRecord>>, Refusal> {
+    let revision = Revision(api.pump.feed().revision());
     let query = EventQuery {
-        device: query.device,
+        devices: in_scope(&api, &caller.principal, query.device).await?,
         uid: query.deployment,
         limit: LIMIT,
     };
-    let revision = Revision(api.pump.feed().revision());
-    let events = api.store.events(&query).await?;
-    let devices: BTreeSet<_> = events.iter().map(|(device, _)| device.clone()).collect();
-    let views = api.pump.read(move |reading| {
-        devices
-            .iter()
-            .filter_map(|id| reading.hub.device(id))
-            .collect::<Vec<_>>()
-    });
-    let views = views.await?.into_iter().map(view::device);
-    let seen: BTreeSet<_> = views
-        .filter(|device| caller.principal.sees(device))
-        .map(|device| device.id)
-        .collect();
-    let items = events.into_iter().filter(|(device, _)| seen.contains(device));
+    let items = api.store.events(&query).await?.into_iter();
     let items = items
         .map(|(device, event)| DeviceEventRecord { device, event })
         .collect();
     Ok(Json(List { revision, items }))
+}
+
+/// The devices whose events the principal may read, `only` this one if given; `None`: all.
+async fn in_scope(
+    api: &Api,
+    principal: &Principal,
+    only: Option<DeviceId>,
+) -> Result<Option<Vec<DeviceId>>, Refusal> {
+    if principal.sees_all() {
+        return Ok(only.map(|only| vec![only]));
+    }
+    let principal = principal.clone();
+    let seen = api.pump.read(move |reading| {
+        let devices: Vec<_> = match only {
+            Some(only) => reading.hub.device(&only).into_iter().collect(),
+            None => reading.hub.devices().collect(),
+        };
+        let devices = devices.into_iter().map(view::device);
+        devices
+            .filter(|device| principal.sees(device))
+            .map(|device| device.id)
+            .collect()
+    });
+    Ok(Some(seen.await?))
 }
 
 /// Who asked for which change, the newest first, at most 1,000.

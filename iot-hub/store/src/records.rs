@@ -106,7 +106,9 @@ pub enum Claimed {
 /// Which device events to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
-    pub device: Option<DeviceId>,
+    /// Only of these; absent: of all.
+    pub devices: Option<Vec<DeviceId>>,
     pub uid: Option<PodUid>,
+    /// At most so many of those that fit.
     pub limit: u32,
 }

@@ -208,6 +208,60 @@ async fn a_principals_scope_is_in_force_and_out_of_sight() {
     assert_eq!(code(&error.unwrap_err()), ProblemCode::BadCondition);
 }
 
+/// A page holds the newest that the caller may read, however much others have to say.
+#[tokio::test]
+async fn events_out_of_scope_do_not_crowd_out_those_in_it() {
+    let site = Site::start().await;
+    for id in ["quiet", "loud"] {
+        let token = site
+            .enrolment_token(CreateEnrolmentToken {
+                group: id.to_owned(),
+                ..CreateEnrolmentToken::default()
+            })
+            .await;
+        Device::enrol(&site, &token, id).await;
+    }
+    let event = |seq: u64| {
+        serde_json::from_value(serde_json::json!({
+            "seq": seq, "uid": "u1", "level": "Normal", "reason": "Pulled", "message": "",
+            "at": {"boot_id": "00000000-0000-0000-0000-000000000001", "mono_ms": seq, "wall_ms": seq, "wall_trusted": true},
+        }))
+        .unwrap()
+    };
+    let put = |id: &str, seq| iot_hub_core::Write::PutEvent {
+        device: DeviceId::new(id).unwrap(),
+        event: event(seq),
+    };
+    let writes = (2..1_010).map(|seq| put("loud", seq)).chain([put("quiet", 1)]);
+    let job = iot_hub_store::Job {
+        tx: iot_hub_core::Tx {
+            id: edge_protocol::TxId(1),
+            writes: writes.collect(),
+            changes: Vec::new(),
+        },
+        at_ms: 0,
+        cause: None,
+    };
+    let store = site.store().await;
+    iot_hub_store::HubStore::commit(&store, vec![job]).await.unwrap();
+    let grant = Grant {
+        devices: "group = 'quiet'".into(),
+        ..Grant::unrestricted(Role::Viewer)
+    };
+    let viewer = site.client(grant).await;
+    let count = async |device: Option<&str>| {
+        let filter = EventFilter {
+            device: device.map(|id| DeviceId::new(id).unwrap()),
+            ..EventFilter::default()
+        };
+        viewer.events(&filter).await.unwrap().items.len()
+    };
+    assert_eq!(count(None).await, 1);
+    assert_eq!((count(Some("quiet")).await, count(Some("loud")).await), (1, 0));
+    let all = site.admin().await.events(&EventFilter::default()).await.unwrap();
+    assert_eq!(all.items.len(), 1_000);
+}
+
 #[tokio::test]
 async fn putting_the_same_again_changes_nothing() {
     let site = Site::start().await;

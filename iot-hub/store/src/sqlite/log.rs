@@ -112,10 +112,11 @@ pub(super) async fn events(
     query: &EventQuery,
 ) -> Result<Vec<(DeviceId, DeviceEvent)>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT device, event FROM device_event WHERE ($1 IS NULL OR device = $1) AND ($2 IS NULL OR uid = $2)
+        "SELECT device, event FROM device_event
+         WHERE ($1 IS NULL OR device IN (SELECT value FROM json_each($1))) AND ($2 IS NULL OR uid = $2)
          ORDER BY at_ms DESC, device, seq DESC LIMIT $3",
     )
-    .bind(query.device.as_ref().map(DeviceId::to_string))
+    .bind(query.devices.as_ref().map(json))
     .bind(query.uid.as_ref().map(ToString::to_string))
     .bind(i64::from(query.limit))
     .fetch_all(pool)
