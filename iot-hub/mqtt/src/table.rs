@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::SessionInfo;
 use crate::gate::Identity;
-use crate::ids::{ConnectionId, DeviceId, Serial};
+use crate::ids::{ConnectionId, DeviceId};
 use crate::reason::{CutReason, DisconnectReason};
 use crate::session::Outbox;
 
@@ -26,8 +26,6 @@ pub enum CutTarget {
     Connection(DeviceId, ConnectionId),
     /// Whatever session the device has.
     Device(DeviceId),
-    /// All sessions of an enrolment.
-    Serial(Serial),
 }
 
 pub(crate) struct Table {
@@ -198,12 +196,6 @@ impl Table {
                 .into_iter()
                 .collect(),
             CutTarget::Device(device) => state.slots.get(device).cloned().into_iter().collect(),
-            CutTarget::Serial(serial) => state
-                .slots
-                .values()
-                .filter(|slot| slot.identity.serial == *serial)
-                .cloned()
-                .collect(),
         };
         drop(state);
         let live: Vec<_> = hit.into_iter().filter(|slot| !slot.stop.is_cancelled()).collect();

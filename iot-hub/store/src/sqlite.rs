@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use edge_protocol::v1::DeviceEvent;
-use edge_protocol::{DeviceId, Digest};
+use edge_protocol::DeviceId;
 use iot_hub_core::Restored;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -143,10 +143,6 @@ impl HubStore for SqliteStore {
 
     async fn compact(&self, keep_log: u64, keep_events: u64) -> Result<(), StoreError> {
         compact::compact(self, keep_log, keep_events).await
-    }
-
-    async fn blob(&self, digest: Digest) -> Result<Option<String>, StoreError> {
-        machine::blob(&self.reader, digest).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<(DeviceId, DeviceEvent)>, StoreError> {

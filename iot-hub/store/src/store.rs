@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use edge_protocol::v1::DeviceEvent;
-use edge_protocol::{DeviceId, Digest};
+use edge_protocol::DeviceId;
 use iot_hub_core::Restored;
 
 use crate::error::StoreError;
@@ -37,8 +37,6 @@ pub trait HubStore: Clone + Send + Sync + 'static {
     /// Drops all but the newest `keep_log` log entries and the newest `keep_events` events of each device. Revisions go on rising.
     fn compact(&self, keep_log: u64, keep_events: u64)
     -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    fn blob(&self, digest: Digest) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 
     /// The newest first.
     fn events(

@@ -133,7 +133,8 @@ async fn a_resumed_handshake_asks_the_gate_and_a_revoked_serial_stays_out() {
 
     let serial = Serial::new("serial-1").unwrap();
     site.registry.revoke(&serial);
-    assert_eq!(site.handle.cut(&CutTarget::Serial(serial), CutReason::Revoked), 1);
+    let target = CutTarget::Device(device("a"));
+    assert_eq!(site.handle.cut(&target, CutReason::Revoked), 1);
     let end = site.log.disconnected("a", 2).await;
     let expect = DisconnectReason::Cut(CutReason::Revoked);
     assert!(
@@ -182,7 +183,8 @@ async fn a_revocation_between_gate_and_connect_leaves_no_session() {
     let serial = Serial::new("serial-1").unwrap();
     site.registry.revoke(&serial);
     assert_eq!(
-        site.handle.cut(&CutTarget::Serial(serial), CutReason::Revoked),
+        site.handle
+            .cut(&CutTarget::Device(device("a")), CutReason::Revoked),
         0,
         "no session yet"
     );

@@ -116,14 +116,6 @@ pub(super) async fn load(pool: &SqlitePool) -> Result<Restored, StoreError> {
     })
 }
 
-pub(super) async fn blob(pool: &SqlitePool, digest: Digest) -> Result<Option<String>, StoreError> {
-    sqlx::query_scalar("SELECT body FROM blob WHERE digest = $1")
-        .bind(digest.to_string())
-        .fetch_optional(pool)
-        .await
-        .map_err(StoreError::sql("read a blob"))
-}
-
 async fn texts(
     table: &'static str,
     connection: &mut SqliteConnection,
