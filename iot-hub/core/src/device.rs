@@ -33,6 +33,8 @@ pub(crate) struct Device {
     acknowledged: Acknowledged,
     /// Workloads that no statement sent so far has named: the device cannot hold them.
     unsent: BTreeSet<PodUid>,
+    /// Items that are to run.
+    running: usize,
     pub(crate) quarantine: Quarantine,
     pub(crate) connection: Option<ConnectionId>,
     session: Option<Box<Session>>,
@@ -88,6 +90,7 @@ impl Device {
         };
         Self {
             record,
+            running: set.items.iter().filter(|item| runs(item)).count(),
             digest: set.items.digest(),
             items: set.items,
             generation: set.generation,
@@ -134,6 +137,8 @@ impl Device {
         if self.items.get(&item.uid).is_none() {
             self.unsent.insert(item.uid.clone());
         }
+        self.running += usize::from(runs(&item));
+        self.running -= usize::from(self.items.get(&item.uid).is_some_and(runs));
         self.items.put(item);
     }
 
@@ -141,7 +146,14 @@ impl Device {
         self.items.get(uid)?;
         self.keep_acknowledged();
         self.unsent.remove(uid);
-        self.items.forget(uid)
+        let forgotten = self.items.forget(uid);
+        self.running -= usize::from(forgotten.as_ref().is_some_and(runs));
+        forgotten
+    }
+
+    /// How many workloads it is to run, orphans among them.
+    pub(crate) fn running(&self) -> usize {
+        self.running
     }
 
     /// Whether the device may have been told of this workload: by this hub, or by what this hub was before it was restored.
@@ -262,6 +274,10 @@ impl Device {
             quarantine: self.quarantine.iter().cloned().collect(),
         }
     }
+}
+
+fn runs(item: &SetItem) -> bool {
+    item.state != ItemState::Stop
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod restore;
 mod targets;
 mod timers;
 mod turn;
+mod waiting;
 mod views;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use views::AssignmentView;
 use blobs::Blobs;
 use timers::Timers;
 use turn::Turn;
+use waiting::Waiting;
 
 /// See the [crate's page](crate) for the contract with the pump.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct Hub {
     fleet: Fleet,
     blobs: Blobs,
     timers: Timers,
+    waiting: Waiting,
     after: AfterCommit<Effect>,
     /// What the constructor found to do; the first step does it.
     pending: Option<Turn>,

@@ -253,6 +253,9 @@ pub struct AssignmentRecord {
     /// A successor runs here in its place, so that matching again does not bring it back.
     #[serde(default)]
     pub superseded: bool,
+    /// The device runs as many workloads as it may; this one is in its set once there is room.
+    #[serde(default)]
+    pub waiting: bool,
 }
 
 /// What the store held when the process began.

@@ -83,6 +83,7 @@ fn size(device: &Device) -> usize {
         digest: _,
         acknowledged,
         unsent,
+        running: _,
         // Nothing is in it but after a restore.
         quarantine: _,
         connection: _,

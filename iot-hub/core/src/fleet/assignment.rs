@@ -23,6 +23,8 @@ pub(crate) struct Assignment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Run,
+    /// Nothing yet: the device runs as many workloads as it may, and this one waits until one of them ends.
+    Waiting,
     Orphan,
     Stop {
         reason: TombstoneReason,
@@ -84,6 +86,7 @@ impl Assignment {
             status: self.status.as_deref().cloned(),
             counted: self.counted,
             superseded: self.superseded,
+            waiting: self.role == Role::Waiting,
         }
     }
 }

@@ -269,7 +269,7 @@ impl Deployment {
     /// Whether the device takes part in the roll-up: it is to run the workload, or the whole deployment is being stopped on it.
     fn is_targeted(&self, assignment: &Assignment) -> bool {
         match assignment.role {
-            Role::Run | Role::Orphan => true,
+            Role::Run | Role::Waiting | Role::Orphan => true,
             Role::Stop { reason, .. } => {
                 self.is_deleting() && !assignment.superseded && reason != TombstoneReason::Untargeted
             }
@@ -284,6 +284,7 @@ impl Deployment {
             online: standing.online,
             joining: !assignment.counted,
             superseded: assignment.superseded,
+            waiting: assignment.role == Role::Waiting,
             owes: assignment.role.stops(),
             ..Contribution::default()
         };
@@ -375,6 +376,8 @@ impl Deployment {
         let status = assignment.status.as_deref();
         let Failure { reason, message, .. } = if assignment.superseded {
             Failure::superseded()
+        } else if assignment.role == Role::Waiting {
+            Failure::no_room()
         } else {
             failure(status?, self.outline.restart_policy)?
         };

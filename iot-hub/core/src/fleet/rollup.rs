@@ -21,6 +21,7 @@ pub(crate) struct Contribution {
     pub(super) online: bool,
     pub(super) joining: bool,
     pub(super) superseded: bool,
+    pub(super) waiting: bool,
     /// A tombstone is not yet acknowledged.
     pub(super) owes: bool,
     pub(super) rung: Option<Rung>,
@@ -78,6 +79,8 @@ impl Contribution {
     fn failing(&self) -> Option<u8> {
         if self.superseded {
             Some(Failure::SUPERSEDED)
+        } else if self.waiting {
+            Some(Failure::NO_ROOM)
         } else {
             self.failing
         }

@@ -62,6 +62,17 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) const SUPERSEDED: u8 = 1;
+    /// As bad as a refusal by the device, which it spares it.
+    pub(crate) const NO_ROOM: u8 = 5;
+
+    /// The kubelet's word for a node that has its `maxPods` (k8s.io/kubernetes `pkg/scheduler/framework/plugins/noderesources`).
+    pub(crate) fn no_room() -> Self {
+        Self {
+            rank: Self::NO_ROOM,
+            reason: Reason::OutOfpods,
+            message: "the device has as many workloads as it may; this one waits until one of them ends".to_owned(),
+        }
+    }
 
     pub(crate) fn superseded() -> Self {
         Self {

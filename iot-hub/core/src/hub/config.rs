@@ -21,6 +21,8 @@ pub struct Limits {
     pub tags: usize,
     /// Of a tag's key and of its value each.
     pub tag_bytes: usize,
+    /// Workloads that one device is to run, orphans among them. An agent refuses a larger set whole.
+    pub workloads: usize,
     /// Items in one statement to a device; a larger set travels as a snapshot of several parts.
     pub part_items: usize,
 }
@@ -45,6 +47,7 @@ impl Default for Limits {
             manifest_bytes: 1 << 20,
             tags: 64,
             tag_bytes: 256,
+            workloads: 1_000,
             // About 300 KiB of base64, well inside a frame together with inline blobs.
             part_items: 1_000,
         }

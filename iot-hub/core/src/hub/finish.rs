@@ -13,8 +13,13 @@ use crate::io::{Change, Effect, Note, Tx, Write};
 
 impl Hub {
     pub(super) fn finish(&mut self, mut turn: Turn) -> Vec<Effect> {
-        while let Some(uid) = turn.checks.pop_first() {
-            self.check(&mut turn, &uid);
+        loop {
+            while let Some(uid) = turn.checks.pop_first() {
+                self.check(&mut turn, &uid);
+            }
+            if !self.fill_rooms(&mut turn) {
+                break;
+            }
         }
         for id in &turn.edited {
             if let Some(device) = self.devices.get_mut(id) {

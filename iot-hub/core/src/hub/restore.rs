@@ -7,6 +7,7 @@ use edge_protocol::{AfterCommit, DeviceId, Incarnation, ItemState, Now, SetItem}
 
 use super::blobs::Blobs;
 use super::timers::{Timer, Timers};
+use super::waiting::Waiting;
 use super::{Hub, HubConfig, Turn};
 use crate::device::Device;
 use crate::fleet::{Assignment, Deployment, DeviceIndex, Fleet, Outline, Role, Target};
@@ -29,6 +30,7 @@ impl Hub {
             fleet: Fleet::default(),
             blobs: Blobs::restored(restored.blobs),
             timers: Timers::default(),
+            waiting: Waiting::default(),
             after: AfterCommit::default(),
             pending: None,
             random: seed,
@@ -102,6 +104,7 @@ impl Hub {
             let role = match item {
                 Some(item) => self.restored_role(item),
                 None if record.superseded => Role::Left,
+                None if record.waiting => Role::Waiting,
                 None => {
                     // A row without an item asks nothing of the device.
                     turn.assignments.insert((uid, id));
@@ -114,6 +117,9 @@ impl Hub {
                     let left = self.config.join_deadline_ms.saturating_sub(waited);
                     let at = turn.now.mono_ms.saturating_add(left);
                     self.timers.set(Timer::Join(uid.clone(), id.clone()), at);
+                }
+                if role == Role::Waiting {
+                    self.waiting.insert(&id, record.since_ms, &uid);
                 }
                 deployment.assign(id.clone(), Assignment::restored(record, role));
                 self.refresh(turn, &uid, &id);

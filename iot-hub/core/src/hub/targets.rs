@@ -47,16 +47,15 @@ impl Hub {
             Some(Role::Stop {
                 reason: TombstoneReason::Untargeted,
                 ..
-            }) if joins => self.run(turn, uid, id),
-            Some(
-                Role::Left
-                | Role::Stop {
-                    reason: TombstoneReason::Superseded,
-                    ..
-                },
-            ) if joins && !displaced => self.run(turn, uid, id),
+            }) if joins && self.has_room(id) => self.run(turn, uid, id),
+            Some(Role::Stop {
+                reason: TombstoneReason::Superseded,
+                ..
+            }) if joins && !displaced && self.has_room(id) => self.run(turn, uid, id),
+            Some(Role::Left) if joins && !displaced => self.run_or_wait(turn, uid, id),
             Some(Role::Left) if !keeps || !displaced => self.unassign(turn, uid, id),
-            None | Some(Role::Stop { .. } | Role::Left) => {}
+            Some(Role::Waiting) if !joins => self.unassign(turn, uid, id),
+            None | Some(Role::Waiting | Role::Stop { .. } | Role::Left) => {}
         }
     }
 
@@ -70,12 +69,21 @@ impl Hub {
             let at = turn.now.mono_ms.saturating_add(self.config.join_deadline_ms);
             self.timers.set(Timer::Join(uid.clone(), id.clone()), at);
         }
-        self.run(turn, uid, id);
+        self.run_or_wait(turn, uid, id);
+    }
+
+    fn run_or_wait(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        if self.has_room(id) {
+            self.run(turn, uid, id);
+        } else {
+            self.wait(turn, uid, id);
+        }
     }
 
     /// Lets an assigned device run the present manifest. An item that says so already stays as it is, with its revision: a change
     /// that leaves the manifest alone is no news to a device.
     pub(super) fn run(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        self.wait_no_more(uid, id);
         let Some(deployment) = self.fleet.get_mut(uid) else {
             return;
         };
@@ -117,6 +125,10 @@ impl Hub {
         let (Some(assignment), Some(device)) = (deployment.assignment_mut(id), self.devices.get(id)) else {
             return;
         };
+        if assignment.role == Role::Waiting {
+            // Nothing of it runs that could go on.
+            return self.unassign(turn, uid, id);
+        }
         let Some(item) = device
             .items()
             .get(uid)
@@ -177,7 +189,7 @@ impl Hub {
                 grace_period_s: given,
                 ..
             } => grace_period_s.unwrap_or(own_grace) < given.unwrap_or(own_grace),
-            Role::Left => false,
+            Role::Waiting | Role::Left => false,
         };
         if shortens {
             assignment.role = Role::Stop {
@@ -209,11 +221,16 @@ impl Hub {
                 turn.assignment_changed(uid, id);
                 self.refresh(turn, uid, id);
             }
-            _ => self.unassign(turn, uid, id),
+            _ => {
+                self.unassign(turn, uid, id);
+                // It may have come back into scope while there was no room for it.
+                self.reconcile(turn, uid, id, false);
+            }
         }
     }
 
     pub(super) fn unassign(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {
+        self.wait_no_more(uid, id);
         let removed = self
             .fleet
             .get_mut(uid)

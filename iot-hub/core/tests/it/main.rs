@@ -11,3 +11,4 @@ mod sessions;
 mod support;
 mod targets;
 mod tombstones;
+mod waiting;

@@ -4,7 +4,7 @@ use edge_protocol::DeviceId;
 use edge_protocol::v1::{ContainerState, DeploymentStatus, LadderCounts, Phase, ReadyPolicy, RestartPolicy};
 
 use crate::support::World;
-use crate::support::build::{pod, wanted};
+use crate::support::build::{config, pod, wanted};
 use crate::support::model::Behaviour::{self, Exits, Healthy, PullFails, Running, Waiting};
 
 /// A fleet whose devices behave like this, in order; they are called `d0`, `d1` and so on.
@@ -181,7 +181,7 @@ fn a_late_joiner_counts_once_healthy_or_past_its_deadline() {
     );
     assert!(status.ready);
 
-    let mut other = World::over(world.store.clone(), world.now);
+    let mut other = World::over(world.store.clone(), world.now, config());
     world.pass_with(&[&ids[0], &late], 570_000);
     assert!(world.status(&pod("p")).ready);
     world.pass_with(&[&ids[0], &late], 60_000);

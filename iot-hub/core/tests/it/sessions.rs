@@ -140,7 +140,7 @@ fn a_refused_offer_is_not_repeated_but_the_next_set_is_offered() {
     let ack = SetAck {
         generation: set.generation,
         digest: set.items.digest(),
-        stage: AckStage::Quarantined,
+        stage: AckStage::Refused,
     };
     world.say(&one, Up::Ack(ack));
     assert!(

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use edge_protocol::v1::{DeploymentStatus, DownFrame, Up};
 use edge_protocol::{BootId, DeviceId, Lane, Now, PodUid, SetGeneration, frame};
 use iot_hub_core::{
-    Call, CallError, Change, ConnectionId, DeviceState, Effect, Hub, Input, Note, RequestId, Tx,
+    Call, CallError, Change, ConnectionId, DeviceState, Effect, Hub, HubConfig, Input, Limits, Note,
+    RequestId, Tx,
 };
 
 use build::{config, device, enrol_call, tag_map};
@@ -33,16 +34,23 @@ pub struct World {
     pub wake_at: Option<u64>,
     pub models: BTreeMap<DeviceId, Model>,
     next: u64,
+    limits: Limits,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self::over(Store::default(), now(1_000, 1_700_000_000_000))
+        Self::with(config())
     }
 
-    pub fn over(store: Store, now: Now) -> Self {
+    pub fn with(config: HubConfig) -> Self {
+        Self::over(Store::default(), now(1_000, 1_700_000_000_000), config)
+    }
+
+    pub fn over(store: Store, now: Now, config: HubConfig) -> Self {
+        let limits = config.limits;
         let mut world = Self {
-            hub: Hub::new(config(), store.restored(), 7, now),
+            limits,
+            hub: Hub::new(config, store.restored(), 7, now),
             now,
             store,
             commits: VecDeque::new(),
@@ -68,7 +76,11 @@ impl World {
             model.lose_link();
         }
         let (now, next, commit_at_once) = (self.now, self.next, self.commit_at_once);
-        *self = Self::over(store, now);
+        let config = HubConfig {
+            limits: self.limits,
+            ..config()
+        };
+        *self = Self::over(store, now, config);
         self.models = models;
         self.next = next;
         self.commit_at_once = commit_at_once;

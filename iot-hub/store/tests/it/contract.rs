@@ -121,6 +121,7 @@ pub async fn what_was_committed_is_loaded_again(opener: &impl Opener) {
         status: None,
         counted: true,
         superseded: false,
+        waiting: false,
     };
     let writes = vec![
         Write::Incarnation(Incarnation(7)),
