@@ -80,6 +80,9 @@ impl PumpMetrics {
             Note::SessionBegan { .. } => "session-began",
             Note::SetOffered { .. } => "set-offered",
             Note::Quarantined { .. } => "quarantined",
+            Note::SetRefused { .. } => "set-refused",
+            Note::Strangers { .. } => "strangers",
+            Note::Surplus { what, .. } => what,
             Note::NewIncarnation(_) => "new-incarnation",
             Note::Unreadable { .. } => "unreadable",
         };

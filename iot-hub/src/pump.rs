@@ -296,8 +296,18 @@ impl Pump {
                 form,
             } => tracing::debug!(%device, %generation, form, "set offered"),
             Note::Quarantined { device, generation } => {
-                tracing::error!(%device, %generation, "the device quarantined a set");
+                tracing::error!(%device, %generation, "the device holds something against a set");
             }
+            Note::SetRefused {
+                device,
+                generation,
+                stage,
+            } => tracing::error!(%device, %generation, ?stage, "the device refuses a set"),
+            Note::Strangers { device, count, uid } => {
+                tracing::warn!(%device, count, %uid, "status of workloads that are none of the device's");
+            }
+            // The counter and the device's document show it; a line each would be the flood.
+            Note::Surplus { device, what } => tracing::trace!(%device, what, "above the device's rate"),
             Note::NewIncarnation(incarnation) => tracing::info!(%incarnation, "a new incarnation begins"),
             Note::Unreadable { uid, why } => {
                 tracing::error!(%uid, why, "a stored deployment is not readable");

@@ -88,7 +88,8 @@ impl Row for Assignment {
         let restarts: u32 = containers.iter().map(|container| container.restart_count).sum();
         let reason = status
             .and_then(|status| status.reason)
-            .map(|reason| reason.to_string());
+            .map(|reason| reason.to_string())
+            .or_else(|| self.waiting.then(|| "OutOfpods".to_owned()));
         let states: Vec<String> = containers
             .iter()
             .map(|container| format!("{}:{}", container.name, state(&container.state)))

@@ -8,7 +8,7 @@ use iot_hub_api::v1::{Device, DeviceState};
 use iot_hub_client::HubClient;
 use jiff::Timestamp;
 
-use crate::output::{self, OutputArgs, Row, age, word};
+use crate::output::{self, Format, OutputArgs, Row, age, word};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -65,7 +65,16 @@ impl From<Class> for LinkClass {
 impl Row for Device {
     const COLUMNS: (&'static [&'static str], &'static [&'static str]) = (
         &["NAME", "STATUS", "LAST-SEEN", "LINK", "TAGS"],
-        &["GROUP", "AGENT", "ARCH", "OS", "RUNTIME", "WANTED", "HELD"],
+        &[
+            "GROUP",
+            "AGENT",
+            "ARCH",
+            "OS",
+            "RUNTIME",
+            "WANTED",
+            "HELD",
+            "QUARANTINE",
+        ],
     );
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
@@ -92,6 +101,12 @@ impl Row for Device {
             self.generation.n.to_string(),
             self.acknowledged
                 .map_or_else(|| "-".to_owned(), |held| held.n.to_string()),
+            if self.quarantine.is_empty() {
+                "-".to_owned()
+            } else {
+                let uids = self.quarantine.iter().map(|kept| kept.uid.to_string());
+                uids.collect::<Vec<_>>().join(",")
+            },
         ]
     }
 }
@@ -111,7 +126,9 @@ pub async fn run(hub: &HubClient, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Ls { output } => output::print(output.output, "devices", &hub.devices().await?.items),
         Command::Get { device, output } => {
-            output::print(output.output, "devices", &[hub.device(&device).await?])
+            let device = hub.device(&device).await?;
+            explain(output.output, &device);
+            output::print(output.output, "devices", &[device])
         }
         Command::Tag { device, changes } => tag(hub, &device, &changes).await,
         Command::Link { device, class } => {
@@ -131,6 +148,31 @@ pub async fn run(hub: &HubClient, command: Command) -> anyhow::Result<()> {
             );
             set_state(hub, &device, DeviceState::Decommissioned, "decommissioned").await
         }
+    }
+}
+
+/// Says beside the table what needs a person: what the device keeps against the hub's word, and what it would not take.
+fn explain(format: Format, device: &Device) {
+    if !matches!(format, Format::Table | Format::Wide) {
+        return;
+    }
+    let now = Timestamp::now();
+    for kept in &device.quarantine {
+        eprintln!(
+            "quarantined: {} at revision {}, for {}: {}",
+            kept.uid,
+            kept.revision,
+            age(Some(kept.since_ms), now),
+            kept.message
+        );
+    }
+    if let Some(set) = &device.refused {
+        eprintln!(
+            "not taken: set {}, for {}: {}",
+            set.generation,
+            age(Some(set.since_ms), now),
+            set.why
+        );
     }
 }
 

@@ -57,6 +57,45 @@ pub struct Device {
     pub generation: SetGeneration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<SetGeneration>,
+    /// Workloads that it keeps as they were, against the word of a hub that was restored from a backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantine: Vec<Quarantined>,
+    /// The set that it would not take, until it takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedSet>,
+    /// What it sent above its rates since the hub began.
+    #[serde(default)]
+    pub surplus: Surplus,
+}
+
+/// A workload that a device keeps as it was: what a restored hub wants of it contradicts what the device holds. It ends when somebody asks
+/// for the deployment again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Quarantined {
+    pub uid: PodUid,
+    /// The revision that the device holds.
+    pub revision: DeploymentRevision,
+    /// When the hub first heard of it.
+    pub since_ms: i64,
+    /// The device's words.
+    pub message: String,
+}
+
+/// A set that a device refuses whole: it holds a newer one (`stale`), or the set breaks a bound of its agent (`refused`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedSet {
+    pub generation: SetGeneration,
+    pub why: String,
+    pub since_ms: i64,
+}
+
+/// Counts of what a device sent above its rates. Nothing is lost by it but refusals, which are only counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Surplus {
+    pub hellos: u64,
+    pub statuses: u64,
+    pub events: u64,
+    pub refusals: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -117,6 +156,12 @@ pub struct Assignment {
     pub status: Option<WorkloadStatus>,
     /// Whether the device is in the denominator of readiness when it is online.
     pub counted: bool,
+    /// The device has as many workloads as it may: this one is given to it when one of them ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
+    /// The device keeps the workload as it was, against the hub's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<Quarantined>,
 }
 
 /// Asks for a token that lets devices enrol.

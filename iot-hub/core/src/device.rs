@@ -8,6 +8,7 @@
 
 mod offer;
 mod quarantine;
+mod rates;
 mod session;
 
 use std::collections::BTreeSet;
@@ -18,10 +19,12 @@ use edge_protocol::{
 };
 
 use crate::condition::Subject;
-use crate::io::{ConnectionId, DeviceRecord, DeviceView, SetRecord};
+use crate::io::{ConnectionId, DeviceRecord, DeviceView, RefusedSet, SetRecord};
 
 pub(crate) use offer::{Offered, Part};
 pub(crate) use quarantine::Quarantine;
+pub(crate) use rates::Allowance;
+pub use rates::{Rate, Rates};
 pub(crate) use session::{AckOutcome, Greeting, Session};
 
 #[derive(Debug)]
@@ -36,6 +39,9 @@ pub(crate) struct Device {
     /// Items that are to run.
     running: usize,
     pub(crate) quarantine: Quarantine,
+    pub(crate) allowance: Allowance,
+    /// The set that it refuses whole, and since when.
+    refused: Option<RefusedSet>,
     pub(crate) connection: Option<ConnectionId>,
     session: Option<Box<Session>>,
     last_word: Option<Word>,
@@ -97,6 +103,8 @@ impl Device {
             acknowledged,
             unsent: BTreeSet::new(),
             quarantine: Quarantine::default(),
+            allowance: Allowance::default(),
+            refused: None,
             connection: None,
             session: None,
             last_word: None,
@@ -161,7 +169,7 @@ impl Device {
         let from_before = self
             .acknowledged()
             .is_some_and(|(generation, _)| generation.incarnation < incarnation);
-        let told = !self.unsent.contains(uid) || self.quarantine.contains(uid) || from_before;
+        let told = !self.unsent.contains(uid) || self.quarantine.holds(uid) || from_before;
         self.items.get(uid).is_some() && told
     }
 
@@ -272,6 +280,8 @@ impl Device {
             generation: self.generation,
             acknowledged: self.acknowledged().map(|(generation, _)| generation),
             quarantine: self.quarantine.iter().cloned().collect(),
+            refused: self.refused,
+            surplus: self.allowance.surplus(),
         }
     }
 }

@@ -15,14 +15,14 @@ mod restore;
 mod targets;
 mod timers;
 mod turn;
-mod waiting;
 mod views;
+mod waiting;
 
 use std::collections::BTreeMap;
 
 use edge_protocol::{AfterCommit, DeviceId, Incarnation, Now};
 
-use crate::device::Device;
+use crate::device::{Allowance, Device};
 use crate::fleet::{DeviceIndex, Fleet};
 use crate::io::{Effect, Input};
 
@@ -45,6 +45,8 @@ pub struct Hub {
     blobs: Blobs,
     timers: Timers,
     waiting: Waiting,
+    /// Of connections whose device is not known.
+    strangers: Allowance,
     after: AfterCommit<Effect>,
     /// What the constructor found to do; the first step does it.
     pending: Option<Turn>,

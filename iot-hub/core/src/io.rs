@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
-    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase, TombstoneReason,
-    WorkloadStatus,
+    AckStage, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase,
+    TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid,
@@ -282,6 +282,29 @@ pub struct DeviceView {
     pub acknowledged: Option<SetGeneration>,
     /// What it holds against the word of this hub, in the order of the uids.
     pub quarantine: Vec<QuarantinedWorkload>,
+    /// The set that it would not take, until it takes one.
+    pub refused: Option<RefusedSet>,
+    pub surplus: Surplus,
+}
+
+/// A set that a device refuses whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedSet {
+    pub generation: SetGeneration,
+    /// `Stale` or `Refused`.
+    pub stage: AckStage,
+    /// When the hub heard of it, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+/// What a device sent above its rates since this process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Surplus {
+    pub hellos: u64,
+    pub statuses: u64,
+    pub events: u64,
+    /// Refusals that were counted only.
+    pub refusals: u64,
 }
 
 /// A workload that a device keeps as it was, for what a restored hub wants of it contradicts what the device holds (law 4). It ends when
@@ -310,6 +333,18 @@ pub enum Note {
         device: DeviceId,
         why: String,
     },
+    /// A status report speaks of workloads that are none of the device's: nothing of them is kept.
+    Strangers {
+        device: DeviceId,
+        count: usize,
+        /// One of them.
+        uid: PodUid,
+    },
+    /// Something that a device sent above its rates; only to be counted. `what` is a field of [`Surplus`].
+    Surplus {
+        device: DeviceId,
+        what: &'static str,
+    },
     SessionBegan {
         device: DeviceId,
         session: SessionEpoch,
@@ -319,9 +354,16 @@ pub enum Note {
         generation: SetGeneration,
         form: &'static str,
     },
+    /// The device holds something against the set.
     Quarantined {
         device: DeviceId,
         generation: SetGeneration,
+    },
+    /// The device does not take the set; told once per set.
+    SetRefused {
+        device: DeviceId,
+        generation: SetGeneration,
+        stage: AckStage,
     },
     NewIncarnation(Incarnation),
     /// A stored deployment that this build cannot read: its devices keep it as it is.

@@ -30,5 +30,6 @@ mod fleet;
 mod hub;
 pub mod io;
 
+pub use device::{Rate, Rates};
 pub use hub::{AssignmentView, Hub, HubConfig, Limits};
 pub use io::*;

@@ -220,6 +220,8 @@ pub(super) async fn assignments(
         rung: view.rung,
         status: view.record.status,
         counted: view.record.counted,
+        waiting: view.record.waiting,
+        quarantined: view.quarantined.map(view::quarantined),
     };
     let items = views.into_iter().map(assignment).collect();
     Ok(Json(List {

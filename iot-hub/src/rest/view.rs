@@ -1,7 +1,8 @@
 //! The machine's views as API documents.
 
-use iot_hub_api::{Deployment, Device, DeviceState};
-use iot_hub_core::{DeploymentView, DeviceView};
+use edge_protocol::v1::AckStage;
+use iot_hub_api::{Deployment, Device, DeviceState, Quarantined, RefusedSet, Surplus};
+use iot_hub_core::{DeploymentView, DeviceView, QuarantinedWorkload};
 
 use crate::grant::Principal;
 use crate::pump::Reading;
@@ -14,7 +15,9 @@ pub(super) fn device(view: DeviceView) -> Device {
         last_seen_ms,
         generation,
         acknowledged,
-        quarantine: _,
+        quarantine,
+        refused,
+        surplus,
     } = view;
     Device {
         id: record.id,
@@ -31,6 +34,37 @@ pub(super) fn device(view: DeviceView) -> Device {
         last_seen_ms: last_seen_ms.or(record.last_seen_ms),
         generation,
         acknowledged,
+        quarantine: quarantine.into_iter().map(quarantined).collect(),
+        refused: refused.map(|refused| RefusedSet {
+            generation: refused.generation,
+            why: match refused.stage {
+                AckStage::Stale => "stale",
+                _ => "refused",
+            }
+            .to_owned(),
+            since_ms: refused.since_ms,
+        }),
+        surplus: Surplus {
+            hellos: surplus.hellos,
+            statuses: surplus.statuses,
+            events: surplus.events,
+            refusals: surplus.refusals,
+        },
+    }
+}
+
+pub(super) fn quarantined(workload: QuarantinedWorkload) -> Quarantined {
+    let QuarantinedWorkload {
+        uid,
+        revision,
+        since_ms,
+        message,
+    } = workload;
+    Quarantined {
+        uid,
+        revision,
+        since_ms,
+        message,
     }
 }
 

@@ -5,7 +5,7 @@ use edge_protocol::v1::{AckStage, Facts, HeldSet, Hello, SetAck};
 use edge_protocol::{DesiredSet, Digest, Nonce, Now, SessionEpoch, SetGeneration, Verdict, judge};
 
 use super::{Acknowledged, Device, Offered};
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, RefusedSet};
 
 /// Abilities a device may list, and the bytes of each: claims are bounded before they are kept.
 const MAX_FEATURES: usize = 64;
@@ -69,8 +69,10 @@ pub(crate) enum AckOutcome {
     Persisted,
     /// Offer again, as a snapshot.
     WantsSnapshot,
-    /// The device refuses this offer; it is not repeated.
+    /// The device holds something of its own against this set.
     Quarantined,
+    /// The device does not take this set; it is not repeated.
+    Refused,
 }
 
 impl Device {
@@ -179,7 +181,7 @@ impl Device {
         news
     }
 
-    pub(crate) fn ack(&mut self, ack: &SetAck) -> AckOutcome {
+    pub(crate) fn ack(&mut self, ack: &SetAck, now: &Now) -> AckOutcome {
         let current = (self.generation, self.digest);
         let Some(session) = self.session.as_deref_mut() else {
             return AckOutcome::Ignored;
@@ -199,6 +201,7 @@ impl Device {
             }
             AckStage::Persisted => {
                 session.knows_base = true;
+                self.refused = None;
                 if let Some(offered) = session.offered.take() {
                     self.acknowledged = if (ack.generation, ack.digest) == current {
                         Acknowledged::Current
@@ -217,9 +220,15 @@ impl Device {
             }
             // Said before `Persisted` of a set that contradicts some of what the device holds. Should that word be lost, the repeat brings it.
             AckStage::Quarantined => AckOutcome::Quarantined,
+            AckStage::Stale | AckStage::Refused if offered.resend_at.is_none() => AckOutcome::Ignored,
             AckStage::Stale | AckStage::Refused => {
                 offered.resend_at = None;
-                AckOutcome::Quarantined
+                self.refused = Some(RefusedSet {
+                    generation: ack.generation,
+                    stage: ack.stage,
+                    since_ms: now.wall_ms,
+                });
+                AckOutcome::Refused
             }
             AckStage::Unknown => AckOutcome::Ignored,
         }

@@ -70,7 +70,7 @@ fn persist(device: &mut Device) {
         digest: device.digest,
         stage: AckStage::Persisted,
     };
-    assert_eq!(device.ack(&ack), AckOutcome::Persisted);
+    assert_eq!(device.ack(&ack, &NOW), AckOutcome::Persisted);
 }
 
 /// Everything the machine holds, on the stack and on the heap. A node of a B-tree has room for eleven entries and is at least
@@ -86,6 +86,8 @@ fn size(device: &Device) -> usize {
         running: _,
         // Nothing is in it but after a restore.
         quarantine: _,
+        allowance: _,
+        refused: _,
         connection: _,
         session,
         last_word: _,
@@ -184,10 +186,10 @@ fn an_acknowledgement_of_another_set_is_ignored() {
         digest: Digest::of("other"),
         stage: AckStage::Persisted,
     };
-    assert_eq!(device.ack(&ack), AckOutcome::Ignored);
+    assert_eq!(device.ack(&ack, &NOW), AckOutcome::Ignored);
     ack.digest = device.digest;
     ack.generation.n += 1;
-    assert_eq!(device.ack(&ack), AckOutcome::Ignored);
+    assert_eq!(device.ack(&ack, &NOW), AckOutcome::Ignored);
     assert!(device.acknowledged().is_none());
 }
 

@@ -70,7 +70,8 @@ impl Failure {
         Self {
             rank: Self::NO_ROOM,
             reason: Reason::OutOfpods,
-            message: "the device has as many workloads as it may; this one waits until one of them ends".to_owned(),
+            message: "the device has as many workloads as it may; this one waits until one of them ends"
+                .to_owned(),
         }
     }
 

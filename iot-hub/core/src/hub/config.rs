@@ -3,6 +3,8 @@
 use edge_protocol::HubId;
 use edge_protocol::sign::Signer;
 
+use crate::device::Rates;
+
 #[derive(Debug)]
 pub struct HubConfig {
     pub hub: HubId,
@@ -25,6 +27,8 @@ pub struct Limits {
     pub workloads: usize,
     /// Items in one statement to a device; a larger set travels as a snapshot of several parts.
     pub part_items: usize,
+    /// What one device may send per minute.
+    pub rates: Rates,
 }
 
 impl HubConfig {
@@ -50,6 +54,7 @@ impl Default for Limits {
             workloads: 1_000,
             // About 300 KiB of base64, well inside a frame together with inline blobs.
             part_items: 1_000,
+            rates: Rates::default(),
         }
     }
 }

@@ -136,7 +136,11 @@ impl Hub {
                 lane: Lane::Desired,
                 bytes,
             }),
-            Err(error) => turn.refuse(id, format!("the statement for it cannot be framed: {error}")),
+            Err(error) => self.refuse(
+                turn,
+                id,
+                format!("the statement for it cannot be framed: {error}"),
+            ),
         }
     }
 

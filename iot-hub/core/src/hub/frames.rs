@@ -58,27 +58,28 @@ impl Hub {
     ) {
         let device = self.devices.get(id);
         let Some(device) = device.filter(|device| device.connection == Some(connection)) else {
-            return turn.refuse(id, "not of the device's present connection");
+            return self.refuse(turn, id, "not of the device's present connection");
         };
         if !matches!(lane, Lane::Status | Lane::Bulk) {
-            return turn.refuse(
+            return self.refuse(
+                turn,
                 id,
                 format!("lane '{}' is not the device's to write", lane.topic_level()),
             );
         }
         let frame: UpFrame = match frame::decode(bytes) {
             Ok(frame) => frame,
-            Err(error) => return turn.refuse(id, describe(&error)),
+            Err(error) => return self.refuse(turn, id, describe(&error)),
         };
         if frame.v != VERSION {
-            return turn.refuse(id, format!("version {}", frame.v));
+            return self.refuse(turn, id, format!("version {}", frame.v));
         }
         if let Up::Hello(hello) = frame.body {
             return self.hello(turn, id, connection, &hello);
         }
         let session = device.session().map(|session| session.epoch);
         if session.is_none() || session != frame.session {
-            return turn.refuse(id, "of another session");
+            return self.refuse(turn, id, "of another session");
         }
         self.hear(turn, id);
         match frame.body {
@@ -92,28 +93,58 @@ impl Hub {
             // Its own word that it is away: nothing is gained by waiting for the deadline.
             Up::Bye => self.set_online(turn, id, false),
             Up::Hello(_) => {}
-            Up::Unknown => turn.refuse(id, "of a kind this hub does not know"),
+            Up::Unknown => self.refuse(turn, id, "of a kind this hub does not know"),
+        }
+    }
+
+    /// Tells that a frame was refused, up to the device's rate; the others are counted.
+    pub(super) fn refuse(&mut self, turn: &mut Turn, id: &DeviceId, why: impl Into<String>) {
+        let why = why.into();
+        self.tell(
+            turn,
+            id,
+            Note::FrameRefused {
+                device: id.clone(),
+                why,
+            },
+        );
+    }
+
+    /// A note that a device can bring about at will. Those of a device that is not known count against one allowance for all.
+    pub(super) fn tell(&mut self, turn: &mut Turn, id: &DeviceId, note: Note) {
+        let rates = &self.config.limits.rates;
+        let allowance = match self.devices.get_mut(id) {
+            Some(device) => &mut device.allowance,
+            None => &mut self.strangers,
+        };
+        if allowance.refusal(rates, &turn.now) {
+            turn.note(note);
+        } else {
+            turn.surplus(id, "refusals");
         }
     }
 
     fn hello(&mut self, turn: &mut Turn, id: &DeviceId, connection: ConnectionId, hello: &Hello) {
-        if let Some(held) = hello.held.filter(|held| !self.is_plausible(turn, held)) {
-            turn.note(Note::Quarantined {
-                device: id.clone(),
-                generation: held.generation,
-            });
-            return self.cut(turn, id, "what it says it holds is not plausible");
+        if hello.held.is_some_and(|held| !self.is_plausible(turn, &held)) {
+            let why = "what it says it holds is not plausible";
+            self.refuse(turn, id, why);
+            return self.cut(turn, id, why);
         }
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
-        turn.offers.insert(id.clone());
         if device.is_repeat(connection, &hello.nonce) {
             device.greet_again();
+            turn.offers.insert(id.clone());
             return self.hear(turn, id);
+        }
+        if !device.allowance.hello(&self.config.limits.rates, &turn.now) {
+            turn.surplus(id, "hellos");
+            return self.cut(turn, id, "it begins sessions too often");
         }
         let before = device.record.facts.clone();
         let session = device.begin(connection, hello);
+        turn.offers.insert(id.clone());
         turn.note(Note::SessionBegan {
             device: id.clone(),
             session,
@@ -184,7 +215,7 @@ impl Hub {
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
-        match device.ack(ack) {
+        match device.ack(ack, &turn.now) {
             AckOutcome::Ignored => {}
             AckOutcome::Received => self.refresh_all(turn, id),
             AckOutcome::Persisted => {
@@ -197,10 +228,18 @@ impl Hub {
             AckOutcome::WantsSnapshot => {
                 turn.offers.insert(id.clone());
             }
-            AckOutcome::Quarantined => turn.note(Note::Quarantined {
-                device: id.clone(),
-                generation: ack.generation,
-            }),
+            AckOutcome::Quarantined => {
+                let (device, generation) = (id.clone(), ack.generation);
+                self.tell(turn, id, Note::Quarantined { device, generation });
+            }
+            AckOutcome::Refused => {
+                turn.announce_device(id);
+                turn.note(Note::SetRefused {
+                    device: id.clone(),
+                    generation: ack.generation,
+                    stage: ack.stage,
+                });
+            }
         }
     }
 }

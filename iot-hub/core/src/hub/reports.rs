@@ -7,20 +7,29 @@ use edge_protocol::v1::{
     ContainerState, ContainerStatus, EventReport, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, Phase, Rung,
     StatusReport, WorkloadStatus,
 };
-use edge_protocol::{DeviceId, PodUid};
+use edge_protocol::{DeploymentRevision, DeviceId, PodUid};
 
 use super::timers::Timer;
 use super::{Hub, Turn};
 use crate::fleet::Outline;
+use crate::io::Note;
 
 impl Hub {
     pub(super) fn status(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: StatusReport) {
         if report.upto > MAX_REPORT_SEQ {
-            return turn.refuse(id, format!("status up to {}, which is too high", report.upto));
+            return self.refuse(
+                turn,
+                id,
+                format!("status up to {}, which is too high", report.upto),
+            );
         }
         let Some(device) = self.devices.get_mut(id) else {
             return;
         };
+        if !device.allowance.status(&self.config.limits.rates, &turn.now) {
+            // Not acknowledged: what it says comes again.
+            return turn.surplus(id, "statuses");
+        }
         turn.acks.insert(id.clone());
         if !device.takes_status(seq) {
             return;
@@ -36,15 +45,41 @@ impl Hub {
         if report.complete && device.quarantine.retain(&listed) {
             turn.announce_device(id);
         }
+        let mut strangers = Vec::new();
         for status in report.workloads {
-            self.workload(turn, id, status);
+            let (uid, revision) = (status.uid.clone(), status.revision);
+            if !self.workload(turn, id, status) {
+                self.stranger(id, uid, revision, &mut strangers);
+            }
+        }
+        if let Some(uid) = strangers.first().cloned() {
+            let (device, count) = (id.clone(), strangers.len());
+            self.tell(turn, id, Note::Strangers { device, count, uid });
         }
         for uid in unlisted.difference(&listed) {
             self.absent(turn, uid, id);
         }
     }
 
-    fn workload(&mut self, turn: &mut Turn, id: &DeviceId, status: WorkloadStatus) {
+    /// A workload that is none of the device's. One that it keeps in quarantine is known by that.
+    fn stranger(
+        &mut self,
+        id: &DeviceId,
+        uid: PodUid,
+        revision: DeploymentRevision,
+        strangers: &mut Vec<PodUid>,
+    ) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        if !device.quarantine.contains(&uid) {
+            strangers.push(uid.clone());
+        }
+        device.quarantine.note_stranger(uid, revision);
+    }
+
+    /// Whether the workload is one of the device's.
+    fn workload(&mut self, turn: &mut Turn, id: &DeviceId, status: WorkloadStatus) -> bool {
         let uid = status.uid.clone();
         if let Some(device) = self.devices.get_mut(id)
             && device.quarantine.note(&status, turn.now.wall_ms)
@@ -52,12 +87,12 @@ impl Hub {
             turn.announce_device(id);
         }
         let Some(deployment) = self.fleet.get_mut(&uid) else {
-            return turn.refuse(id, format!("status of {uid}, which is no deployment"));
+            return false;
         };
         let status = Box::new(cleaned(status, &deployment.outline));
         let healthy = status.rung == Rung::Healthy && status.manifest == deployment.record.manifest;
         let Some(assignment) = deployment.assignment_mut(id) else {
-            return turn.refuse(id, format!("status of {uid}, which is not assigned to it"));
+            return false;
         };
         if assignment.status.as_ref() != Some(&status) {
             assignment.status = Some(status);
@@ -74,6 +109,7 @@ impl Hub {
         }
         self.settle(turn, &uid, id);
         self.overrule(turn, &uid, id);
+        true
     }
 
     /// The device has listed all it has, without this one.
@@ -138,7 +174,7 @@ impl Hub {
     /// no store can hold is refused before anything is written: a failed commit ends the process.
     pub(super) fn events(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, report: EventReport) {
         if let Some(event) = report.events.iter().find(|event| event.seq > MAX_REPORT_SEQ) {
-            return turn.refuse(id, format!("event {}, whose number is too high", event.seq));
+            return self.refuse(turn, id, format!("event {}, whose number is too high", event.seq));
         }
         let Some(device) = self.devices.get_mut(id) else {
             return;
@@ -150,7 +186,17 @@ impl Hub {
         if !device.takes_events(first.seq, seq) {
             return;
         }
-        for mut event in report.events.into_iter().take(MAX_REPORT_EVENTS) {
+        let known = device.record.event_seq;
+        let mut news = report.events;
+        news.truncate(MAX_REPORT_EVENTS);
+        news.retain(|event| event.seq > known);
+        let taken = device
+            .allowance
+            .events(&self.config.limits.rates, &turn.now, news.len());
+        if taken < news.len() {
+            turn.surplus(id, "events");
+        }
+        for mut event in news.into_iter().take(taken) {
             if event.seq <= device.record.event_seq {
                 continue;
             }

@@ -9,7 +9,7 @@ use super::blobs::Blobs;
 use super::timers::{Timer, Timers};
 use super::waiting::Waiting;
 use super::{Hub, HubConfig, Turn};
-use crate::device::Device;
+use crate::device::{Allowance, Device};
 use crate::fleet::{Assignment, Deployment, DeviceIndex, Fleet, Outline, Role, Target};
 use crate::io::{AssignmentRecord, DeploymentRecord, DeviceState, Note, Restored, SetRecord};
 
@@ -31,6 +31,7 @@ impl Hub {
             blobs: Blobs::restored(restored.blobs),
             timers: Timers::default(),
             waiting: Waiting::default(),
+            strangers: Allowance::default(),
             after: AfterCommit::default(),
             pending: None,
             random: seed,

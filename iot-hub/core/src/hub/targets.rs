@@ -92,14 +92,6 @@ impl Hub {
             return;
         };
         assignment.role = Role::Run;
-        // It is gone no more: the next word on it will be of its new life.
-        if assignment
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase == Phase::Gone)
-        {
-            assignment.status = None;
-        }
         let held = self.devices.get(id).and_then(|device| device.items().get(uid));
         let in_place = held.is_some_and(|item| item.state == ItemState::Run && item.digest == digest);
         if !in_place {
@@ -112,8 +104,17 @@ impl Hub {
             };
             self.put_item(turn, id, item, &body);
         }
+        self.forget_gone(uid, id);
         turn.assignment_changed(uid, id);
         self.refresh(turn, uid, id);
+    }
+
+    /// The workload is gone no more: the next word on it will be of its new life.
+    fn forget_gone(&mut self, uid: &PodUid, id: &DeviceId) {
+        let deployment = self.fleet.get_mut(uid);
+        if let Some(assignment) = deployment.and_then(|deployment| deployment.assignment_mut(id)) {
+            assignment.status.take_if(|status| status.phase == Phase::Gone);
+        }
     }
 
     /// Asks the device to keep the workload as an orphan.
@@ -293,8 +294,11 @@ impl Hub {
         let Some(item) = device.items().get(uid).cloned() else {
             return;
         };
-        let kept = device.quarantine.contains(uid);
-        if held < item.revision || (held == item.revision && !kept) || self.has_ended(&item, id) {
+        let said_gone = self.has_said_gone(uid, id);
+        let stops = item.state == ItemState::Stop;
+        // What it holds in the same revision is another thing: it says so, or that it has stopped what is to run.
+        let conflicts = device.quarantine.contains(uid) || (said_gone && !stops);
+        if held < item.revision || (held == item.revision && !conflicts) || (said_gone && stops) {
             return;
         }
         if let Some(body) = self.blobs.get(&item.digest).map(ToOwned::to_owned) {
@@ -303,12 +307,11 @@ impl Hub {
         }
     }
 
-    /// Whether the device has said that what the item is to stop is gone.
-    fn has_ended(&self, item: &SetItem, id: &DeviceId) -> bool {
-        let deployment = self.fleet.get(&item.uid);
+    fn has_said_gone(&self, uid: &PodUid, id: &DeviceId) -> bool {
+        let deployment = self.fleet.get(uid);
         let assignment = deployment.and_then(|deployment| deployment.assignment(id));
         let said = assignment.and_then(|assignment| assignment.status.as_ref());
-        item.state == ItemState::Stop && said.is_some_and(|status| status.phase == Phase::Gone)
+        said.is_some_and(|status| status.phase == Phase::Gone)
     }
 
     pub(super) fn forget_item(&mut self, turn: &mut Turn, uid: &PodUid, id: &DeviceId) {

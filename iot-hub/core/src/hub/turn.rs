@@ -70,11 +70,12 @@ impl Turn {
         self.effects.push(Effect::Report(note));
     }
 
-    pub(super) fn refuse(&mut self, device: &DeviceId, why: impl Into<String>) {
-        self.note(Note::FrameRefused {
+    pub(super) fn surplus(&mut self, device: &DeviceId, what: &'static str) {
+        self.note(Note::Surplus {
             device: device.clone(),
-            why: why.into(),
+            what,
         });
+        self.announce_device(device);
     }
 
     /// The device's record changed in a way that readers see.

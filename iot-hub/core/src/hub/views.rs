@@ -6,7 +6,7 @@ use edge_protocol::{DeviceId, Digest, Incarnation, ItemState, PodUid};
 use super::Hub;
 use crate::device::Device;
 use crate::fleet::{Assignment, Deployment};
-use crate::io::{AssignmentRecord, DeploymentView, DeviceView};
+use crate::io::{AssignmentRecord, DeploymentView, DeviceView, QuarantinedWorkload};
 
 /// One assignment, for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct AssignmentView {
     /// What the device's set asks of it; nothing once a successor took its place and the device has confirmed it.
     pub desired: Option<ItemState>,
     pub online: bool,
+    /// What the device keeps of it against the hub's word.
+    pub quarantined: Option<QuarantinedWorkload>,
 }
 
 impl Hub {
@@ -70,6 +72,7 @@ impl Hub {
                 .and_then(|device| device.items().get(uid))
                 .map(|item| item.state),
             online: device.is_some_and(Device::is_online),
+            quarantined: device.and_then(|device| device.quarantine.get(uid)).cloned(),
         }
     }
 

@@ -4,6 +4,7 @@
 mod bounds;
 mod convergence;
 mod quarantines;
+mod rates;
 mod reports;
 mod restores;
 mod rollups;

@@ -194,6 +194,43 @@ fn that_a_set_is_persisted_is_learnt_although_the_word_was_lost() {
     assert_eq!(view.acknowledged, Some(view.generation));
 }
 
+/// The device told what it has before the hub knew of it again, and has nothing to add: the item must be news to it.
+#[test]
+fn what_was_told_too_early_is_told_again() {
+    let (mut world, one) = set_back();
+    world.connect(&one);
+    // The first report of the session reaches a hub without `q`; the set after it names `q` exactly as the device has it.
+    world.models.get_mut(&one).unwrap().silent_about_quarantine = true;
+    world.settle();
+    world.call(wanted("q", "*").image("app:3").put()).unwrap();
+    let item = world.store.sets[&one].items.get(&pod("q")).unwrap().clone();
+    assert!(item.revision > DeploymentRevision(2), "{item:?}");
+}
+
+/// A device holds the tombstone of what the restored hub lets run: it says only that the workload is gone.
+#[test]
+fn a_tombstone_of_before_the_restore_is_overruled() {
+    let mut world = World::new();
+    let one = world.enrol("one", &[("site", "a")]);
+    world.connect(&one);
+    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
+    world.settle();
+    let backup = world.store.clone();
+    world.set_tags(&one, &[("site", "b")]);
+    // It has stopped, and the hub dies before it forgets the tombstone.
+    assert!(world.deliver(0));
+    assert!(world.running(&one).is_empty());
+    world.wire.clear();
+    world.restart(backup);
+    world.connect(&one);
+    world.settle();
+    assert!(world.running(&one).is_empty(), "a backup overrules nothing");
+    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
+    world.settle();
+    assert_eq!(world.running(&one), ["p"]);
+    assert_eq!(world.status(&pod("p")).counts.healthy, 1);
+}
+
 /// A device that was dark holds what this hub never sent it.
 #[test]
 fn what_an_absent_device_may_hold_from_before_is_owed_its_end() {

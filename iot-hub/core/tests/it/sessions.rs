@@ -147,7 +147,7 @@ fn a_refused_offer_is_not_repeated_but_the_next_set_is_offered() {
         world
             .notes
             .iter()
-            .any(|note| matches!(note, Note::Quarantined { .. }))
+            .any(|note| matches!(note, Note::SetRefused { .. }))
     );
     world.pass_with(&[&one], 60_000);
     assert!(nothing_desired(&world));

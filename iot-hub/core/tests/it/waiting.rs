@@ -65,7 +65,10 @@ fn the_longest_waiting_gets_in_when_there_is_room() {
     check_waits(&world, &["d"]);
     assert_eq!(world.status(&pod("c")).counts.healthy, 1);
     world.call(delete(&pod("d"), None)).unwrap();
-    assert!(world.hub.deployment(&pod("d")).is_none(), "there is nothing to stop");
+    assert!(
+        world.hub.deployment(&pod("d")).is_none(),
+        "there is nothing to stop"
+    );
 }
 
 #[test]
@@ -81,7 +84,11 @@ fn a_change_of_what_runs_needs_no_room_and_one_of_what_waits_makes_none() {
     check_waits(&world, &["c", "d"]);
     world.call(delete(&pod("a"), None)).unwrap();
     world.settle();
-    assert_eq!(world.status(&pod("c")).counts.healthy, 1, "as it was asked for last");
+    assert_eq!(
+        world.status(&pod("c")).counts.healthy,
+        1,
+        "as it was asked for last"
+    );
 }
 
 #[test]
