@@ -282,6 +282,26 @@ fn what_was_replaced_stays_away_from_the_successor_of_its_successor() {
 }
 
 #[test]
+fn who_takes_a_place_takes_it_from_the_whole_line() {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
+    world.call(wanted("a", "*").put()).unwrap();
+    world.settle();
+    world.call(release(&pod("a"))).unwrap();
+    // Before b comes up, its pod is given up as well.
+    let model = world.models.get_mut(&one).unwrap();
+    model.behaves(&pod("b"), Behaviour::Waiting);
+    world.call(wanted("b", "*").replaces("a").put()).unwrap();
+    world.settle();
+    world.call(release(&pod("b"))).unwrap();
+    world.call(wanted("c", "*").replaces("b").put()).unwrap();
+    world.settle();
+    assert_eq!(world.running(&one), ["c"]);
+    assert!(ended(&world, "a") && ended(&world, "b"));
+}
+
+#[test]
 fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
     let mut world = World::new();
     let one = world.enrol("one", &[]);
