@@ -10,11 +10,8 @@ use crate::support::model::blank;
 
 /// One device that holds `p` at revision 3 and `q` at revision 2, and a hub that was set back to `p` at revision 1 and to no `q`.
 fn set_back() -> (World, DeviceId) {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
     let backup = world.store.clone();
     for image in ["app:2", "app:3"] {
         world.call(wanted("p", "*").image(image).put()).unwrap();
@@ -95,8 +92,7 @@ fn who_asks_again_is_obeyed() {
 #[test]
 fn to_put_what_the_backup_has_is_to_ask_for_it() {
     let (mut world, one) = discovered();
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    world.run("p", "*");
     check_runs(&world, &one, "p", "app:1");
     assert_eq!(world.status(&pod("p")).counts.healthy, 1);
     assert_eq!(kept(&world, &one), [(pod("q"), 2)]);
@@ -213,8 +209,7 @@ fn a_tombstone_of_before_the_restore_is_overruled() {
     let mut world = World::new();
     let one = world.enrol("one", &[("site", "a")]);
     world.connect(&one);
-    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
-    world.settle();
+    world.run("p", "tags.site = 'a'");
     let backup = world.store.clone();
     world.set_tags(&one, &[("site", "b")]);
     // It has stopped, and the hub dies before it forgets the tombstone.
@@ -225,8 +220,7 @@ fn a_tombstone_of_before_the_restore_is_overruled() {
     world.connect(&one);
     world.settle();
     assert!(world.running(&one).is_empty(), "a backup overrules nothing");
-    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
-    world.settle();
+    world.run("p", "tags.site = 'a'");
     assert_eq!(world.running(&one), ["p"]);
     assert_eq!(world.status(&pod("p")).counts.healthy, 1);
 }
@@ -234,19 +228,14 @@ fn a_tombstone_of_before_the_restore_is_overruled() {
 /// A device that was dark holds what this hub never sent it.
 #[test]
 fn what_an_absent_device_may_hold_from_before_is_owed_its_end() {
-    let mut world = World::new();
-    let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
-    world.connect(&one);
-    world.connect(&two);
+    let (mut world, [one, two]) = World::of(["one", "two"]);
     world.settle();
     let backup = world.store.clone();
-    world.call(wanted("q", "*").put()).unwrap();
-    world.settle();
+    world.run("q", "*");
     world.restart(backup);
     world.connect(&one);
     world.settle();
-    world.call(wanted("q", "*").put()).unwrap();
-    world.settle();
+    world.run("q", "*");
     world.call(delete(&pod("q"), None)).unwrap();
     world.settle();
     assert_eq!(world.status(&pod("q")).stopping_online, 1);
@@ -259,12 +248,8 @@ fn what_an_absent_device_may_hold_from_before_is_owed_its_end() {
 /// What a device claims to hold raises its own items, and only so far.
 #[test]
 fn a_claim_does_not_use_up_the_revisions() {
-    let mut world = World::new();
-    let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     for _ in 0..3 {
         let item = world.store.sets[&one].items.get(&pod("p")).unwrap().clone();
         let mut status = blank(&item, Rung::Healthy, Phase::Running);

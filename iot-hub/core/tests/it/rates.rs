@@ -25,8 +25,7 @@ fn pair() -> (World, DeviceId, DeviceId) {
     let (loud, calm) = (world.enrol("loud", &[]), world.enrol("calm", &[]));
     world.connect(&loud);
     world.connect(&calm);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    world.run("p", "*");
     world.pass_with(&[&loud, &calm], 600_000);
     world.notes.clear();
     (world, loud, calm)
@@ -184,8 +183,7 @@ fn a_set_that_is_refused_is_told_once_and_shown_until_one_is_taken() {
         (refused.generation, refused.stage),
         (set.generation, AckStage::Refused)
     );
-    world.call(wanted("r", "*").put()).unwrap();
-    world.settle();
+    world.run("r", "*");
     assert_eq!(world.hub.device(&loud).unwrap().refused, None);
     let held: SetGeneration = world.models[&loud].set.as_ref().unwrap().0;
     assert_eq!(held, world.generation(&loud));

@@ -9,11 +9,8 @@ use crate::support::build::{pod, wanted};
 use crate::support::model::time;
 
 fn running() -> (World, DeviceId) {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
     (world, one)
 }
 
@@ -118,8 +115,7 @@ fn nobody_speaks_of_what_is_not_assigned_to_him() {
     let (mut world, one) = running();
     let two = world.enrol("two", &[]);
     world.connect(&two);
-    world.call(wanted("q", "deviceId = 'two'").put()).unwrap();
-    world.settle();
+    world.run("q", "deviceId = 'two'");
     let before = world.status(&pod("q"));
     let foreign = world.models.get_mut(&two).unwrap().set.clone().unwrap().1;
     let item = foreign.get(&pod("q")).unwrap();

@@ -8,16 +8,10 @@ use crate::support::build::{delete, pod, wanted};
 
 /// A hub whose disk was set back to before `q` was put; both devices have it.
 fn set_back() -> (World, edge_protocol::DeviceId, edge_protocol::DeviceId) {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     let backup = world.store.clone();
-    world.call(wanted("q", "*").put()).unwrap();
-    world.settle();
+    world.run("q", "*");
     world.now.wall_ms += 1_000;
     world.restart(backup);
     (world, one, two)
@@ -90,8 +84,7 @@ fn in_a_session_a_new_incarnation_comes_as_a_snapshot() {
     world.connect(&one);
     world.settle();
     let forms = world.models[&two].forms.len();
-    world.call(wanted("r", "*").put()).unwrap();
-    world.settle();
+    world.run("r", "*");
     assert_eq!(world.models[&two].forms[forms..], ["snapshot"]);
     assert_eq!(world.running(&two), ["p", "r"]);
 }
@@ -127,11 +120,8 @@ fn an_incarnation_is_above_the_devices_even_when_the_clock_is_behind() {
 
 #[test]
 fn a_plain_restart_is_no_restore() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
     let (incarnation, generation, status) = (
         world.hub.incarnation(),
         world.generation(&one),
@@ -152,13 +142,8 @@ fn a_plain_restart_is_no_restore() {
 
 #[test]
 fn a_device_that_was_dark_before_a_restart_is_dark_after_it() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     world.disconnect(&two);
     world.pass_with(&[&one], 60_000);
     let store = world.store.clone();
@@ -172,16 +157,10 @@ fn a_device_that_was_dark_before_a_restart_is_dark_after_it() {
 
 #[test]
 fn a_device_that_is_up_to_date_is_moved_to_the_new_incarnation_by_its_own_acknowledgement() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     let backup = world.store.clone();
-    world.call(wanted("q", "deviceId = 'one'").put()).unwrap();
-    world.settle();
+    world.run("q", "deviceId = 'one'");
     world.restart(backup);
     world.connect(&one);
     world.settle();
@@ -205,8 +184,7 @@ fn incarnation_claimed() -> (World, DeviceId) {
     let two = world.enrol("two", &[("site", "a")]);
     world.connect(&one);
     world.connect(&two);
-    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
-    world.settle();
+    world.run("p", "tags.site = 'a'");
     world.disconnect(&one);
     let before = world.hub.incarnation();
     world.models.get_mut(&one).unwrap().set.as_mut().unwrap().0.n += 100;

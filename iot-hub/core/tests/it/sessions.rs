@@ -59,10 +59,8 @@ fn same_delta_or_snapshot() {
     assert_eq!(reconnect(&mut world), Some("snapshot"));
     // One that was set back to an older state holds a base that is not remembered.
     let older = world.models[&one].set.clone();
-    world.call(wanted("r", "*").put()).unwrap();
-    world.settle();
-    world.call(wanted("s", "*").put()).unwrap();
-    world.settle();
+    world.run("r", "*");
+    world.run("s", "*");
     world.models.get_mut(&one).unwrap().set = older;
     assert_eq!(reconnect(&mut world), Some("snapshot"));
     assert_eq!(world.running(&one), ["q", "r", "s"]);
@@ -123,8 +121,7 @@ fn a_missing_base_is_answered_with_a_snapshot() {
     world.settle();
     // The device loses its set within the session.
     world.models.get_mut(&one).unwrap().set = None;
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    world.run("p", "*");
     assert_eq!(world.models[&one].forms.last(), Some(&"snapshot"));
     assert_eq!(world.running(&one), ["p"]);
 }
@@ -151,8 +148,7 @@ fn a_refused_offer_is_not_repeated_but_the_next_set_is_offered() {
     );
     world.pass_with(&[&one], 60_000);
     assert!(nothing_desired(&world));
-    world.call(wanted("q", "*").put()).unwrap();
-    world.settle();
+    world.run("q", "*");
     assert_eq!(world.running(&one), ["p", "q"]);
 }
 
@@ -332,8 +328,7 @@ fn a_device_gets_only_blobs_that_a_present_assignment_of_its_own_names() {
     let one = world.enrol("one", &[("site", "a")]);
     let two = world.enrol("two", &[("site", "b")]);
     world.connect(&one);
-    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
-    world.settle();
+    world.run("p", "tags.site = 'a'");
     let manifest = world.hub.deployment(&pod("p")).unwrap().record.manifest;
     assert!(world.hub.blob(&one, &manifest).is_some());
     assert_eq!(world.hub.blob(&two, &manifest), None);

@@ -13,7 +13,7 @@ use iot_hub_core::{
     RequestId, Tx,
 };
 
-use build::{config, device, enrol_call, tag_map};
+use build::{config, device, enrol_call, tag_map, wanted};
 use model::Model;
 use store::Store;
 
@@ -140,6 +140,22 @@ impl World {
     }
 
     // Devices.
+
+    /// A world with these devices, without tags, all of them connected.
+    pub fn of<const N: usize>(names: [&str; N]) -> (Self, [DeviceId; N]) {
+        let mut world = Self::new();
+        let ids = names.map(|name| world.enrol(name, &[]));
+        for id in &ids {
+            world.connect(id);
+        }
+        (world, ids)
+    }
+
+    /// Puts a deployment for these devices, and lets all of them hear of it.
+    pub fn run(&mut self, name: &str, condition: &str) {
+        self.call(wanted(name, condition).put()).unwrap();
+        self.settle();
+    }
 
     /// Enrols a device with these tags.
     pub fn enrol(&mut self, name: &str, tags: &[(&str, &str)]) -> DeviceId {
