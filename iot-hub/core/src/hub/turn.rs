@@ -70,12 +70,12 @@ impl Turn {
         self.effects.push(Effect::Report(note));
     }
 
+    /// Counted, and no news to watchers: each would be woken as often as the device likes.
     pub(super) fn surplus(&mut self, device: &DeviceId, what: &'static str) {
         self.note(Note::Surplus {
             device: device.clone(),
             what,
         });
-        self.announce_device(device);
     }
 
     /// The device's record changed in a way that readers see.

@@ -55,9 +55,11 @@ fn events(seqs: std::ops::RangeInclusive<u64>) -> Up {
 #[test]
 fn refusals_are_told_up_to_a_rate_and_counted_beyond() {
     let (mut world, loud, calm) = pair();
+    let announced = world.announced.len();
     for _ in 0..100 {
         world.send(&loud, &[b"noise".to_vec()]);
     }
+    assert_eq!(world.announced.len(), announced, "no watcher is woken");
     world.send(&calm, &[b"noise".to_vec()]);
     let refused = |of: &DeviceId| {
         let of = of.clone();
