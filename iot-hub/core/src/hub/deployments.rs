@@ -1,7 +1,5 @@
 //! A deployment's life: put, released, superseded, deleted, ended.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use edge_protocol::v1::{DeploymentSpec, DeploymentState, TombstoneReason};
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid};
 
@@ -205,70 +203,66 @@ impl Hub {
     /// namespace may do that (law 12).
     pub(super) fn supersede(&mut self, turn: &mut Turn, next: &PodUid, id: &DeviceId) {
         // One that is itself on its way out there has no place to take, however healthy it still is.
-        let stays = |next: &Deployment| !next.is_deleting() && next.role(id).is_some_and(Role::runs);
-        if !self.fleet.get(next).is_some_and(stays) {
+        let stays = |next: &&Deployment| !next.is_deleting() && next.role(id).is_some_and(Role::runs);
+        let Some(successor) = self.fleet.get(next).filter(stays) else {
             return;
-        }
-        for uid in self.line_before(next) {
-            let runs = self
-                .fleet
-                .get(&uid)
-                .is_some_and(|replaced| !replaced.is_deleting() && replaced.role(id).is_some_and(Role::runs));
-            if runs {
-                if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
-                    assignment.superseded = true;
-                }
-                self.stop(turn, &uid, id, (TombstoneReason::Superseded, None));
+        };
+        let replaced: Vec<PodUid> = successor
+            .outline
+            .replaces
+            .iter()
+            .filter(|uid| {
+                let replaced = self
+                    .fleet
+                    .get(uid)
+                    .filter(|replaced| successor.may_replace(replaced));
+                replaced.is_some_and(|replaced| {
+                    !replaced.is_deleting() && replaced.role(id).is_some_and(Role::runs)
+                })
+            })
+            .cloned()
+            .collect();
+        for uid in replaced {
+            if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
+                assignment.superseded = true;
             }
+            self.stop(turn, &uid, id, (TombstoneReason::Superseded, None));
         }
     }
 
     /// The deployment `next` gives its place on the device back: what it had replaced there and is still wanted runs again (law 5),
     /// unless another successor runs there. The device starts it when `next` has left.
     pub(super) fn reinstate(&mut self, turn: &mut Turn, next: &PodUid, id: &DeviceId) {
-        for uid in self.line_before(next) {
-            let is_back = self.fleet.get(&uid).is_some_and(|former| {
-                former.record.state == DeploymentState::Active
-                    && former.assignment(id).is_some_and(|held| held.superseded)
-                    && self.is_place_free(former, next, id)
-            });
-            if is_back {
-                if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
-                    assignment.superseded = false;
-                }
-                turn.assignment_changed(&uid, id);
-                self.reconcile(turn, &uid, id, false);
-            }
-        }
-    }
-
-    /// Nobody but `leaving` runs in this one's place on the device.
-    fn is_place_free(&self, former: &Deployment, leaving: &PodUid, id: &DeviceId) -> bool {
-        !self.fleet.successors(&former.record.spec.uid).any(|other| {
-            other.record.spec.uid != *leaving
-                && other.may_replace(former)
-                && other.role(id).is_some_and(Role::runs)
-        })
-    }
-
-    /// Whom it replaces, whom those were to replace, and so on, the nearest first: who takes a place takes all of the line's, for what
-    /// was replaced on its way may never have come to replace anything.
-    fn line_before(&self, next: &PodUid) -> Vec<PodUid> {
-        let Some(last) = self.fleet.get(next) else {
-            return Vec::new();
+        let Some(leaving) = self.fleet.get(next) else {
+            return;
         };
-        let (mut line, mut seen) = (Vec::new(), BTreeSet::from([next.clone()]));
-        let mut nearest = VecDeque::from([last]);
-        while let Some(successor) = nearest.pop_front() {
-            for uid in &successor.outline.replaces {
-                let replaced = self.fleet.get(uid).filter(|replaced| last.may_replace(replaced));
-                if let Some(replaced) = replaced.filter(|_| seen.insert(uid.clone())) {
-                    line.push(uid.clone());
-                    nearest.push_back(replaced);
-                }
+        let is_free = |former: &Deployment| {
+            !self.fleet.successors(&former.record.spec.uid).any(|other| {
+                other.record.spec.uid != *next
+                    && other.may_replace(former)
+                    && other.role(id).is_some_and(Role::runs)
+            })
+        };
+        let back: Vec<PodUid> = leaving
+            .outline
+            .replaces
+            .iter()
+            .filter(|uid| {
+                self.fleet.get(uid).is_some_and(|former| {
+                    former.record.state == DeploymentState::Active
+                        && former.assignment(id).is_some_and(|held| held.superseded)
+                        && is_free(former)
+                })
+            })
+            .cloned()
+            .collect();
+        for uid in back {
+            if let Some(assignment) = self.fleet.get_mut(&uid).and_then(|d| d.assignment_mut(id)) {
+                assignment.superseded = false;
             }
+            turn.assignment_changed(&uid, id);
+            self.reconcile(turn, &uid, id, false);
         }
-        line
     }
 
     /// No device owes anything any more.

@@ -73,24 +73,12 @@ impl Hub {
         }
     }
 
-    /// Its own, or one further down the line that took the place of those between.
     fn has_successor(&self, uid: &PodUid) -> bool {
-        let Some(first) = self.fleet.get(uid) else {
-            return false;
-        };
-        let (mut seen, mut nearest) = (BTreeSet::from([uid.clone()]), vec![uid.clone()]);
-        while let Some(replaced) = nearest.pop() {
-            for next in self.fleet.successors(&replaced) {
-                if !next.may_replace(first) || !seen.insert(next.record.spec.uid.clone()) {
-                    continue;
-                }
-                if next.record.state == DeploymentState::Active {
-                    return true;
-                }
-                nearest.push(next.record.spec.uid.clone());
-            }
-        }
-        false
+        self.fleet.get(uid).is_some_and(|replaced| {
+            self.fleet
+                .successors(uid)
+                .any(|next| next.record.state == DeploymentState::Active && next.may_replace(replaced))
+        })
     }
 
     fn offer(&mut self, turn: &mut Turn, id: &DeviceId) {

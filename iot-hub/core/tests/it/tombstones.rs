@@ -17,8 +17,13 @@ fn ended(world: &World, uid: &str) -> bool {
 
 #[test]
 fn a_deployment_ends_when_every_device_has_acknowledged() {
-    let (mut world, [one, two]) = World::of(["one", "two"]);
-    world.run("p", "*");
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let two = world.enrol("two", &[]);
+    world.connect(&one);
+    world.connect(&two);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
     world.call(delete(&pod("p"), None)).unwrap();
     let status = world.status(&pod("p"));
     assert!(matches!(status.state, DeploymentState::Deleting { .. }));
@@ -34,8 +39,13 @@ fn a_deployment_ends_when_every_device_has_acknowledged() {
 
 #[test]
 fn a_device_that_is_away_holds_nothing_up_and_stops_when_it_is_back() {
-    let (mut world, [_, two]) = World::of(["one", "two"]);
-    world.run("p", "*");
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let two = world.enrol("two", &[]);
+    world.connect(&one);
+    world.connect(&two);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
     world.disconnect(&two);
     world.call(delete(&pod("p"), None)).unwrap();
     world.settle();
@@ -88,7 +98,9 @@ fn after_a_restart_it_is_not_known_who_got_it() {
 
 #[test]
 fn a_sent_but_unanswered_item_is_stopped_by_tombstone() {
-    let (mut world, [one]) = World::of(["one"]);
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
     world.settle();
     world.call(wanted("p", "*").put()).unwrap();
     world.wire.clear();
@@ -104,8 +116,11 @@ fn a_sent_but_unanswered_item_is_stopped_by_tombstone() {
 
 #[test]
 fn only_a_shorter_grace_makes_a_new_tombstone() {
-    let (mut world, [one]) = World::of(["one"]);
-    world.run("p", "*");
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
     world.disconnect(&one);
     let grace = |world: &World| {
         let set = &world.store.sets[&one];
@@ -129,8 +144,11 @@ fn only_a_shorter_grace_makes_a_new_tombstone() {
 
 #[test]
 fn gone_counts_only_after_the_tombstone_is_on_the_devices_disk() {
-    let (mut world, [one]) = World::of(["one"]);
-    world.run("p", "*");
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
     world.call(delete(&pod("p"), None)).unwrap();
     let item = world.store.sets[&one].items.get(&pod("p")).unwrap().clone();
     let gone = crate::support::model::blank(
@@ -156,7 +174,8 @@ fn a_device_that_matches_again_before_it_stopped_runs_again() {
     let mut world = World::new();
     let one = world.enrol("one", &[("site", "a")]);
     world.connect(&one);
-    world.run("p", "tags.site = 'a'");
+    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
+    world.settle();
     world.set_tags(&one, &[("site", "b")]);
     world.set_tags(&one, &[("site", "a")]);
     world.settle();
@@ -166,8 +185,13 @@ fn a_device_that_matches_again_before_it_stopped_runs_again() {
 
 #[test]
 fn a_healthy_successor_supersedes_on_its_device_alone() {
-    let (mut world, [one, two]) = World::of(["one", "two"]);
-    world.run("a", "*");
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let two = world.enrol("two", &[]);
+    world.connect(&one);
+    world.connect(&two);
+    world.call(wanted("a", "*").put()).unwrap();
+    world.settle();
     world
         .models
         .get_mut(&two)
@@ -258,26 +282,6 @@ fn what_was_replaced_stays_away_from_the_successor_of_its_successor() {
 }
 
 #[test]
-fn who_takes_a_place_takes_it_from_the_whole_line() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("a", "*").put()).unwrap();
-    world.settle();
-    world.call(release(&pod("a"))).unwrap();
-    // Before b comes up, its pod is given up as well.
-    let model = world.models.get_mut(&one).unwrap();
-    model.behaves(&pod("b"), Behaviour::Waiting);
-    world.call(wanted("b", "*").replaces("a").put()).unwrap();
-    world.settle();
-    world.call(release(&pod("b"))).unwrap();
-    world.call(wanted("c", "*").replaces("b").put()).unwrap();
-    world.settle();
-    assert_eq!(world.running(&one), ["c"]);
-    assert!(ended(&world, "a") && ended(&world, "b"));
-}
-
-#[test]
 fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
     let mut world = World::new();
     let one = world.enrol("one", &[]);
@@ -286,7 +290,8 @@ fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
     for id in [&one, &two, &dark] {
         world.connect(id);
     }
-    world.run("a", "*");
+    world.call(wanted("a", "*").put()).unwrap();
+    world.settle();
     world.disconnect(&dark);
     world.pass_with(&[&one, &two], 60_000);
     world.call(release(&pod("a"))).unwrap();
@@ -326,7 +331,9 @@ fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
 
 #[test]
 fn a_stranger_replaces_nothing() {
-    let (mut world, [one]) = World::of(["one"]);
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
     world.call(wanted("a", "*").put()).unwrap();
     let mut elsewhere = wanted("b", "*").replaces("a");
     elsewhere.spec.namespace = "other".to_owned();
