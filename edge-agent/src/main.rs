@@ -94,7 +94,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             options.token_file = token_file.or(options.token_file);
             block_on(async {
                 let identity = edge_agent::ensure_identity(&options, &CancellationToken::new()).await?;
-                println!("enrolled as {}", identity.answer.device);
+                let answer = &identity.answer;
+                println!("enrolled as {}", answer.device);
+                println!("sealing key {}", answer.sealing_key.fingerprint());
                 Ok(())
             })
         }

@@ -67,20 +67,22 @@ impl std::str::FromStr for Digest {
             value: text.chars().take(80).collect(),
             rule: "'sha256:' and 64 lower-case hex digits",
         };
-        let digits = text.strip_prefix("sha256:").ok_or_else(invalid)?.as_bytes();
-        let (pairs, rest) = digits.as_chunks::<2>();
-        if pairs.len() != 32 || !rest.is_empty() {
-            return Err(invalid());
-        }
-        let mut bytes = [0; 32];
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = nibble(*high)
-                .zip(nibble(*low))
-                .map(|(h, l)| h << 4 | l)
-                .ok_or_else(invalid)?;
-        }
-        Ok(Self(bytes))
+        let digits = text.strip_prefix("sha256:").ok_or_else(invalid)?;
+        unhex(digits).map(Self).ok_or_else(invalid)
     }
+}
+
+/// 32 bytes from exactly 64 lower-case hex digits.
+pub fn unhex(digits: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if pairs.len() != 32 || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = nibble(*high).zip(nibble(*low)).map(|(h, l)| h << 4 | l)?;
+    }
+    Some(bytes)
 }
 
 /// Lower-case hex.

@@ -9,6 +9,7 @@
 //! * [`v1`]: the wire and disk documents. Append-only; a new meaning is a new version.
 //! * [`frame`]: bytes on an MQTT topic ⇄ a document, with every size capped before it is allocated.
 //! * [`sign`]: DSSE envelopes. Nothing that changes a device has an unsigned form.
+//! * [`sealing`]: a device's sealing key, and how its identity key vouches for it.
 //! * [`text`]: what a device's strings go through before a person or an API server sees them.
 //!
 //! It must not know of MQTT, HTTP, SQL, Kubernetes' API types or any runtime.
@@ -18,6 +19,7 @@ pub mod frame;
 pub mod generation;
 pub mod ids;
 pub mod machine;
+pub mod sealing;
 pub mod set;
 pub mod sign;
 pub mod text;
@@ -31,5 +33,6 @@ pub use ids::{
     SetGeneration,
 };
 pub use machine::{AfterCommit, Lane, Now, TxId};
+pub use sealing::{SealingKey, SealingSecret};
 pub use set::{DesiredSet, ItemState, SetItem};
 pub use time::DeviceTime;

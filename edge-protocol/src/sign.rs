@@ -1,4 +1,4 @@
-//! Signatures: DSSE envelopes with Ed25519, and the check that a statement was meant for this very session.
+//! Signatures of the hub: DSSE envelopes with Ed25519, and the check that a statement was meant for this very session.
 //!
 //! DSSE (Dead Simple Signing Envelope, v1.0.2) signs `PAE(type, body)`, a length-prefixed concatenation, so that neither part can be
 //! mistaken for the other. The envelope's JSON field names are those of its specification.
@@ -25,7 +25,11 @@ pub struct KeyId(String);
 
 impl KeyId {
     pub fn of(key: &VerifyingKey) -> Self {
-        Self(hex(&Digest::of(key.as_bytes()).as_bytes()[..16]))
+        Self::of_bytes(key.as_bytes())
+    }
+
+    pub(crate) fn of_bytes(public_key: &[u8]) -> Self {
+        Self(hex(&Digest::of(public_key).as_bytes()[..16]))
     }
 }
 
@@ -215,7 +219,7 @@ impl Binding {
 }
 
 /// `"DSSEv1" SP LEN(type) SP type SP LEN(body) SP body`, lengths in decimal.
-fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "DSSEv1 {} {} {} ",
         payload_type.len(),

@@ -81,9 +81,14 @@ impl DeviceRequest {
         }
     }
 
+    /// The public key, an uncompressed point.
+    pub fn identity(&self) -> &[u8] {
+        self.key.der_bytes()
+    }
+
     /// The SHA-256 of the public key.
     pub fn fingerprint(&self) -> String {
-        Digest::of(self.key.der_bytes()).to_string()
+        Digest::of(self.identity()).to_string()
     }
 }
 

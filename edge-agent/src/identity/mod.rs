@@ -1,7 +1,8 @@
-//! Who this device is: its key, its certificate, and the hub it belongs to.
+//! Who this device is: its keys, its certificate, and the hub it belongs to.
 //!
-//! Two files in the state directory. `identity.key` is written before anything is asked of the hub, so that an enrolment cut short is
-//! repeated with the same key; `identity.json` is written once the hub has answered. Both are replaced by rename, so each is whole.
+//! Three files in the state directory. `identity.key` and `sealing.key` are written before anything is asked of the hub, so that an
+//! enrolment cut short is repeated with the same keys; `identity.json` is written once the hub has answered. Each is replaced by
+//! rename, so it is whole.
 
 mod enrol;
 mod files;
@@ -9,6 +10,8 @@ mod files;
 use std::path::PathBuf;
 
 use ed25519_dalek::VerifyingKey;
+use edge_protocol::SealingSecret;
+use edge_protocol::digest::unhex;
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::EnrolAnswer;
 use rustls::pki_types::pem::PemObject as _;
@@ -42,7 +45,7 @@ pub enum IdentityError {
     },
     #[error("cannot make a key or a certificate request")]
     Key(#[source] rcgen::Error),
-    #[error("the hub refused the enrolment; ask for a new token")]
+    #[error("the hub refused the enrolment; unless it names another remedy, ask for a new token")]
     Refused(#[source] DeviceApiError),
     #[error("the hub could not be asked at any endpoint")]
     Unreachable(#[source] DeviceApiError),
@@ -59,12 +62,18 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     pub anchors: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
+    /// What is sealed to this device opens with it; the hub has the other half.
+    pub sealing: SealingSecret,
     pub trusted_keys: TrustedKeys,
 }
 
 impl Identity {
     /// Checks that everything in the hub's answer can be used.
-    fn new(answer: EnrolAnswer, key: PrivateKeyDer<'static>) -> Result<Self, IdentityError> {
+    fn new(
+        answer: EnrolAnswer,
+        key: PrivateKeyDer<'static>,
+        sealing: SealingSecret,
+    ) -> Result<Self, IdentityError> {
         let bad = |problem: String| IdentityError::BadAnswer(problem);
         if answer.v != edge_protocol::v1::VERSION {
             return Err(bad(format!("version {} is not known", answer.v)));
@@ -93,14 +102,13 @@ impl Identity {
             chain,
             anchors,
             key,
+            sealing,
             trusted_keys: keys.into_iter().collect(),
             answer,
         })
     }
 }
 
-/// 32 bytes in hex, by way of the digest's strict parser, which has the same form.
 fn verifying_key(hex: &str) -> Option<VerifyingKey> {
-    let bytes: edge_protocol::Digest = format!("sha256:{hex}").parse().ok()?;
-    VerifyingKey::from_bytes(bytes.as_bytes()).ok()
+    VerifyingKey::from_bytes(&unhex(hex)?).ok()
 }

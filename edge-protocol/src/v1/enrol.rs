@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::facts::LinkClass;
+use crate::sealing::SealingKey;
+use crate::sign::Envelope;
 use crate::{DeviceId, Digest, EnrolmentSerial, HubId};
 
 /// A one-time token as a person carries it to the device: `id.secret.anchor`, where `anchor` is the SHA-256 of the hub's root
@@ -68,7 +70,8 @@ impl fmt::Debug for EnrolmentToken {
     }
 }
 
-/// The same token with the same key within 24 h gives the same certificate, so an answer lost on the way may be asked for again.
+/// The same token with the same keys within 24 h gives the same certificate, so an answer lost on the way may be asked for again.
+/// `Debug` does not show the secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolRequest {
     pub v: u16,
@@ -79,6 +82,33 @@ pub struct EnrolRequest {
     pub device: Option<DeviceId>,
     /// A PKCS#10 request (PEM) signed by the device's identity key, ECDSA P-256. Only its public key is used.
     pub csr: String,
+    /// A [`SealingKeyStatement`] signed by the identity key; see [`EnrolmentBinding`](crate::sealing::EnrolmentBinding).
+    pub sealing: Envelope,
+}
+
+impl fmt::Debug for EnrolRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolRequest")
+            .field("token_id", &self.token_id)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a device's identity key says of its sealing key: that it belongs to this enrolment and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealingKeyStatement {
+    pub v: u16,
+    /// The hub it is meant for, by the SHA-256 of its root certificate (DER).
+    pub anchor: Digest,
+    pub token_id: String,
+    /// The id that the same request asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// The SHA-256 of the identity's public key, an uncompressed point: who says this.
+    pub identity: Digest,
+    /// A [`SealingKey`] as text, so that one which is none is refused by its name.
+    pub sealing_key: String,
 }
 
 /// What the device pins. It is authenticated by the TLS connection, whose chain ended in the token's anchor.
@@ -95,6 +125,8 @@ pub struct EnrolAnswer {
     /// Root certificates to pin (PEM).
     pub anchors: String,
     pub link: LinkClass,
+    /// The sealing key that was registered.
+    pub sealing_key: SealingKey,
 }
 
 /// The DNS name in the certificate of a hub's device port. Devices check this name, never the host name they dialled:

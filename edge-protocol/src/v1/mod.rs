@@ -19,7 +19,7 @@ pub use deployment::{
     ReadyPolicy, Source, TargetSpec,
 };
 pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
-pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken};
+pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken, SealingKeyStatement};
 pub use facts::{Facts, LinkClass};
 pub use manifest::{
     ContainerSpec, EnvVar, Manifest, ObjectRef, PortProtocol, PortSpec, PullPolicy, QosClass, Resources,

@@ -9,3 +9,4 @@ mod documents;
 mod fixture;
 mod frames;
 mod refusals;
+mod sealing;

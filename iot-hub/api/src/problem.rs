@@ -73,6 +73,9 @@ problem_codes! {
     /// One answer for a wrong id, a wrong secret, an expired and a used-up token: it tells a guesser nothing.
     EnrolmentRefused => 403, "urn:outrigger:problem:enrolment-refused", "The enrolment token is not valid";
     BadCsr => 422, "urn:outrigger:problem:bad-csr", "The certificate request is not valid";
+    /// No identity key vouches for it, or not for this enrolment.
+    BadSealingKey => 422, "urn:outrigger:problem:bad-sealing-key", "The sealing key is not valid";
+    SealingKeyChanged => 409, "urn:outrigger:problem:sealing-key-changed", "The device enrolled with another sealing key";
     TooManyRequests => 429, "urn:outrigger:problem:too-many-requests", "Too many requests";
     Internal => 500, "urn:outrigger:problem:internal", "The hub failed";
     Unavailable => 503, "urn:outrigger:problem:unavailable", "The hub cannot answer now";

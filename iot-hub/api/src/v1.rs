@@ -35,6 +35,9 @@ pub struct List<T> {
 pub struct Device {
     pub id: DeviceId,
     pub enrolment: EnrolmentSerial,
+    /// The SHA-256 of the key that secrets are sealed to for this device; `outrigger-agent` logs the same when it enrols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_key_fingerprint: Option<Digest>,
     /// The group that its enrolment token put it in.
     pub group: String,
     /// Authoritative: set by people, never by the device.

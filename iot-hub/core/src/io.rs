@@ -7,7 +7,7 @@ use edge_protocol::v1::{
     TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
-    DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid,
+    DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SealingKey,
     SessionEpoch, SetGeneration, TxId,
 };
 use serde::{Deserialize, Serialize};
@@ -54,9 +54,7 @@ pub enum Call {
     /// Register a device, or a further enrolment of it (another serial).
     EnrolDevice {
         device: DeviceId,
-        enrolment: EnrolmentSerial,
-        group: String,
-        tags: BTreeMap<String, String>,
+        enrolment: Box<Enrolment>,
     },
     SetTags {
         device: DeviceId,
@@ -83,6 +81,18 @@ pub enum Call {
     ReleaseDeployment {
         uid: PodUid,
     },
+}
+
+/// What one enrolment says of a device. Group, tags and link class are for a device that is new: a further enrolment of a known one
+/// keeps what people have said of it since.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    pub serial: EnrolmentSerial,
+    /// The device's identity key vouched for it; the shell checked that.
+    pub sealing_key: SealingKey,
+    pub group: String,
+    pub tags: BTreeMap<String, String>,
+    pub link: LinkClass,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +208,8 @@ pub enum Write {
 pub struct DeviceRecord {
     pub id: DeviceId,
     pub enrolment: EnrolmentSerial,
+    /// Registered with this enrolment.
+    pub sealing_key: SealingKey,
     pub group: String,
     pub tags: BTreeMap<String, String>,
     pub link: LinkClass,

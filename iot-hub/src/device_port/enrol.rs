@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use edge_protocol::DeviceId;
+use edge_protocol::sealing::EnrolmentBinding;
+use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, VERSION};
+use edge_protocol::{DeviceId, Digest, SealingKey};
 use iot_hub_api::{Problem, ProblemCode};
-use iot_hub_core::{Call, CallError, DeviceState};
+use iot_hub_core::{Call, CallError, DeviceState, Enrolment};
 use iot_hub_mqtt::{CutReason, CutTarget};
 use iot_hub_store::{AuditRecord, Claim, Claimed, EnrolmentRecord, EnrolmentTokenRecord, HubStore as _};
 
@@ -63,14 +65,13 @@ pub(super) async fn enrol(
         let id = edge_protocol::text::sanitise(&ask.token_id);
         tracing::warn!(peer = %peer.address, token = id, "enrolment refused");
     })?;
-    let request = DeviceRequest::parse(&ask.csr)
-        .map_err(|error| Problem::new(ProblemCode::BadCsr, error.to_string()).at_field("csr"))?;
+    let asked = Asked::read(ask, port.authority.anchor())?;
     let turn = tokio::time::timeout(TURN, port.turn.acquire()).await;
     let _turn = turn
         .ok()
         .and_then(Result::ok)
         .ok_or_else(|| Refusal::new(ProblemCode::TooManyRequests, "too many devices enrol now"))?;
-    let (enrolment, is_new) = port.claim(&token, &request, ask.device).await?;
+    let (enrolment, is_new) = port.claim(&token, asked).await?;
     port.register(&token, &enrolment, is_new).await?;
     tracing::info!(device = %enrolment.device, token = token.id, peer = %peer.address, "enrolled");
     Ok(Json(EnrolAnswer {
@@ -82,7 +83,38 @@ pub(super) async fn enrol(
         signing_keys: port.signing_keys.clone(),
         anchors: port.authority.anchors().to_owned(),
         link: token.link,
+        sealing_key: enrolment.sealing_key,
     }))
+}
+
+/// What a device asks for, with both keys proven to be its own.
+struct Asked {
+    request: DeviceRequest,
+    wished: Option<DeviceId>,
+    sealing_key: SealingKey,
+    sealing_proof: Envelope,
+}
+
+impl Asked {
+    fn read(ask: EnrolRequest, anchor: Digest) -> Result<Self, Problem> {
+        let request = DeviceRequest::parse(&ask.csr)
+            .map_err(|error| Problem::new(ProblemCode::BadCsr, error.to_string()).at_field("csr"))?;
+        let binding = EnrolmentBinding {
+            anchor,
+            token_id: ask.token_id,
+            device: ask.device,
+            identity: request.identity().to_vec(),
+        };
+        let sealing_key = binding.open(&ask.sealing).map_err(|refusal| {
+            Problem::new(ProblemCode::BadSealingKey, refusal.to_string()).at_field("sealing")
+        })?;
+        Ok(Self {
+            request,
+            wished: binding.device,
+            sealing_key,
+            sealing_proof: ask.sealing,
+        })
+    }
 }
 
 fn refused() -> Refusal {
@@ -105,9 +137,14 @@ impl DevicePort {
     async fn claim(
         &self,
         token: &EnrolmentTokenRecord,
-        request: &DeviceRequest,
-        wished: Option<DeviceId>,
+        asked: Asked,
     ) -> Result<(EnrolmentRecord, bool), Refusal> {
+        let Asked {
+            request,
+            wished,
+            sealing_key,
+            sealing_proof,
+        } = asked;
         let key_fingerprint = request.fingerprint();
         let earlier = self.store.enrolment(&token.id, &key_fingerprint).await?;
         let device = match &earlier {
@@ -116,7 +153,7 @@ impl DevicePort {
         };
         let issued = self
             .authority
-            .device(&device, request, self.certificate_days)
+            .device(&device, &request, self.certificate_days)
             .map_err(|error| {
                 tracing::error!(%error, "a device certificate could not be issued");
                 Refusal::new(ProblemCode::Internal, "the certificate could not be issued")
@@ -128,6 +165,8 @@ impl DevicePort {
             device,
             serial: issued.serial,
             certificate_chain: issued.chain,
+            sealing_key,
+            sealing_proof,
             at_ms: now_ms,
         };
         let claim = Claim {
@@ -137,7 +176,12 @@ impl DevicePort {
         };
         match self.store.claim(&claim).await? {
             Claimed::New => Ok((claim.enrolment, true)),
-            Claimed::Again(earlier) => Ok((earlier, false)),
+            Claimed::Again(earlier) if earlier.sealing_key != sealing_key => {
+                let detail = "this token and identity key were used with another sealing key; bring that key back \
+                              (sealing.key in the agent's state directory), or ask for a new token";
+                Err(Refusal::new(ProblemCode::SealingKeyChanged, detail))
+            }
+            Claimed::Again(earlier) => Ok((*earlier, false)),
             Claimed::Refused => Err(refused()),
         }
     }
@@ -185,46 +229,38 @@ impl DevicePort {
             tracing::warn!(%device, token = token.id, "a superseded enrolment asked again");
             return Err(refused());
         }
-        let is_new = before.as_ref().is_none_or(|view| {
-            view.last_seen_ms.is_none() || view.record.state == DeviceState::Decommissioned
-        });
-        if before.is_none_or(|view| view.record.enrolment != enrolment.serial) {
-            // The tags are for a new device: a further enrolment of a known one keeps what people have set since.
-            let call = Call::EnrolDevice {
-                device: device.clone(),
-                enrolment: enrolment.serial.clone(),
+        if before.is_some_and(|view| view.record.enrolment == enrolment.serial) {
+            return Ok(());
+        }
+        let call = Call::EnrolDevice {
+            device: device.clone(),
+            enrolment: Box::new(Enrolment {
+                serial: enrolment.serial.clone(),
+                sealing_key: enrolment.sealing_key,
                 group: token.group.clone(),
                 tags: token.tags.clone(),
-            };
-            if let Err(error) = self.pump.call(call, Some(cause(token, "enrol", &device))).await? {
-                self.store
-                    .unclaim(&enrolment.token, &enrolment.key_fingerprint)
-                    .await?;
-                return Err(error.into());
-            }
-            // The certificate of an earlier enrolment is refused from now on; its session ends.
-            let target = CutTarget::Device(crate::pump::device_out(&device));
-            self.endpoint.cut(&target, CutReason::Revoked);
-        }
-        if is_new {
-            let call = Call::SetLink {
-                device: device.clone(),
                 link: token.link,
-            };
-            self.pump
-                .call(call, Some(cause(token, "set-link", &device)))
-                .await??;
+            }),
+        };
+        if let Err(error) = self.pump.call(call, Some(cause(token, &device))).await? {
+            self.store
+                .unclaim(&enrolment.token, &enrolment.key_fingerprint)
+                .await?;
+            return Err(error.into());
         }
+        // The certificate of an earlier enrolment is refused from now on; its session ends.
+        let target = CutTarget::Device(crate::pump::device_out(&device));
+        self.endpoint.cut(&target, CutReason::Revoked);
         Ok(())
     }
 }
 
-fn cause(token: &EnrolmentTokenRecord, action: &str, device: &DeviceId) -> AuditRecord {
+fn cause(token: &EnrolmentTokenRecord, device: &DeviceId) -> AuditRecord {
     AuditRecord {
         id: 0,
         at_ms: clock::wall_ms(),
         principal: format!("enrolment-token/{}", token.id),
-        action: action.to_owned(),
+        action: "enrol".to_owned(),
         subject: device.to_string(),
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn device(view: DeviceView) -> Device {
     Device {
         id: record.id,
         enrolment: record.enrolment,
+        sealing_key_fingerprint: Some(record.sealing_key.fingerprint()),
         group: record.group,
         tags: record.tags,
         link: record.link,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use edge_protocol::sign::Envelope;
 use edge_protocol::v1::LinkClass;
-use edge_protocol::{DeviceId, EnrolmentSerial, PodUid};
+use edge_protocol::{DeviceId, EnrolmentSerial, PodUid, SealingKey};
 use iot_hub_core::{Change, Tx};
 
 use crate::secret::SecretHash;
@@ -80,6 +81,9 @@ pub struct EnrolmentRecord {
     pub serial: EnrolmentSerial,
     /// PEM, leaf first.
     pub certificate_chain: String,
+    pub sealing_key: SealingKey,
+    /// The device's identity key vouches for the sealing key: for those who seal, and need not believe the hub.
+    pub sealing_proof: Envelope,
     pub at_ms: i64,
 }
 
@@ -97,8 +101,8 @@ pub struct Claim {
 pub enum Claimed {
     /// Recorded; one use is taken.
     New,
-    /// This key enrolled with this token before: the record of then, and nothing was changed.
-    Again(EnrolmentRecord),
+    /// This identity key enrolled with this token before: the record of then, and nothing was changed.
+    Again(Box<EnrolmentRecord>),
     /// Expired, used up or gone.
     Refused,
 }

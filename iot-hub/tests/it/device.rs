@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use edge_protocol::sealing::EnrolmentBinding;
 use edge_protocol::v1::enrol::hub_server_name;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, EnrolmentToken, VERSION};
-use edge_protocol::{DeviceId, HubId};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use edge_protocol::{DeviceId, Digest, HubId, SealingKey};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
@@ -168,12 +169,31 @@ pub fn new_key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
+/// A request whose sealing key goes with the identity key: the same for every try.
 pub fn request(token: &EnrolmentToken, key: &KeyPair, device: Option<&str>) -> EnrolRequest {
+    let sealing = SealingKey::new(*Digest::of(key.public_key_raw()).as_bytes()).unwrap();
+    request_with(token, key, device, sealing)
+}
+
+pub fn request_with(
+    token: &EnrolmentToken,
+    key: &KeyPair,
+    device: Option<&str>,
+    sealing: SealingKey,
+) -> EnrolRequest {
+    let device = device.map(|id| DeviceId::new(id).unwrap());
+    let binding = EnrolmentBinding {
+        anchor: token.anchor,
+        token_id: token.id.clone(),
+        device: device.clone(),
+        identity: key.public_key_raw().to_vec(),
+    };
     EnrolRequest {
         v: VERSION,
         token_id: token.id.clone(),
         token_secret: token.secret.clone(),
-        device: device.map(|id| DeviceId::new(id).unwrap()),
+        device,
+        sealing: binding.seal(sealing, |message| key.sign(message)).unwrap(),
         csr: CertificateParams::default()
             .serialize_request(key)
             .unwrap()

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use edge_protocol::Digest;
-use edge_protocol::v1::LinkClass;
+use edge_protocol::sealing::EnrolmentBinding;
+use edge_protocol::v1::{EnrolRequest, EnrolmentToken, LinkClass};
+use edge_protocol::{Digest, SealingKey};
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, ProblemCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::device::{Device, HubPort, new_key, request};
+use crate::device::{Device, HubPort, new_key, request, request_with};
 use crate::site::{Site, within};
 
 fn ask() -> CreateEnrolmentToken {
@@ -97,6 +98,8 @@ async fn a_crash_before_the_machine_knew_is_repaired_by_the_repeat() {
         device,
         serial: issued.serial.clone(),
         certificate_chain: issued.chain,
+        sealing_key: binding(&token, &asked).open(&asked.sealing).unwrap(),
+        sealing_proof: asked.sealing.clone(),
         at_ms: now_ms,
     };
     let store = site.store().await;
@@ -140,6 +143,19 @@ async fn what_is_not_right_is_refused() {
     .await;
     check(&|asked| asked.csr = "no request".into(), ProblemCode::BadCsr).await;
     check(&|asked| asked.v = 9, ProblemCode::BadValue).await;
+    // The signed wish is another than the one that is asked for.
+    check(&|asked| asked.device = None, ProblemCode::BadSealingKey).await;
+    check(
+        &|asked| asked.sealing.signatures.clear(),
+        ProblemCode::BadSealingKey,
+    )
+    .await;
+    let stranger = request(&token, &new_key(), Some("press-7"));
+    check(
+        &|asked| asked.sealing = stranger.sealing.clone(),
+        ProblemCode::BadSealingKey,
+    )
+    .await;
     assert!(site.admin().await.devices().await.unwrap().items.is_empty());
     // None of it used the token up.
     Device::enrol(&site, &token, "press-7").await;
@@ -157,6 +173,85 @@ async fn what_is_not_right_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(problem.code, ProblemCode::EnrolmentRefused);
+}
+
+fn binding(token: &EnrolmentToken, asked: &EnrolRequest) -> EnrolmentBinding {
+    let csr = iot_hub::ca::DeviceRequest::parse(&asked.csr).unwrap();
+    EnrolmentBinding {
+        anchor: token.anchor,
+        token_id: token.id.clone(),
+        device: asked.device.clone(),
+        identity: csr.identity().to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn the_sealing_key_is_registered_with_the_enrolment() {
+    let mut site = Site::start().await;
+    let token = site.enrolment_token(ask()).await;
+    let key = new_key();
+    let asked = request(&token, &key, Some("press-7"));
+    let sealing = binding(&token, &asked).open(&asked.sealing).unwrap();
+    let answer = HubPort::of(&site).enrol(&asked).await.unwrap();
+    assert_eq!(answer.sealing_key, sealing);
+    let seen = async |site: &Site| site.admin().await.device(&answer.device).await.unwrap();
+    assert_eq!(
+        seen(&site).await.sealing_key_fingerprint,
+        Some(sealing.fingerprint())
+    );
+
+    // The same token with the same identity but another sealing key is told so, and changes nothing.
+    let other = SealingKey::new([9; 32]).unwrap();
+    let problem = HubPort::of(&site)
+        .enrol(&request_with(&token, &key, Some("press-7"), other))
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::SealingKeyChanged);
+    assert!(problem.detail.contains("sealing.key"), "{problem}");
+    site = site.restart().await;
+    assert_eq!(
+        seen(&site).await.sealing_key_fingerprint,
+        Some(sealing.fingerprint())
+    );
+    assert_eq!(HubPort::of(&site).enrol(&asked).await.unwrap(), answer);
+    // Who seals can check by itself what the hub says.
+    let fingerprint = iot_hub::ca::DeviceRequest::parse(&asked.csr)
+        .unwrap()
+        .fingerprint();
+    let store = site.store().await;
+    let kept = iot_hub_store::HubStore::enrolment(&store, &token.id, &fingerprint)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(binding(&token, &asked).open(&kept.sealing_proof), Ok(sealing));
+
+    // Another enrolment brings another key.
+    let fixed = CreateEnrolmentToken {
+        device: Some(answer.device.clone()),
+        ..ask()
+    };
+    let fixed = site.enrolment_token(fixed).await;
+    let again = request_with(&fixed, &new_key(), None, other);
+    HubPort::of(&site).enrol(&again).await.unwrap();
+    assert_eq!(
+        seen(&site).await.sealing_key_fingerprint,
+        Some(other.fingerprint())
+    );
+}
+
+#[tokio::test]
+async fn what_was_sent_for_one_token_is_nothing_for_another() {
+    let site = Site::start().await;
+    let (first, second) = (
+        site.enrolment_token(ask()).await,
+        site.enrolment_token(ask()).await,
+    );
+    let mut replayed = request(&first, &new_key(), Some("press-7"));
+    replayed.token_id.clone_from(&second.id);
+    replayed.token_secret.clone_from(&second.secret);
+    let problem = HubPort::of(&site).enrol(&replayed).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::BadSealingKey);
+    assert_eq!(problem.field.as_deref(), Some("sealing"));
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@ mod controllers;
 
 use std::collections::BTreeMap;
 
-use edge_protocol::PodUid;
-use edge_protocol::v1::{Owner, RestartPolicy};
+use edge_protocol::v1::{LinkClass, Owner, RestartPolicy};
+use edge_protocol::{PodUid, SealingKey};
 use edge_provider_core::{Deletion, DeletionCause, Disconnect, UpdateStrategy};
-use iot_hub_core::Call;
+use iot_hub_core::{Call, Enrolment};
 
 use crate::coverage::Path;
 use crate::device::ZONES;
@@ -298,9 +298,13 @@ impl World {
         self.ledger.zones.push((at, self.now, device.zone));
         let call = Call::EnrolDevice {
             device: device.id.clone(),
-            enrolment: device.enrolment.clone(),
-            group: String::new(),
-            tags: tags(device.zone),
+            enrolment: Box::new(Enrolment {
+                serial: device.enrolment.clone(),
+                sealing_key: SealingKey::new([1; 32]).expect("not of low order"),
+                group: String::new(),
+                tags: tags(device.zone),
+                link: LinkClass::default(),
+            }),
         };
         let caller = Caller::Person;
         self.push(2, Event::Request { caller, call });

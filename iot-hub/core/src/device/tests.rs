@@ -3,7 +3,7 @@
 use edge_protocol::v1::{AckStage, Facts, Hello, LinkClass, SetAck};
 use edge_protocol::{
     BootId, DeploymentRevision, DeviceId, EnrolmentSerial, Incarnation, ItemState, Nonce, Now, PodUid,
-    SessionEpoch, SetItem,
+    SealingKey, SessionEpoch, SetItem,
 };
 
 use super::*;
@@ -20,6 +20,7 @@ fn device() -> Device {
     let record = DeviceRecord {
         id: DeviceId::new("d".repeat(63)).unwrap(),
         enrolment: EnrolmentSerial::new("0".repeat(40)).unwrap(),
+        sealing_key: SealingKey::new([1; 32]).unwrap(),
         group: "plant-north".to_owned(),
         tags: (0..8).map(tag).collect(),
         link: LinkClass::Lan,

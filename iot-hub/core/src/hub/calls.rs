@@ -10,12 +10,7 @@ use crate::io::{Call, CallError};
 impl Hub {
     pub(super) fn call(&mut self, turn: &mut Turn, call: Call) -> Result<(), CallError> {
         match call {
-            Call::EnrolDevice {
-                device,
-                enrolment,
-                group,
-                tags,
-            } => self.enrol(turn, &device, enrolment, (group, tags)),
+            Call::EnrolDevice { device, enrolment } => self.enrol(turn, &device, *enrolment),
             Call::SetTags { device, tags } => self.set_tags(turn, &device, tags),
             Call::SetLink { device, link } => self.set_link(turn, &device, link),
             Call::SetDeviceState { device, state } => self.set_device_state(turn, &device, state),

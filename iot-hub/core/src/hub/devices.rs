@@ -3,23 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{Facts, LinkClass};
-use edge_protocol::{DeviceId, EnrolmentSerial, ItemState, PodUid, SessionEpoch};
+use edge_protocol::{DeviceId, ItemState, PodUid, SessionEpoch};
 
 use super::timers::Timer;
 use super::{Hub, Turn};
 use crate::condition::{Attribute, Fact};
 use crate::device::Device;
-use crate::io::{CallError, ConnectionId, DeviceRecord, DeviceState, Effect};
+use crate::io::{CallError, ConnectionId, DeviceRecord, DeviceState, Effect, Enrolment};
 
 impl Hub {
     pub(super) fn enrol(
         &mut self,
         turn: &mut Turn,
         id: &DeviceId,
-        enrolment: EnrolmentSerial,
-        (group, tags): (String, BTreeMap<String, String>),
+        enrolment: Enrolment,
     ) -> Result<(), CallError> {
-        self.check_tags(&group, &tags)?;
+        self.check_tags(&enrolment.group, &enrolment.tags)?;
         let Some(device) = self.devices.get_mut(id) else {
             let limit = self.config.limits.devices;
             if self.devices.len() >= limit {
@@ -28,14 +27,14 @@ impl Hub {
                     limit,
                 });
             }
-            self.add_device(turn, fresh_record(id, enrolment, group, tags));
+            self.add_device(turn, fresh_record(id, enrolment));
             return Ok(());
         };
         if device.record.state == DeviceState::Decommissioned {
             if device.items().iter().any(|item| item.state == ItemState::Stop) {
                 return Err(CallError::DeviceIdTaken(id.clone()));
             }
-            let mut record = fresh_record(id, enrolment, group, tags);
+            let mut record = fresh_record(id, enrolment);
             // Epochs and generations go on: whoever held this id before holds nothing that is newer.
             record.last_session = device.record.last_session;
             // So does history: the device numbers its own after what the hub has, and nothing of it is taken for the former one's.
@@ -43,9 +42,9 @@ impl Hub {
             device.begin_anew(record);
             self.admit(turn, id);
             turn.edited.insert(id.clone());
-        } else if device.record.enrolment != enrolment {
-            // A further enrolment changes the key, not what people said about the device since the first.
-            device.record.enrolment = enrolment;
+        } else if device.record.enrolment != enrolment.serial {
+            device.record.enrolment = enrolment.serial;
+            device.record.sealing_key = enrolment.sealing_key;
             turn.device_changed(id);
             self.cut(turn, id, "enrolled again");
         }
@@ -262,18 +261,21 @@ fn known<'a>(
         .ok_or_else(|| CallError::NoSuchDevice(id.clone()))
 }
 
-fn fresh_record(
-    id: &DeviceId,
-    enrolment: EnrolmentSerial,
-    group: String,
-    tags: BTreeMap<String, String>,
-) -> DeviceRecord {
-    DeviceRecord {
-        id: id.clone(),
-        enrolment,
+fn fresh_record(id: &DeviceId, enrolment: Enrolment) -> DeviceRecord {
+    let Enrolment {
+        serial,
+        sealing_key,
         group,
         tags,
-        link: LinkClass::default(),
+        link,
+    } = enrolment;
+    DeviceRecord {
+        id: id.clone(),
+        enrolment: serial,
+        sealing_key,
+        group,
+        tags,
+        link,
         state: DeviceState::Active,
         facts: Facts::default(),
         agent_version: String::new(),

@@ -1,11 +1,13 @@
 //! Whom a deployment is for: conditions, tags, claims, and calls that are refused.
 
 use edge_protocol::ItemState;
-use edge_protocol::v1::DeploymentState;
-use iot_hub_core::{Call, CallError, Change, DeviceState, Write};
+use edge_protocol::v1::{DeploymentState, LinkClass};
+use iot_hub_core::{Call, CallError, Change, DeviceState, Enrolment, Write};
 
 use crate::support::World;
-use crate::support::build::{delete, device, enrol_call, pod, release, serial, tag_map, wanted};
+use crate::support::build::{
+    delete, device, enrol_again, enrol_call, enrolment, pod, release, sealing_key, serial, tag_map, wanted,
+};
 
 #[test]
 fn a_deployment_reaches_exactly_the_devices_that_match() {
@@ -255,21 +257,18 @@ fn a_further_enrolment_keeps_what_people_said_of_the_device() {
     let one = world.enrol("one", &[("site", "a")]);
     world.set_tags(&one, &[("site", "b")]);
     world.connect(&one);
-    let Call::EnrolDevice {
-        device, group, tags, ..
-    } = enrol_call("one", &[("site", "a")])
-    else {
-        unreachable!()
+    let second = Enrolment {
+        link: LinkClass::Satellite,
+        ..enrolment(2, &[("site", "a")])
     };
-    world
-        .call(Call::EnrolDevice {
-            device,
-            enrolment: serial(2),
-            group,
-            tags,
-        })
-        .unwrap();
-    assert_eq!(world.hub.device(&one).unwrap().record.tags["site"], "b");
+    world.call(enrol_again("one", second.clone())).unwrap();
+    let record = world.hub.device(&one).unwrap().record;
+    assert_eq!((record.enrolment, record.link), (serial(2), LinkClass::default()));
+    assert_eq!(record.sealing_key, sealing_key(2));
+    assert_eq!(record.tags["site"], "b");
+    world.call(enrol_again("two", second)).unwrap();
+    let new = world.store.devices[&device("two")].clone();
+    assert_eq!((new.tags["site"].as_str(), new.link), ("a", LinkClass::Satellite));
     assert_eq!(world.cuts.last().unwrap().2, "enrolled again");
     // The old key opens nothing any more.
     world.models.get_mut(&one).unwrap().lose_link();

@@ -1,6 +1,6 @@
 //! API tokens, enrolment tokens and enrolments.
 
-use edge_protocol::{DeviceId, EnrolmentSerial};
+use edge_protocol::{DeviceId, EnrolmentSerial, SealingKey};
 use sqlx::{Executor, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::machine::json;
@@ -121,25 +121,31 @@ pub(super) async fn enrolment<'c>(
     token: &str,
     key_fingerprint: &str,
 ) -> Result<Option<EnrolmentRecord>, StoreError> {
-    let row: Option<(String, String, String, i64)> = sqlx::query_as(
-        "SELECT device, serial, certificate_chain, at_ms FROM enrolment WHERE token = $1 AND key_fingerprint = $2",
-    )
-    .bind(token.to_owned())
-    .bind(key_fingerprint.to_owned())
-    .fetch_optional(executor)
-    .await
-    .map_err(StoreError::sql("read an enrolment"))?;
-    row.map(|(device, serial, certificate_chain, at_ms)| {
-        Ok(EnrolmentRecord {
-            token: token.to_owned(),
-            key_fingerprint: key_fingerprint.to_owned(),
-            device: DeviceId::new(device).map_err(StoreError::damaged("enrolment", token))?,
-            serial: EnrolmentSerial::new(serial).map_err(StoreError::damaged("enrolment", token))?,
-            certificate_chain,
-            at_ms,
-        })
+    let row = sqlx::query("SELECT * FROM enrolment WHERE token = $1 AND key_fingerprint = $2")
+        .bind(token.to_owned())
+        .bind(key_fingerprint.to_owned())
+        .fetch_optional(executor)
+        .await
+        .map_err(StoreError::sql("read an enrolment"))?;
+    row.as_ref().map(enrolment_of).transpose()
+}
+
+fn enrolment_of(row: &SqliteRow) -> Result<EnrolmentRecord, StoreError> {
+    const TABLE: &str = "enrolment";
+    let text = |column: &str| row.try_get::<String, _>(column).map_err(StoreError::sql(TABLE));
+    let token = text("token")?;
+    let sealing_key: Result<SealingKey, _> = text("sealing_key")?.parse();
+    Ok(EnrolmentRecord {
+        key_fingerprint: text("key_fingerprint")?,
+        device: DeviceId::new(text("device")?).map_err(StoreError::damaged(TABLE, token.clone()))?,
+        serial: EnrolmentSerial::new(text("serial")?).map_err(StoreError::damaged(TABLE, token.clone()))?,
+        certificate_chain: text("certificate_chain")?,
+        sealing_key: sealing_key.map_err(StoreError::damaged(TABLE, token.clone()))?,
+        sealing_proof: serde_json::from_str(&text("sealing_proof")?)
+            .map_err(StoreError::damaged(TABLE, token.clone()))?,
+        at_ms: row.try_get("at_ms").map_err(StoreError::sql(TABLE))?,
+        token,
     })
-    .transpose()
 }
 
 pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, StoreError> {
@@ -147,7 +153,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim) -> R
     if let Some(earlier) = enrolment(&mut *connection, &wanted.token, &wanted.key_fingerprint).await? {
         let young = claim.now_ms.saturating_sub(earlier.at_ms) < claim.repeat_within_ms;
         return Ok(if young {
-            Claimed::Again(earlier)
+            Claimed::Again(Box::new(earlier))
         } else {
             Claimed::Refused
         });
@@ -164,13 +170,16 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim) -> R
         return Ok(Claimed::Refused);
     }
     sqlx::query(
-        "INSERT INTO enrolment (token, key_fingerprint, device, serial, certificate_chain, at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO enrolment (token, key_fingerprint, device, serial, certificate_chain, sealing_key, sealing_proof, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(wanted.token.clone())
     .bind(wanted.key_fingerprint.clone())
     .bind(wanted.device.to_string())
     .bind(wanted.serial.to_string())
     .bind(wanted.certificate_chain.clone())
+    .bind(wanted.sealing_key.to_string())
+    .bind(json(&wanted.sealing_proof))
     .bind(wanted.at_ms)
     .execute(connection)
     .await

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
     DeploymentSpec, DeploymentState, DeviceEvent, EventLevel, Facts, LinkClass, ReadyPolicy, Reason, Source,
     TargetSpec,
 };
 use edge_protocol::{
     BootId, DeploymentRevision, DesiredSet, DeviceId, DeviceTime, Digest, EnrolmentSerial, Incarnation,
-    PodUid, SessionEpoch, SetGeneration, TxId,
+    PodUid, SealingKey, SessionEpoch, SetGeneration, TxId,
 };
 use iot_hub_core::{
     AssignmentRecord, Change, DeploymentRecord, DeviceRecord, DeviceState, SetRecord, Tx, Write,
@@ -37,6 +38,7 @@ fn device_record(id: &str) -> DeviceRecord {
     DeviceRecord {
         id: device(id),
         enrolment: EnrolmentSerial::new("0a1b").unwrap(),
+        sealing_key: SealingKey::new([1; 32]).unwrap(),
         group: "line-1".into(),
         tags: BTreeMap::from([("site".into(), "graz".into())]),
         link: LinkClass::Cellular,
@@ -261,6 +263,12 @@ fn claim(key: &str, now_ms: i64) -> Claim {
         device: device("d"),
         serial: EnrolmentSerial::new("0a").unwrap(),
         certificate_chain: format!("chain of {key} at {now_ms}"),
+        sealing_key: SealingKey::new([1; 32]).unwrap(),
+        sealing_proof: Envelope {
+            payload_type: "proof".into(),
+            payload: key.into(),
+            signatures: Vec::new(),
+        },
         at_ms: now_ms,
     };
     Claim {
@@ -307,7 +315,7 @@ pub async fn the_same_key_gets_the_same_certificate_for_a_while(opener: &impl Op
     let store = opener.open().await;
     assert_eq!(
         store.claim(&claim("k", 109)).await.unwrap(),
-        Claimed::Again(first.enrolment.clone())
+        Claimed::Again(Box::new(first.enrolment.clone()))
     );
     assert_eq!(store.claim(&claim("k", 110)).await.unwrap(), Claimed::Refused);
     assert_eq!(store.claim(&claim("other", 11)).await.unwrap(), Claimed::Refused);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use edge_protocol::sign::Signer;
 use edge_protocol::v1::{
-    ContainerSpec, DeploymentSpec, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources, RestartPolicy,
-    Source, TargetSpec, TombstoneReason, WorkloadSpec,
+    ContainerSpec, DeploymentSpec, LinkClass, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources,
+    RestartPolicy, Source, TargetSpec, TombstoneReason, WorkloadSpec,
 };
-use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, PodUid};
-use iot_hub_core::{Call, HubConfig};
+use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, PodUid, SealingKey};
+use iot_hub_core::{Call, Enrolment, HubConfig};
 
 pub fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
@@ -41,12 +41,29 @@ pub fn tag_map(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-pub fn enrol_call(name: &str, tags: &[(&str, &str)]) -> Call {
-    Call::EnrolDevice {
-        device: device(name),
-        enrolment: serial(1),
+/// A sealing key for each number.
+pub fn sealing_key(number: u8) -> SealingKey {
+    SealingKey::new([number; 32]).unwrap()
+}
+
+pub fn enrolment(number: u8, tags: &[(&str, &str)]) -> Enrolment {
+    Enrolment {
+        serial: serial(number),
+        sealing_key: sealing_key(number),
         group: "plant".to_owned(),
         tags: tag_map(tags),
+        link: LinkClass::default(),
+    }
+}
+
+pub fn enrol_call(name: &str, tags: &[(&str, &str)]) -> Call {
+    enrol_again(name, enrolment(1, tags))
+}
+
+pub fn enrol_again(name: &str, enrolment: Enrolment) -> Call {
+    Call::EnrolDevice {
+        device: device(name),
+        enrolment: Box::new(enrolment),
     }
 }
 
