@@ -88,6 +88,8 @@ pub enum Call {
 #[derive(Debug, Clone)]
 pub struct Enrolment {
     pub serial: EnrolmentSerial,
+    /// The enrolment that the device had when this one was begun; none for an id that no device had. What came between is not overwritten.
+    pub expected_previous: Option<EnrolmentSerial>,
     /// The device's identity key vouched for it; the shell checked that.
     pub sealing_key: SealingKey,
     pub group: String,
@@ -124,6 +126,8 @@ pub enum CallError {
     NotYours,
     #[error("device id {0} is taken and its tombstones are not yet acknowledged")]
     DeviceIdTaken(DeviceId),
+    #[error("another enrolment of device {0} came first, or it was decommissioned since")]
+    EnrolmentSuperseded(DeviceId),
     #[error("the deployment is being deleted")]
     BeingDeleted,
     #[error("the tags are not valid: {0}")]

@@ -4,9 +4,9 @@
 //! device, then the answer goes out. A crash or a cut line after the first step is repaired by asking again: the same token
 //! with the same key gives the same certificate, and registering it again changes nothing.
 //!
-//! One enrolment at a time goes through these steps: nobody else takes the id between the look and the registration. A
-//! repeat never registers over another serial, which would let a superseded key take the device back. A takeover that a
-//! crash cut in half looks the same and is refused as well; it needs another token.
+//! What the device's enrolment was at the first step is kept with it, and the machine registers it over that one only, once:
+//! so a takeover that a crash cut in half is finished by the repeat, and a superseded key never takes a device back. One
+//! enrolment at a time goes through these steps, so that devices seldom meet there.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use axum::http::request::Parts;
 use edge_protocol::sealing::EnrolmentBinding;
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, VERSION};
-use edge_protocol::{DeviceId, Digest, SealingKey};
+use edge_protocol::{DeviceId, Digest, EnrolmentSerial, SealingKey};
 use iot_hub_api::{Problem, ProblemCode};
-use iot_hub_core::{Call, CallError, DeviceState, Enrolment};
+use iot_hub_core::{Call, CallError, DeviceRecord, DeviceState, Enrolment};
 use iot_hub_mqtt::{CutReason, CutTarget};
 use iot_hub_store::{AuditRecord, Claim, Claimed, EnrolmentRecord, EnrolmentTokenRecord, HubStore as _};
 
@@ -147,8 +147,8 @@ impl DevicePort {
         } = asked;
         let key_fingerprint = request.fingerprint();
         let earlier = self.store.enrolment(&token.id, &key_fingerprint).await?;
-        let device = match &earlier {
-            Some(earlier) => earlier.device.clone(),
+        let (device, previous) = match &earlier {
+            Some(earlier) => (earlier.device.clone(), earlier.previous.clone()),
             None => self.choose_id(token, wished).await?,
         };
         let issued = self
@@ -167,6 +167,7 @@ impl DevicePort {
             certificate_chain: issued.chain,
             sealing_key,
             sealing_proof,
+            previous,
             at_ms: now_ms,
         };
         let claim = Claim {
@@ -186,71 +187,64 @@ impl DevicePort {
         }
     }
 
-    /// The id the token fixes, else the one wished for, else a new one. Only a token that fixes an id may take over a
-    /// device that exists: a fleet's token must not.
+    /// The id the token fixes, else the one wished for, else a new one; and the enrolment that it has now. Only a token that
+    /// fixes an id may take over a device that exists: a fleet's token must not.
     async fn choose_id(
         &self,
         token: &EnrolmentTokenRecord,
         wished: Option<DeviceId>,
-    ) -> Result<DeviceId, Refusal> {
-        if let Some(fixed) = &token.device {
-            return Ok(fixed.clone());
-        }
-        let device = wished.unwrap_or_else(|| {
+    ) -> Result<(DeviceId, Option<EnrolmentSerial>), Refusal> {
+        let device = token.device.clone().or(wished).unwrap_or_else(|| {
             let random = edge_protocol::digest::hex(&rand::random::<[u8; 8]>());
             DeviceId::new(format!("device-{random}")).expect("hex digits are part of a label")
         });
         let id = device.clone();
-        let state = self
+        let present = self
             .pump
-            .read(move |reading| reading.hub.device(&id).map(|view| view.record.state))
+            .read(move |reading| reading.hub.device(&id).map(|view| view.record))
             .await?;
         // The id of a decommissioned device may come back; the machine knows from when on.
-        if state.is_some_and(|state| state != DeviceState::Decommissioned) {
+        let taken = |record: &DeviceRecord| record.state != DeviceState::Decommissioned;
+        if token.device.is_none() && present.as_ref().is_some_and(taken) {
             return Err(CallError::DeviceIdTaken(device).into());
         }
-        Ok(device)
+        Ok((device, present.map(|record| record.enrolment)))
     }
 
-    /// Tells the machine. What it knows already is not told again, so a repeat finishes what a crash left undone.
+    /// Tells the machine, which knows whether this enrolment is the next of the device, or is there already, or came too late.
     async fn register(
         &self,
         token: &EnrolmentTokenRecord,
         enrolment: &EnrolmentRecord,
         claimed_now: bool,
     ) -> Result<(), Refusal> {
-        let device = enrolment.device.clone();
-        let id = device.clone();
-        let before = self.pump.read(move |reading| reading.hub.device(&id)).await?;
-        let superseded = before.as_ref().is_some_and(|view| {
-            view.record.enrolment != enrolment.serial || view.record.state == DeviceState::Decommissioned
-        });
-        if superseded && !claimed_now {
-            tracing::warn!(%device, token = token.id, "a superseded enrolment asked again");
-            return Err(refused());
-        }
-        if before.is_some_and(|view| view.record.enrolment == enrolment.serial) {
-            return Ok(());
-        }
+        let device = &enrolment.device;
         let call = Call::EnrolDevice {
             device: device.clone(),
             enrolment: Box::new(Enrolment {
                 serial: enrolment.serial.clone(),
+                expected_previous: enrolment.previous.clone(),
                 sealing_key: enrolment.sealing_key,
                 group: token.group.clone(),
                 tags: token.tags.clone(),
                 link: token.link,
             }),
         };
-        if let Err(error) = self.pump.call(call, Some(cause(token, &device))).await? {
-            self.store
-                .unclaim(&enrolment.token, &enrolment.key_fingerprint)
-                .await?;
+        if let Err(error) = self.pump.call(call, Some(cause(token, device))).await? {
+            tracing::warn!(%device, token = token.id, %error, "an enrolment was not registered");
+            // The use is given back, unless the device may have had what it was for.
+            if claimed_now || !matches!(error, CallError::EnrolmentSuperseded(_)) {
+                self.store
+                    .unclaim(&enrolment.token, &enrolment.key_fingerprint)
+                    .await?;
+            }
             return Err(error.into());
         }
-        // The certificate of an earlier enrolment is refused from now on; its session ends.
-        let target = CutTarget::Device(crate::pump::device_out(&device));
-        self.endpoint.cut(&target, CutReason::Revoked);
+        if enrolment.previous.is_some() {
+            // The certificate of before is refused from now on; what it still has open ends.
+            let target = CutTarget::Device(crate::pump::device_out(device));
+            self.endpoint.cut(&target, CutReason::Revoked);
+        }
         Ok(())
     }
 }

@@ -83,6 +83,7 @@ impl From<CallError> for Refusal {
             CallError::BadTags(_) => problem(ProblemCode::BadTags).at_field("tags"),
             CallError::NotYours => problem(ProblemCode::NotYours),
             CallError::DeviceIdTaken(_) => problem(ProblemCode::DeviceIdTaken),
+            CallError::EnrolmentSuperseded(_) => problem(ProblemCode::EnrolmentSuperseded),
             CallError::BeingDeleted => problem(ProblemCode::BeingDeleted),
             CallError::LimitReached { .. } => problem(ProblemCode::LimitReached),
         })

@@ -21,7 +21,8 @@ CREATE TABLE enrolment_token (
 );
 CREATE TABLE enrolment (
     token TEXT NOT NULL, key_fingerprint TEXT NOT NULL, device TEXT NOT NULL, serial TEXT NOT NULL,
-    certificate_chain TEXT NOT NULL, sealing_key TEXT NOT NULL, sealing_proof TEXT NOT NULL, at_ms BIGINT NOT NULL,
+    certificate_chain TEXT NOT NULL, sealing_key TEXT NOT NULL, sealing_proof TEXT NOT NULL, previous TEXT,
+    at_ms BIGINT NOT NULL,
     PRIMARY KEY (token, key_fingerprint)
 );
 CREATE TABLE audit (

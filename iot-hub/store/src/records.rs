@@ -84,6 +84,8 @@ pub struct EnrolmentRecord {
     pub sealing_key: SealingKey,
     /// The device's identity key vouches for the sealing key: for those who seal, and need not believe the hub.
     pub sealing_proof: Envelope,
+    /// The enrolment that the device had when this one was begun: only over that is it registered, however late.
+    pub previous: Option<EnrolmentSerial>,
     pub at_ms: i64,
 }
 

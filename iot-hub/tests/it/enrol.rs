@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_protocol::sealing::EnrolmentBinding;
 use edge_protocol::v1::{EnrolRequest, EnrolmentToken, LinkClass};
-use edge_protocol::{Digest, SealingKey};
+use edge_protocol::{Digest, EnrolmentSerial, SealingKey};
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, ProblemCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -75,49 +75,83 @@ async fn the_same_key_is_answered_again_also_after_a_restart() {
     assert_eq!(site.admin().await.devices().await.unwrap().items.len(), 1);
 }
 
-#[tokio::test]
-async fn a_crash_before_the_machine_knew_is_repaired_by_the_repeat() {
-    use iot_hub::ca::{Authority, DeviceRequest};
+/// The store's half of an enrolment over `previous`, and nothing after it: as a crash leaves it.
+async fn only_claimed(
+    site: &Site,
+    token: &EnrolmentToken,
+    asked: &EnrolRequest,
+    previous: Option<EnrolmentSerial>,
+) -> EnrolmentSerial {
     use iot_hub_store::{Claim, Claimed, EnrolmentRecord, HubStore as _};
 
+    let csr = iot_hub::ca::DeviceRequest::parse(&asked.csr).unwrap();
+    let device = asked.device.clone().unwrap();
+    let authority = iot_hub::ca::Authority::new(&site.ca()).unwrap();
+    let issued = authority.device(&device, &csr, 30).unwrap();
+    let now_ms = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let claim = Claim {
+        enrolment: EnrolmentRecord {
+            token: token.id.clone(),
+            key_fingerprint: csr.fingerprint(),
+            device,
+            serial: issued.serial.clone(),
+            certificate_chain: issued.chain,
+            sealing_key: binding(token, asked).open(&asked.sealing).unwrap(),
+            sealing_proof: asked.sealing.clone(),
+            previous,
+            at_ms: now_ms,
+        },
+        now_ms,
+        repeat_within_ms: 1000,
+    };
+    let claimed = site.store().await.claim(&claim).await.unwrap();
+    assert_eq!(claimed, Claimed::New);
+    issued.serial
+}
+
+#[tokio::test]
+async fn a_crash_before_the_machine_knew_is_repaired_by_the_repeat() {
     let site = Site::start().await;
     let token = site.enrolment_token(ask()).await;
-    let key = new_key();
-    let asked = request(&token, &key, Some("press-7"));
-    // The store's half of an enrolment, and nothing after it.
-    let csr = DeviceRequest::parse(&asked.csr).unwrap();
-    let device = asked.device.clone().unwrap();
-    let issued = Authority::new(&site.ca())
-        .unwrap()
-        .device(&device, &csr, 30)
-        .unwrap();
-    let now_ms = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
-    let enrolment = EnrolmentRecord {
-        token: token.id.clone(),
-        key_fingerprint: csr.fingerprint(),
-        device,
-        serial: issued.serial.clone(),
-        certificate_chain: issued.chain,
-        sealing_key: binding(&token, &asked).open(&asked.sealing).unwrap(),
-        sealing_proof: asked.sealing.clone(),
-        at_ms: now_ms,
-    };
-    let store = site.store().await;
-    let claimed = store
-        .claim(&Claim {
-            enrolment,
-            now_ms,
-            repeat_within_ms: 1000,
-        })
-        .await
-        .unwrap();
-    assert_eq!(claimed, Claimed::New);
+    let asked = request(&token, &new_key(), Some("press-7"));
+    let serial = only_claimed(&site, &token, &asked, None).await;
     assert!(site.admin().await.devices().await.unwrap().items.is_empty());
 
     let answer = HubPort::of(&site).enrol(&asked).await.unwrap();
-    assert_eq!(answer.enrolment, issued.serial);
+    assert_eq!(answer.enrolment, serial);
     let seen = site.admin().await.device(&answer.device).await.unwrap();
-    assert_eq!((seen.enrolment, seen.link), (issued.serial, LinkClass::Cellular));
+    assert_eq!((seen.enrolment, seen.link), (serial, LinkClass::Cellular));
+}
+
+#[tokio::test]
+async fn a_takeover_that_was_cut_in_half_is_finished_unless_another_came_between() {
+    let site = Site::start().await;
+    let (port, admin) = (HubPort::of(&site), site.admin().await);
+    let first = Device::enrol(&site, &site.enrolment_token(ask()).await, "press-7").await;
+    let id = first.answer.device.clone();
+    let fixed = || CreateEnrolmentToken {
+        device: Some(id.clone()),
+        ..ask()
+    };
+    let (second, third) = (
+        site.enrolment_token(fixed()).await,
+        site.enrolment_token(fixed()).await,
+    );
+    let asked = |token| request(token, &new_key(), Some("press-7"));
+    let (by_second, by_third) = (asked(&second), asked(&third));
+    // Both were begun over the first enrolment, and both were cut in half.
+    let previous = Some(first.answer.enrolment.clone());
+    let serial = only_claimed(&site, &second, &by_second, previous.clone()).await;
+    only_claimed(&site, &third, &by_third, previous).await;
+
+    assert_eq!(port.enrol(&by_second).await.unwrap().enrolment, serial);
+    assert_eq!(admin.device(&id).await.unwrap().enrolment, serial);
+    let overtaken = port.enrol(&by_third).await.unwrap_err();
+    assert_eq!(overtaken.code, ProblemCode::EnrolmentSuperseded);
+    assert_eq!(admin.device(&id).await.unwrap().enrolment, serial);
+    // What it asked for, it may have had: its token is used up.
+    let used = admin.enrolment_tokens().await.unwrap().items;
+    assert!(used.iter().all(|token| token.used == token.uses));
 }
 
 #[tokio::test]
@@ -398,7 +432,7 @@ async fn a_superseded_key_does_not_take_the_device_back() {
     let second = Device::enrol(&site, &fixed, "press-7").await;
     let refused = async |token, device: &Device| {
         let again = port.enrol(&request(token, &device.key, None)).await;
-        assert_eq!(again.unwrap_err().code, ProblemCode::EnrolmentRefused);
+        assert_eq!(again.unwrap_err().code, ProblemCode::EnrolmentSuperseded);
         let seen = admin.device(&id).await.unwrap();
         assert_eq!(seen.enrolment, second.answer.enrolment);
         seen.state

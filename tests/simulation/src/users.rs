@@ -300,6 +300,7 @@ impl World {
             device: device.id.clone(),
             enrolment: Box::new(Enrolment {
                 serial: device.enrolment.clone(),
+                expected_previous: None,
                 sealing_key: SealingKey::new([1; 32]).expect("not of low order"),
                 group: String::new(),
                 tags: tags(device.zone),

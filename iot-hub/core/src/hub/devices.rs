@@ -12,6 +12,8 @@ use crate::device::Device;
 use crate::io::{CallError, ConnectionId, DeviceRecord, DeviceState, Effect, Enrolment};
 
 impl Hub {
+    /// An enrolment follows the one it was begun over, or none; so one that is repeated registers once, and of two that race the
+    /// second is told. Tags and group are checked first.
     pub(super) fn enrol(
         &mut self,
         turn: &mut Turn,
@@ -19,44 +21,64 @@ impl Hub {
         enrolment: Enrolment,
     ) -> Result<(), CallError> {
         self.check_tags(&enrolment.group, &enrolment.tags)?;
-        let Some(device) = self.devices.get_mut(id) else {
-            let limit = self.config.limits.devices;
-            if self.devices.len() >= limit {
-                return Err(CallError::LimitReached {
-                    what: "devices",
-                    limit,
-                });
-            }
-            self.add_device(turn, fresh_record(id, enrolment));
+        let record = self.devices.get(id).map(|device| &device.record);
+        let present = record.map(|record| &record.enrolment);
+        let decommissioned = record.is_some_and(|record| record.state == DeviceState::Decommissioned);
+        if present == Some(&enrolment.serial) && !decommissioned {
             return Ok(());
-        };
-        if device.record.state == DeviceState::Decommissioned {
-            if device.items().iter().any(|item| item.state == ItemState::Stop) {
-                return Err(CallError::DeviceIdTaken(id.clone()));
-            }
-            let mut record = fresh_record(id, enrolment);
-            // Epochs and generations go on: whoever held this id before holds nothing that is newer.
-            record.last_session = device.record.last_session;
-            // So does history: the device numbers its own after what the hub has, and nothing of it is taken for the former one's.
-            record.event_seq = device.record.event_seq;
-            device.begin_anew(record);
-            self.admit(turn, id);
-            turn.edited.insert(id.clone());
-        } else if device.record.enrolment != enrolment.serial {
+        }
+        if present == Some(&enrolment.serial) || present != enrolment.expected_previous.as_ref() {
+            return Err(CallError::EnrolmentSuperseded(id.clone()));
+        }
+        if present.is_none() {
+            return self.add_device(turn, fresh_record(id, enrolment));
+        }
+        if decommissioned {
+            return self.take_over(turn, id, enrolment);
+        }
+        if let Some(device) = self.devices.get_mut(id) {
             device.record.enrolment = enrolment.serial;
             device.record.sealing_key = enrolment.sealing_key;
-            turn.device_changed(id);
-            self.cut(turn, id, "enrolled again");
         }
+        turn.device_changed(id);
+        self.cut(turn, id, "enrolled again");
         Ok(())
     }
 
-    fn add_device(&mut self, turn: &mut Turn, record: DeviceRecord) {
+    /// Another machine takes over the id of a decommissioned one.
+    fn take_over(&mut self, turn: &mut Turn, id: &DeviceId, enrolment: Enrolment) -> Result<(), CallError> {
+        let device = self
+            .devices
+            .get_mut(id)
+            .ok_or(CallError::NoSuchDevice(id.clone()))?;
+        if device.items().iter().any(|item| item.state == ItemState::Stop) {
+            return Err(CallError::DeviceIdTaken(id.clone()));
+        }
+        let mut record = fresh_record(id, enrolment);
+        // Epochs and generations go on: whoever held this id before holds nothing that is newer.
+        record.last_session = device.record.last_session;
+        // So does history: the device numbers its own after what the hub has, and nothing of it is taken for the former one's.
+        record.event_seq = device.record.event_seq;
+        device.begin_anew(record);
+        self.admit(turn, id);
+        turn.edited.insert(id.clone());
+        Ok(())
+    }
+
+    fn add_device(&mut self, turn: &mut Turn, record: DeviceRecord) -> Result<(), CallError> {
+        let limit = self.config.limits.devices;
+        if self.devices.len() >= limit {
+            return Err(CallError::LimitReached {
+                what: "devices",
+                limit,
+            });
+        }
         let id = record.id.clone();
         self.devices
             .insert(id.clone(), Device::new(record, self.incarnation));
         turn.sets.insert(id.clone());
         self.admit(turn, &id);
+        Ok(())
     }
 
     /// A device begins to be part of the fleet: it is given all that is for it.
@@ -264,6 +286,7 @@ fn known<'a>(
 fn fresh_record(id: &DeviceId, enrolment: Enrolment) -> DeviceRecord {
     let Enrolment {
         serial,
+        expected_previous: _,
         sealing_key,
         group,
         tags,

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod convergence;
+mod enrolment;
 mod quarantines;
 mod rates;
 mod reports;

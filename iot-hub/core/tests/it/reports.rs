@@ -5,7 +5,7 @@ use edge_protocol::{DeviceId, PodUid};
 use iot_hub_core::Change;
 
 use crate::support::World;
-use crate::support::build::{pod, wanted};
+use crate::support::build::{enrol_again, enrolment, pod, wanted};
 use crate::support::model::time;
 
 fn running() -> (World, DeviceId) {
@@ -242,7 +242,7 @@ fn a_device_that_takes_over_an_id_numbers_its_history_after_the_former_ones() {
     world.connect(&one);
     world.settle();
     world.set_state(&one, iot_hub_core::DeviceState::Decommissioned);
-    world.enrol("one", &[]);
+    world.call(enrol_again("one", enrolment(2, &[]))).unwrap();
     assert_eq!(world.store.devices[&one].event_seq, 5);
 }
 

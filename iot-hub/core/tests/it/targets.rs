@@ -266,6 +266,10 @@ fn a_further_enrolment_keeps_what_people_said_of_the_device() {
     assert_eq!((record.enrolment, record.link), (serial(2), LinkClass::default()));
     assert_eq!(record.sealing_key, sealing_key(2));
     assert_eq!(record.tags["site"], "b");
+    let second = Enrolment {
+        expected_previous: None,
+        ..second
+    };
     world.call(enrol_again("two", second)).unwrap();
     let new = world.store.devices[&device("two")].clone();
     assert_eq!((new.tags["site"].as_str(), new.link), ("a", LinkClass::Satellite));
@@ -296,12 +300,12 @@ fn a_decommissioned_device_leaves_every_roll_up() {
     assert!(world.changes.contains(&Change::DeploymentEnded { uid: pod("q") }));
     // What it never acknowledged may still run: its id is not given again.
     assert_eq!(
-        world.call(enrol_call("two", &[])),
+        world.call(enrol_again("two", enrolment(2, &[]))),
         Err(CallError::DeviceIdTaken(two))
     );
     world.set_state(&one, DeviceState::Decommissioned);
     assert_eq!(world.status(&pod("p")).counts.targeted, 0);
-    world.call(enrol_call("one", &[])).unwrap();
+    world.call(enrol_again("one", enrolment(2, &[]))).unwrap();
     assert_eq!(world.status(&pod("p")).counts.targeted, 1);
 }
 

@@ -135,6 +135,7 @@ fn enrolment_of(row: &SqliteRow) -> Result<EnrolmentRecord, StoreError> {
     let text = |column: &str| row.try_get::<String, _>(column).map_err(StoreError::sql(TABLE));
     let token = text("token")?;
     let sealing_key: Result<SealingKey, _> = text("sealing_key")?.parse();
+    let previous: Option<String> = row.try_get("previous").map_err(StoreError::sql(TABLE))?;
     Ok(EnrolmentRecord {
         key_fingerprint: text("key_fingerprint")?,
         device: DeviceId::new(text("device")?).map_err(StoreError::damaged(TABLE, token.clone()))?,
@@ -142,6 +143,10 @@ fn enrolment_of(row: &SqliteRow) -> Result<EnrolmentRecord, StoreError> {
         certificate_chain: text("certificate_chain")?,
         sealing_key: sealing_key.map_err(StoreError::damaged(TABLE, token.clone()))?,
         sealing_proof: serde_json::from_str(&text("sealing_proof")?)
+            .map_err(StoreError::damaged(TABLE, token.clone()))?,
+        previous: previous
+            .map(EnrolmentSerial::new)
+            .transpose()
             .map_err(StoreError::damaged(TABLE, token.clone()))?,
         at_ms: row.try_get("at_ms").map_err(StoreError::sql(TABLE))?,
         token,
@@ -170,8 +175,8 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim) -> R
         return Ok(Claimed::Refused);
     }
     sqlx::query(
-        "INSERT INTO enrolment (token, key_fingerprint, device, serial, certificate_chain, sealing_key, sealing_proof, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO enrolment (token, key_fingerprint, device, serial, certificate_chain, sealing_key, sealing_proof, previous, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(wanted.token.clone())
     .bind(wanted.key_fingerprint.clone())
@@ -180,6 +185,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim) -> R
     .bind(wanted.certificate_chain.clone())
     .bind(wanted.sealing_key.to_string())
     .bind(json(&wanted.sealing_proof))
+    .bind(wanted.previous.as_ref().map(EnrolmentSerial::to_string))
     .bind(wanted.at_ms)
     .execute(connection)
     .await

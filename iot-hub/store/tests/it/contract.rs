@@ -269,6 +269,7 @@ fn claim(key: &str, now_ms: i64) -> Claim {
             payload: key.into(),
             signatures: Vec::new(),
         },
+        previous: (key == "k").then(|| EnrolmentSerial::new("09").unwrap()),
         at_ms: now_ms,
     };
     Claim {

@@ -46,9 +46,11 @@ pub fn sealing_key(number: u8) -> SealingKey {
     SealingKey::new([number; 32]).unwrap()
 }
 
+/// The device's enrolment of this number, which follows the one before.
 pub fn enrolment(number: u8, tags: &[(&str, &str)]) -> Enrolment {
     Enrolment {
         serial: serial(number),
+        expected_previous: (number > 1).then(|| serial(number - 1)),
         sealing_key: sealing_key(number),
         group: "plant".to_owned(),
         tags: tag_map(tags),
