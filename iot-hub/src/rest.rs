@@ -106,6 +106,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(devices::set_tags))
         .routes(routes!(devices::set_link))
         .routes(routes!(devices::set_state))
+        .routes(routes!(devices::workloads))
+        .routes(routes!(devices::forget))
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::one, deployments::put, deployments::delete))
         .routes(routes!(deployments::release))

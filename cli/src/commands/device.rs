@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use edge_protocol::DeviceId;
 use edge_protocol::v1::LinkClass;
-use iot_hub_api::v1::{Device, DeviceState};
+use iot_hub_api::v1::{Device, DeviceState, DeviceWorkload};
 use iot_hub_client::HubClient;
 use jiff::Timestamp;
 
@@ -42,6 +42,19 @@ pub enum Command {
         /// Confirm: this cannot be undone.
         #[arg(long)]
         yes: bool,
+    },
+    /// List what may run on a device, by the last that it acknowledged and all that it was told since; also on one that is lost.
+    Workloads {
+        device: DeviceId,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Give the id of a decommissioned device free although it never said that it stopped what it was to stop.
+    Forget {
+        device: DeviceId,
+        /// Accept that the workloads shown may run on, on a device that nobody can tell to stop them.
+        #[arg(long)]
+        accept_running_workloads: bool,
     },
 }
 
@@ -111,6 +124,22 @@ impl Row for Device {
     }
 }
 
+impl Row for DeviceWorkload {
+    const COLUMNS: (&'static [&'static str], &'static [&'static str]) = (&["UID", "NAME", "DESIRED"], &[]);
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        let name = self.namespace.as_ref().zip(self.name.as_ref());
+        vec![
+            self.uid.to_string(),
+            name.map_or_else(
+                || "-".to_owned(),
+                |(namespace, name)| format!("{namespace}/{name}"),
+            ),
+            word(&self.desired),
+        ]
+    }
+}
+
 fn status(device: &Device) -> &'static str {
     match (device.state, device.connected, device.online) {
         (DeviceState::Disabled, ..) => "Disabled",
@@ -147,6 +176,25 @@ pub async fn run(hub: &HubClient, command: Command) -> anyhow::Result<()> {
                 "decommissioning {device} cannot be undone; repeat with --yes"
             );
             set_state(hub, &device, DeviceState::Decommissioned, "decommissioned").await
+        }
+        Command::Workloads { device, output } => {
+            let held = hub.device_workloads(&device).await?.items;
+            output::print(output.output, "workloads", &held)
+        }
+        Command::Forget {
+            device,
+            accept_running_workloads,
+        } => {
+            // Shown first, also to who accepts it.
+            let held = hub.device_workloads(&device).await?.items;
+            output::print(Format::Table, "workloads", &held)?;
+            anyhow::ensure!(
+                held.is_empty() || accept_running_workloads,
+                "these may still run on {device}, and nothing would stop them any more; repeat with --accept-running-workloads"
+            );
+            hub.forget_device_with_running_workloads(&device).await?;
+            println!("device {device} forgotten; its id may be enrolled again");
+            Ok(())
         }
     }
 }

@@ -65,6 +65,7 @@ problem_codes! {
     NoSuchBlob => 404, "urn:outrigger:problem:no-such-blob", "No assignment of this device names such a blob";
     MethodNotAllowed => 405, "urn:outrigger:problem:method-not-allowed", "The resource does not know this method";
     DeviceIdTaken => 409, "urn:outrigger:problem:device-id-taken", "The device id is taken";
+    NotDecommissioned => 409, "urn:outrigger:problem:not-decommissioned", "The device is not decommissioned";
     EnrolmentSuperseded => 409, "urn:outrigger:problem:enrolment-superseded", "Another enrolment of the device came first";
     BeingDeleted => 409, "urn:outrigger:problem:being-deleted", "The deployment is being deleted";
     LimitReached => 409, "urn:outrigger:problem:limit-reached", "A limit of the hub is reached";

@@ -131,6 +131,42 @@ pub struct StateUpdate {
     pub state: DeviceState,
 }
 
+/// A workload that may run on a device, by the last that the device acknowledged and all that it was told since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceWorkload {
+    pub uid: PodUid,
+    pub desired: WorkloadDesired,
+    /// The pod's, while its deployment is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What is asked of a device about a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadDesired {
+    Run,
+    /// Runs on though its pod is gone by no one's intent.
+    Orphan,
+    /// A tombstone lives: the device has not said that it stopped.
+    Stop,
+    /// Nothing any more: it was taken from the device's set since the device acknowledged it.
+    Nothing,
+    /// A word of a newer hub.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Gives the id of a decommissioned device free although tombstones live there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetDevice {
+    /// Must be true: the workloads that the tombstones were to stop may run on, on a device that nobody can tell to stop them.
+    pub accept_running_workloads: bool,
+}
+
 /// A deployment, and what the devices say of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {

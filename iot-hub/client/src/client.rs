@@ -7,7 +7,8 @@ use edge_protocol::v1::{DeploymentSpec, LinkClass, Source, TombstoneReason};
 use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
     Assignment, AuditEntry, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
-    EnrolmentTokenCreated, EnrolmentTokenInfo, LinkUpdate, List, Problem, Revision, StateUpdate, TagsUpdate,
+    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, LinkUpdate, List, Problem,
+    Revision, StateUpdate, TagsUpdate,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -95,6 +96,21 @@ impl HubClient {
     pub async fn set_device_state(&self, id: &DeviceId, state: DeviceState) -> Result<(), ClientError> {
         self.put(&format!("/devices/{id}/state"), &StateUpdate { state })
             .await
+    }
+
+    /// What may run on the device, by the last that it acknowledged and all that it was told since.
+    pub async fn device_workloads(&self, id: &DeviceId) -> Result<List<DeviceWorkload>, ClientError> {
+        self.get(&format!("/devices/{id}/workloads"), &()).await
+    }
+
+    /// Gives the id of a decommissioned device free. What its tombstones were to stop may run on there: calling this accepts it.
+    pub async fn forget_device_with_running_workloads(&self, id: &DeviceId) -> Result<(), ClientError> {
+        let path = format!("/devices/{id}/forget");
+        let ask = ForgetDevice {
+            accept_running_workloads: true,
+        };
+        let request = self.request(Method::POST, &path).json(&ask);
+        self.done("POST", path, request).await
     }
 
     /// All deployments that the token may see, of one source or of all. Complete, or an error.

@@ -11,7 +11,7 @@ mod quarantine;
 mod rates;
 mod session;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::Rung;
 use edge_protocol::{
@@ -162,6 +162,16 @@ impl Device {
     /// How many workloads it is to run, orphans among them.
     pub(crate) fn running(&self) -> usize {
         self.running
+    }
+
+    /// What may run on the device: all that it last acknowledged and was not to stop, and all that its set names now, each with
+    /// what is asked of it, if anything is.
+    pub(crate) fn may_run(&self) -> BTreeMap<PodUid, Option<ItemState>> {
+        let held = self.acknowledged().into_iter().flat_map(|(_, set)| set.iter());
+        held.filter(|item| item.state != ItemState::Stop)
+            .map(|item| (item.uid.clone(), None))
+            .chain(self.items.iter().map(|item| (item.uid.clone(), Some(item.state))))
+            .collect()
     }
 
     /// Whether the device may have been told of this workload: by this hub, or by what this hub was before it was restored.

@@ -27,7 +27,7 @@ use crate::fleet::{DeviceIndex, Fleet};
 use crate::io::{Effect, Input};
 
 pub use config::{HubConfig, Limits};
-pub use views::AssignmentView;
+pub use views::{AssignmentView, WorkloadView};
 
 use blobs::Blobs;
 use timers::Timers;

@@ -68,6 +68,11 @@ pub enum Call {
         device: DeviceId,
         state: DeviceState,
     },
+    /// Gives the id of a decommissioned device free although tombstones live there: an operator's named act, who accepts that what they
+    /// were to stop may run on.
+    ForgetDevice {
+        device: DeviceId,
+    },
     /// Create, replace or (same content) confirm a deployment.
     PutDeployment(Box<DeploymentSpec>),
     /// Tombstones on all devices that may hold it. A repeat with a shorter grace shortens it.
@@ -124,8 +129,15 @@ pub enum CallError {
     BadManifest(String),
     #[error("the deployment belongs to another provider")]
     NotYours,
-    #[error("device id {0} is taken and its tombstones are not yet acknowledged")]
+    #[error("device id {0} is taken; only a token made for this id can enrol the device anew")]
     DeviceIdTaken(DeviceId),
+    #[error(
+        "device id {device} is not free: the device that had it never acknowledged {count} tombstones, so their workloads may \
+         still run there; an operator who accepts that may say `outrigger device forget {device} --accept-running-workloads`"
+    )]
+    TombstonesLive { device: DeviceId, count: usize },
+    #[error("device {0} is not decommissioned")]
+    NotDecommissioned(DeviceId),
     #[error("another enrolment of device {0} came first, or it was decommissioned since")]
     EnrolmentSuperseded(DeviceId),
     #[error("the deployment is being deleted")]

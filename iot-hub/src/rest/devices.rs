@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use edge_protocol::DeviceId;
-use iot_hub_api::{Device, LinkUpdate, List, Problem, ProblemCode, Revision, StateUpdate, TagsUpdate};
+use iot_hub_api::{
+    Device, DeviceWorkload, ForgetDevice, LinkUpdate, List, Problem, ProblemCode, Revision, StateUpdate,
+    TagsUpdate,
+};
 use iot_hub_core::Call;
 
 use super::auth::Caller;
@@ -116,6 +119,64 @@ pub(super) async fn set_state(
         Call::SetDeviceState { device, state },
     )
     .await
+}
+
+/// What may run on a device, by the last that it acknowledged and all that it was told since. Also of one that is decommissioned.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/workloads", tag = "devices", params(("id" = String, Path, description = "Device id")),
+    responses(
+        (status = 200, description = "All of them", body = List<DeviceWorkload>),
+        (status = 404, description = "No such device in scope", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn workloads(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<DeviceId>,
+) -> Result<Json<List<DeviceWorkload>>, Refusal> {
+    let missing = Refusal::new(ProblemCode::NoSuchDevice, format!("there is no device {id}"));
+    let (revision, found) = api
+        .pump
+        .read(move |reading| {
+            let found = reading.hub.device(&id).zip(reading.hub.workloads(&id));
+            (reading.revision, found)
+        })
+        .await?;
+    let (_, held) = found
+        .filter(|(device, _)| caller.principal.sees(&view::device(device.clone())))
+        .ok_or(missing)?;
+    Ok(Json(List {
+        revision: Revision(revision),
+        items: held.into_iter().map(view::workload).collect(),
+    }))
+}
+
+/// Gives the id of a decommissioned device free although tombstones live there: what they were to stop may run on.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/forget", tag = "devices", params(("id" = String, Path, description = "Device id")),
+    request_body = ForgetDevice,
+    responses(
+        (status = 204, description = "Done, or it was so already"),
+        (status = 409, description = "The device is not decommissioned", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Running workloads are not accepted", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn forget(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(device): Path<DeviceId>,
+    Body(ask): Body<ForgetDevice>,
+) -> Result<StatusCode, Refusal> {
+    caller.principal.require_admin()?;
+    let id = device.clone();
+    let held = api.pump.read(move |reading| reading.hub.workloads(&id)).await?;
+    let held = held.unwrap_or_default().len();
+    if !ask.accept_running_workloads {
+        let detail =
+            format!("must be true: {held} workloads may run on {device}, and nothing would stop them");
+        let problem = Problem::new(ProblemCode::BadValue, detail).at_field("accept_running_workloads");
+        return Err(problem.into());
+    }
+    let subject = format!("{device}, where {held} workloads may run");
+    let call = Call::ForgetDevice { device };
+    api.change(&caller.principal, "forget-device", subject, call)
+        .await
 }
 
 async fn admin(

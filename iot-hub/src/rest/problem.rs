@@ -82,7 +82,10 @@ impl From<CallError> for Refusal {
             CallError::BadManifest(_) => problem(ProblemCode::BadManifest).at_field("manifest"),
             CallError::BadTags(_) => problem(ProblemCode::BadTags).at_field("tags"),
             CallError::NotYours => problem(ProblemCode::NotYours),
-            CallError::DeviceIdTaken(_) => problem(ProblemCode::DeviceIdTaken),
+            CallError::DeviceIdTaken(_) | CallError::TombstonesLive { .. } => {
+                problem(ProblemCode::DeviceIdTaken)
+            }
+            CallError::NotDecommissioned(_) => problem(ProblemCode::NotDecommissioned),
             CallError::EnrolmentSuperseded(_) => problem(ProblemCode::EnrolmentSuperseded),
             CallError::BeingDeleted => problem(ProblemCode::BeingDeleted),
             CallError::LimitReached { .. } => problem(ProblemCode::LimitReached),

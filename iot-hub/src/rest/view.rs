@@ -1,8 +1,11 @@
 //! The machine's views as API documents.
 
+use edge_protocol::ItemState;
 use edge_protocol::v1::AckStage;
-use iot_hub_api::{Deployment, Device, DeviceState, Quarantined, RefusedSet, Surplus};
-use iot_hub_core::{DeploymentView, DeviceView, QuarantinedWorkload};
+use iot_hub_api::{
+    Deployment, Device, DeviceState, DeviceWorkload, Quarantined, RefusedSet, Surplus, WorkloadDesired,
+};
+use iot_hub_core::{DeploymentView, DeviceView, QuarantinedWorkload, WorkloadView};
 
 use crate::grant::Principal;
 use crate::pump::Reading;
@@ -66,6 +69,21 @@ pub(super) fn quarantined(workload: QuarantinedWorkload) -> Quarantined {
         revision,
         since_ms,
         message,
+    }
+}
+
+pub(super) fn workload(view: WorkloadView) -> DeviceWorkload {
+    let (namespace, name) = view.name.unzip();
+    DeviceWorkload {
+        uid: view.uid,
+        desired: match view.desired {
+            None => WorkloadDesired::Nothing,
+            Some(ItemState::Run) => WorkloadDesired::Run,
+            Some(ItemState::Orphan) => WorkloadDesired::Orphan,
+            Some(ItemState::Stop) => WorkloadDesired::Stop,
+        },
+        namespace,
+        name,
     }
 }
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use edge_protocol::sealing::EnrolmentBinding;
 use edge_protocol::v1::{EnrolRequest, EnrolmentToken, LinkClass};
 use edge_protocol::{Digest, EnrolmentSerial, SealingKey};
-use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, ProblemCode};
+use iot_hub::grant::{Grant, Role};
+use iot_hub_client::ClientError;
+use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, DeviceWorkload, ProblemCode, WorkloadDesired};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::device::{Device, HubPort, new_key, request, request_with};
-use crate::site::{Site, within};
+use crate::site::{Site, deployment, uid, within};
 
 fn ask() -> CreateEnrolmentToken {
     CreateEnrolmentToken {
@@ -366,6 +368,91 @@ async fn the_id_of_a_decommissioned_device_may_come_back() {
         (DeviceState::Active, LinkClass::Cellular, ask().tags)
     );
     assert_eq!(seen.enrolment, second.answer.enrolment);
+}
+
+#[tokio::test]
+async fn the_id_of_a_lost_device_is_given_free_by_a_named_act() {
+    let site = Site::start().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken { uses: 2, ..ask() })
+        .await;
+    let lost = Device::enrol(&site, &token, "press-7").await;
+    let id = lost.answer.device.clone();
+    let admin = site.admin().await;
+    admin.put_deployment(&deployment("u1", "*")).await.unwrap();
+    // After a restart it is not known any more whether the device was told, so it has to say that it stopped.
+    let site = site.restart().await;
+    let (port, admin) = (HubPort::of(&site), site.admin().await);
+    admin.delete_deployment(&uid("u1"), None).await.unwrap();
+    let refused = admin.forget_device_with_running_workloads(&id).await.unwrap_err();
+    let code = |error: &ClientError| error.problem().unwrap().code;
+    assert_eq!(code(&refused), ProblemCode::NotDecommissioned);
+    admin
+        .set_device_state(&id, DeviceState::Decommissioned)
+        .await
+        .unwrap();
+
+    let asked = request(&token, &new_key(), Some("press-7"));
+    let taken = port.enrol(&asked).await.unwrap_err();
+    assert_eq!(taken.code, ProblemCode::DeviceIdTaken);
+    let way_out = "outrigger device forget press-7 --accept-running-workloads";
+    assert!(taken.detail.contains(way_out), "{taken}");
+    let held = admin.device_workloads(&id).await.unwrap().items;
+    let expect = DeviceWorkload {
+        uid: uid("u1"),
+        desired: WorkloadDesired::Stop,
+        namespace: None,
+        name: None,
+    };
+    assert_eq!(held, [expect]);
+    let viewer = site.client(Grant::unrestricted(Role::Viewer)).await;
+    let refused = viewer
+        .forget_device_with_running_workloads(&id)
+        .await
+        .unwrap_err();
+    assert_eq!(code(&refused), ProblemCode::Forbidden);
+    assert_eq!(port.enrol(&asked).await.unwrap_err().code, taken.code);
+
+    admin.forget_device_with_running_workloads(&id).await.unwrap();
+    let audit = &admin.audit().await.unwrap().items[0];
+    assert_eq!(
+        (audit.action.as_str(), audit.subject.as_str()),
+        ("forget-device", "press-7, where 1 workloads may run")
+    );
+    let again = port.enrol(&asked).await.unwrap();
+    let seen = admin.device(&id).await.unwrap();
+    assert_eq!(
+        (seen.state, seen.enrolment),
+        (DeviceState::Active, again.enrolment)
+    );
+}
+
+#[tokio::test]
+async fn running_workloads_are_accepted_in_so_many_words() {
+    let site = Site::start().await;
+    let (record, token) = iot_hub::token::api("t", &Grant::unrestricted(Role::Admin));
+    iot_hub_store::HubStore::put_api_token(&site.store().await, &record)
+        .await
+        .unwrap();
+    let anchor = reqwest::Certificate::from_pem(site.anchors.as_bytes()).unwrap();
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let http = reqwest::Client::builder()
+        .tls_certs_only([anchor])
+        .build()
+        .unwrap();
+    let url = format!("{}/api/v1/devices/press-7/forget", site.rest_url());
+    for (body, status) in [
+        ("{}", 400),
+        (r#"{"accept_running_workloads": false}"#, 422),
+        (r#"{"accept_running_workloads": true}"#, 404),
+    ] {
+        let asked = http
+            .post(&url)
+            .header("content-type", "application/json")
+            .body(body);
+        let response = asked.bearer_auth(&token).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ impl Hub {
             Call::SetTags { device, tags } => self.set_tags(turn, &device, tags),
             Call::SetLink { device, link } => self.set_link(turn, &device, link),
             Call::SetDeviceState { device, state } => self.set_device_state(turn, &device, state),
+            Call::ForgetDevice { device } => self.forget_device(turn, &device),
             Call::PutDeployment(spec) => self.put_deployment(turn, *spec),
             Call::DeleteDeployment {
                 uid,

@@ -51,8 +51,15 @@ impl Hub {
             .devices
             .get_mut(id)
             .ok_or(CallError::NoSuchDevice(id.clone()))?;
-        if device.items().iter().any(|item| item.state == ItemState::Stop) {
-            return Err(CallError::DeviceIdTaken(id.clone()));
+        let tombstones = device.items().iter().filter(|item| item.state == ItemState::Stop);
+        match tombstones.count() {
+            0 => {}
+            count => {
+                return Err(CallError::TombstonesLive {
+                    device: id.clone(),
+                    count,
+                });
+            }
         }
         let mut record = fresh_record(id, enrolment);
         // Epochs and generations go on: whoever held this id before holds nothing that is newer.
@@ -187,6 +194,20 @@ impl Hub {
             self.device_index.remove(&device.record);
         }
         self.timers.cancel(&Timer::Liveness(id.clone()));
+    }
+
+    /// What a lost device was to stop is asked of it no more. Its record stays, so that epochs and generations go on.
+    pub(super) fn forget_device(&mut self, turn: &mut Turn, id: &DeviceId) -> Result<(), CallError> {
+        let device = self.devices.get(id).ok_or(CallError::NoSuchDevice(id.clone()))?;
+        if device.record.state != DeviceState::Decommissioned {
+            return Err(CallError::NotDecommissioned(id.clone()));
+        }
+        let uids: Vec<PodUid> = device.items().iter().map(|item| item.uid.clone()).collect();
+        for uid in uids {
+            self.forget_item(turn, &uid, id);
+            turn.device_changed(id);
+        }
+        Ok(())
     }
 
     pub(super) fn cut(&mut self, turn: &mut Turn, id: &DeviceId, why: &'static str) {

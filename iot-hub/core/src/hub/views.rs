@@ -20,6 +20,16 @@ pub struct AssignmentView {
     pub quarantined: Option<QuarantinedWorkload>,
 }
 
+/// A workload that may run on a device, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadView {
+    pub uid: PodUid,
+    /// What the device's set asks of it; nothing if it was taken from the set since the device acknowledged it.
+    pub desired: Option<ItemState>,
+    /// The pod's namespace and name, while its deployment is known.
+    pub name: Option<(String, String)>,
+}
+
 impl Hub {
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
@@ -32,6 +42,21 @@ impl Hub {
 
     pub fn device(&self, id: &DeviceId) -> Option<DeviceView> {
         self.devices.get(id).map(Device::view)
+    }
+
+    /// What may run on the device by the last that it acknowledged and all that it was told since, also once it is decommissioned;
+    /// in the order of the uids. None if there is no such device.
+    pub fn workloads(&self, id: &DeviceId) -> Option<Vec<WorkloadView>> {
+        let held = self.devices.get(id)?.may_run();
+        let view = |(uid, desired)| {
+            let spec = self.fleet.get(&uid).map(|deployment| &deployment.record.spec);
+            WorkloadView {
+                desired,
+                name: spec.map(|spec| (spec.namespace.clone(), spec.name.clone())),
+                uid,
+            }
+        };
+        Some(held.into_iter().map(view).collect())
     }
 
     /// In the order of their uids; the cost of each does not grow with its devices.

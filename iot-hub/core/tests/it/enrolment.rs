@@ -1,9 +1,12 @@
 //! Enrolments: each follows the one it was begun over, or none.
 
-use iot_hub_core::{CallError, DeviceState, Enrolment};
+use edge_protocol::{DeviceId, ItemState};
+use iot_hub_core::{Call, CallError, DeviceState, Enrolment};
 
 use crate::support::World;
-use crate::support::build::{device, enrol_again, enrol_call, enrolment, sealing_key, serial};
+use crate::support::build::{
+    delete, device, enrol_again, enrol_call, enrolment, pod, sealing_key, serial, wanted,
+};
 
 fn superseded(name: &str) -> Result<(), CallError> {
     Err(CallError::EnrolmentSuperseded(device(name)))
@@ -78,4 +81,108 @@ fn no_enrolment_of_before_brings_back_what_was_decommissioned() {
         (record.state, record.sealing_key),
         (DeviceState::Active, sealing_key(3))
     );
+}
+
+/// A device that was lost while it ran two workloads, one of which it was told to stop since; and a neighbour.
+fn lost() -> (World, DeviceId) {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    let two = world.enrol("two", &[]);
+    world.connect(&one);
+    world.connect(&two);
+    for uid in ["p", "q"] {
+        world.call(wanted(uid, "*").put()).unwrap();
+    }
+    world.settle();
+    world.disconnect(&one);
+    world.call(delete(&pod("q"), None)).unwrap();
+    world.settle();
+    world.set_state(&one, DeviceState::Decommissioned);
+    (world, one)
+}
+
+fn forget(id: &DeviceId) -> Call {
+    Call::ForgetDevice { device: id.clone() }
+}
+
+/// What may run on the device: uid, what is asked, whether its name is known.
+fn may_run(world: &World, id: &DeviceId) -> Vec<(String, Option<ItemState>, bool)> {
+    let held = world.hub.workloads(id).unwrap();
+    held.into_iter()
+        .map(|one| (one.uid.to_string(), one.desired, one.name.is_some()))
+        .collect()
+}
+
+#[test]
+fn what_may_run_on_a_lost_device_is_shown_and_its_id_is_not_free() {
+    let (mut world, one) = lost();
+    let expect = [
+        ("p".to_owned(), None, true),
+        ("q".to_owned(), Some(ItemState::Stop), false),
+    ];
+    assert_eq!(may_run(&world, &one), expect);
+    let store = world.store.clone();
+    world.restart(store);
+    assert_eq!(may_run(&world, &one), expect, "also after a restart");
+    let refused = world.call(enrol_again("one", enrolment(2, &[]))).unwrap_err();
+    assert_eq!(
+        refused,
+        CallError::TombstonesLive {
+            device: one,
+            count: 1
+        }
+    );
+    let way_out = "outrigger device forget one --accept-running-workloads";
+    assert!(refused.to_string().contains(way_out), "{refused}");
+}
+
+#[test]
+fn an_operator_gives_the_id_of_a_lost_device_free() {
+    let (mut world, one) = lost();
+    let generation = world.generation(&one);
+    let session = world.store.devices[&one].last_session;
+    world.call(forget(&one)).unwrap();
+    assert!(world.store.sets[&one].items.is_empty(), "durably");
+    assert!(world.store.blobs.len() == 1, "the tombstone's blob is gone");
+    let written = world.store.written.len();
+    world.call(forget(&one)).unwrap();
+    assert_eq!(world.store.written.len(), written, "a repeat changes nothing");
+
+    world.call(enrol_again("one", enrolment(2, &[]))).unwrap();
+    assert!(world.generation(&one) > generation, "its generation goes on");
+    // Another machine under the same id runs what is for it, and was never told of the other.
+    let mut fresh = crate::support::model::Model::new(one.clone());
+    fresh.enrolment = serial(2);
+    world.models.insert(one.clone(), fresh);
+    world.connect(&one);
+    world.settle();
+    assert_eq!(world.running(&one), ["p"]);
+    assert!(world.store.devices[&one].last_session > session);
+    assert_eq!(
+        may_run(&world, &one),
+        [("p".to_owned(), Some(ItemState::Run), true)]
+    );
+}
+
+#[test]
+fn only_what_is_decommissioned_is_forgotten() {
+    let mut world = World::new();
+    let one = world.enrol("one", &[]);
+    world.connect(&one);
+    world.call(wanted("p", "*").put()).unwrap();
+    world.settle();
+    for state in [DeviceState::Active, DeviceState::Disabled] {
+        world.set_state(&one, state);
+        assert_eq!(
+            world.call(forget(&one)),
+            Err(CallError::NotDecommissioned(one.clone()))
+        );
+    }
+    assert_eq!(world.store.sets[&one].items.len(), 1);
+    let nobody = device("nobody");
+    assert_eq!(
+        world.call(forget(&nobody)),
+        Err(CallError::NoSuchDevice(nobody.clone()))
+    );
+    assert_eq!(world.hub.workloads(&nobody), None);
 }

@@ -301,7 +301,10 @@ fn a_decommissioned_device_leaves_every_roll_up() {
     // What it never acknowledged may still run: its id is not given again.
     assert_eq!(
         world.call(enrol_again("two", enrolment(2, &[]))),
-        Err(CallError::DeviceIdTaken(two))
+        Err(CallError::TombstonesLive {
+            device: two,
+            count: 1
+        })
     );
     world.set_state(&one, DeviceState::Decommissioned);
     assert_eq!(world.status(&pod("p")).counts.targeted, 0);
