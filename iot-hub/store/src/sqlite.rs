@@ -1,10 +1,11 @@
 //! SQLite: one connection that writes, a few that read; WAL with `synchronous=FULL`.
 //!
 //! * `schema`: migrations, applied once each, in one transaction.
-//! * `machine`: the machine's rows, both ways.
+//! * `machine`: the machine's rows, both ways; `batch`: how many of them are written at once.
 //! * `log`: the revisioned log, events and audit; `compact` forgets the oldest of them.
 //! * `tokens`: API tokens, enrolment tokens and enrolments.
 
+mod batch;
 mod compact;
 mod log;
 mod machine;
@@ -14,8 +15,8 @@ mod tokens;
 use std::path::Path;
 use std::time::Duration;
 
-use edge_protocol::v1::DeviceEvent;
 use edge_protocol::DeviceId;
+use edge_protocol::v1::DeviceEvent;
 use iot_hub_core::Restored;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -26,6 +27,8 @@ use crate::records::{
     LogEntry, LogPage,
 };
 use crate::store::HubStore;
+
+use batch::Batch;
 
 /// How long one try to write waits for another process (the command line, for one) that writes at the moment.
 const BUSY: Duration = Duration::from_secs(1);
@@ -62,6 +65,8 @@ impl SqliteStore {
                 .max_connections(size)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                // A file does not hang up.
+                .test_before_acquire(false)
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrate(&writer, path).await?;
@@ -120,15 +125,20 @@ impl HubStore for SqliteStore {
         let mut tx = self.begin().await?;
         let mut revision = log::head(&mut *tx).await?;
         let mut entries = Vec::with_capacity(jobs.len());
+        let mut batch = Batch::default();
         for job in jobs {
             for write in &job.tx.writes {
-                machine::write(&mut tx, write).await?;
+                machine::put(&mut batch, write)?;
+                if batch.is_full() {
+                    batch.execute(&mut tx).await?;
+                }
             }
-            entries.push(log::append(&mut tx, &mut revision, job.at_ms, job.tx.changes).await?);
+            entries.push(log::append(&mut batch, &mut revision, job.at_ms, job.tx.changes)?);
             if let Some(cause) = &job.cause {
-                log::put_audit(&mut tx, cause).await?;
+                log::append_audit(&mut batch, cause);
             }
         }
+        batch.execute(&mut tx).await?;
         end(tx).await?;
         Ok(entries)
     }
@@ -200,7 +210,9 @@ impl HubStore for SqliteStore {
 
     async fn put_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        log::put_audit(&mut tx, record).await?;
+        let mut batch = Batch::default();
+        log::append_audit(&mut batch, record);
+        batch.execute(&mut tx).await?;
         end(tx).await
     }
 

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use edge_protocol::v1::DeviceEvent;
 use edge_protocol::DeviceId;
+use edge_protocol::v1::DeviceEvent;
 use iot_hub_core::Restored;
 
 use crate::error::StoreError;
