@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use edge_agent::options::{self, Options};
 use edge_agent::process;
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -86,14 +85,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let options = load(&config)?;
             block_on(async {
                 let token = process::stop_on_signal()?;
-                Ok(edge_agent::build(options).await?.run(token).await?)
+                let bound = tokio::select! {
+                    bound = edge_agent::build(options) => bound?,
+                    // It waits for the hub or the runtime; nothing runs yet that would have to be ended in order.
+                    () = token.cancelled() => return Ok(()),
+                };
+                Ok(bound.run(token).await?)
             })
         }
         Command::Enrol { config, token_file } => {
             let mut options = load(&config)?;
             options.token_file = token_file.or(options.token_file);
             block_on(async {
-                let identity = edge_agent::ensure_identity(&options, &CancellationToken::new()).await?;
+                let identity = edge_agent::ensure_identity(&options).await?;
                 let answer = &identity.answer;
                 println!("enrolled as {}", answer.device);
                 println!("sealing key {}", answer.sealing_key.fingerprint());

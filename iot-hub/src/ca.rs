@@ -23,8 +23,9 @@ pub use files::{CaError, CaFiles};
 
 /// How long a certificate of the hub's own ports is valid; it is made anew at every start.
 const SERVER_DAYS: i32 = 90;
-/// Certificates begin this long ago, for peers whose clock is a little slow.
-const BACKDATE_DAYS: i32 = 1;
+/// Certificates begin on the first of January of this year, before any agent was built: a device whose clock lost its battery takes the
+/// day its agent was built for today, and a certificate that were not valid yet would lock it out. A beginning protects nothing.
+const VALID_FROM_YEAR: i32 = 2026;
 
 /// Issues certificates with the intermediate's key.
 pub struct Authority {
@@ -217,16 +218,13 @@ fn leaf(common_name: &str, days: i32) -> CertificateParams {
     params
 }
 
-/// Whole days, from yesterday on.
+/// Whole days, counted from today.
 fn valid_for(params: &mut CertificateParams, days: i32) {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let date = |days: i32| {
-        let date: Date = today.saturating_add(Span::new().days(days));
-        let part = |value: i8| u8::try_from(value).expect("months and days are positive");
-        rcgen::date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))
-    };
-    params.not_before = date(-BACKDATE_DAYS);
-    params.not_after = date(days);
+    let end: Date = today.saturating_add(Span::new().days(days));
+    let part = |value: i8| u8::try_from(value).expect("months and days are positive");
+    params.not_before = rcgen::date_time_ymd(VALID_FROM_YEAR, 1, 1);
+    params.not_after = rcgen::date_time_ymd(i32::from(end.year()), part(end.month()), part(end.day()));
 }
 
 #[cfg(test)]

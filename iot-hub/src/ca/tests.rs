@@ -74,6 +74,27 @@ fn only_p256_requests_with_a_good_signature_pass() {
 }
 
 #[test]
+fn a_device_whose_clock_stands_at_the_day_of_its_build_finds_every_certificate_valid() {
+    let (_directory, authority) = authority();
+    // The earliest that an agent takes for now (`BUILT_UNIX_S` there).
+    let built = x509_parser::time::ASN1Time::from_timestamp(1_795_219_200).unwrap();
+    let port = authority.device_port().unwrap();
+    assert_eq!(port.chain.len(), 3);
+    for der in &port.chain {
+        let (_, certificate) = X509Certificate::from_der(der).unwrap();
+        assert!(
+            certificate.validity().is_valid_at(built),
+            "{}",
+            certificate.subject()
+        );
+        assert!(
+            certificate.validity().not_before.timestamp() < built.timestamp() - 180 * 86_400,
+            "however long after the build the hub began"
+        );
+    }
+}
+
+#[test]
 fn keys_are_private_and_never_replaced() {
     let (directory, authority) = authority();
     for entry in std::fs::read_dir(directory.path()).unwrap() {
