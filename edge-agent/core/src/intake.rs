@@ -285,6 +285,11 @@ impl Agent {
             self.effects
                 .push(Effect::Report(Note::Quarantined { uid: uid.clone() }));
         }
+        let held = self.desired.trusted.as_ref();
+        if held.is_some_and(|held| held.generation.incarnation != generation.incarnation) {
+            // A restored hub may have thrown away what it was told before it knew of the workload again.
+            self.reports.begin(0);
+        }
         let contradicted = !quarantine.is_empty();
         self.desired.trusted = Some(candidate.set);
         self.desired.quarantine = quarantine;

@@ -81,7 +81,7 @@ impl Reports {
         self.entries.get(uid).is_none_or(|entry| entry.acknowledged)
     }
 
-    /// A session began: it gets the whole, numbered after all that the hub remembers.
+    /// A session began, or the hub is another than it was: it gets the whole, numbered after all that the hub remembers.
     pub(crate) fn begin(&mut self, floor: u64) {
         self.version = self.version.max(floor);
         for entry in self.entries.values_mut() {

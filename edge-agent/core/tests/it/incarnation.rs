@@ -1,6 +1,6 @@
 //! What a hub may still end after it was restored from a backup (law 4).
 
-use edge_protocol::v1::Reason;
+use edge_protocol::v1::{Reason, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::world::World;
@@ -28,6 +28,20 @@ fn a_delete_that_brings_the_new_incarnation_is_judged_by_its_own_revision() {
         world.settle();
         assert_eq!(world.runtime.running(&uid("one")), 0, "{revision}");
     }
+}
+
+/// It acknowledged statuses of workloads that its store did not know, and kept none.
+#[test]
+fn a_restored_hub_is_told_again_what_runs() {
+    let mut world = World::new();
+    world.link_up();
+    world.hub.run(&manifest("one", &["a:1"]));
+    world.settle();
+    (world.hub.incarnation, world.hub.n) = (2, 1);
+    world.hub.statuses.clear();
+    world.push();
+    world.settle();
+    assert_eq!(world.status("one").rung, Rung::Healthy);
 }
 
 #[test]
