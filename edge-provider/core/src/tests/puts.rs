@@ -224,6 +224,18 @@ fn a_new_pod_takes_the_place_of_one_orphan_of_its_line() {
     assert!(take(&mut rig, "z").is_empty());
 }
 
+/// The second successor came before the first had taken the place on every device: on a dark one the first orphan still runs.
+#[test]
+fn a_successor_of_a_successor_takes_all_their_places() {
+    let mut rig = Rig::with_pods(&[]);
+    let take = |rig: &mut Rig, uid| replaced(&puts(&rig.see(pod_of(uid, "1", UpdateStrategy::Surge)))[0]);
+    take(&mut rig, "c");
+    rig.delete("c", DeletionCause::Reaction, Some(30));
+    assert_eq!(take(&mut rig, "b"), ["c"]);
+    rig.delete("b", DeletionCause::Reaction, Some(30));
+    assert_eq!(take(&mut rig, "a"), ["b", "c"]);
+}
+
 #[test]
 fn claims_outlive_a_restart_and_later_puts_keep_them() {
     let mut rig = Rig::with_pods(&["a"]);
