@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::run::{Stage, stages, status};
@@ -31,14 +32,25 @@ const CORES: &[&str] = &[
 
 /// Seeds in CI, and in the long run.
 const SEEDS: u64 = 500;
-const MANY_SEEDS: u64 = 20_000;
+const MANY_SEEDS: u64 = 6_000;
 
+/// Runs the stages of a scope in order.
+///
+/// # Errors
+/// The first stage that fails, or no root for a scope that ends with whole machines.
 pub fn run(root: &Path, scope: Scope) -> anyhow::Result<()> {
+    if scope == Scope::All {
+        require_root(root)?;
+    }
     stages(match scope {
         Scope::Core => core(root),
         Scope::Check => check(root),
         Scope::Test => check(root).into_iter().chain(tests(root, SEEDS)).collect(),
-        Scope::All => check(root).into_iter().chain(tests(root, MANY_SEEDS)).collect(),
+        Scope::All => check(root)
+            .into_iter()
+            .chain(tests(root, MANY_SEEDS))
+            .chain(fresh_machine(root))
+            .collect(),
     })
 }
 
@@ -136,6 +148,27 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
         ),
         ("simulation", Box::new(move || sim(root, 0, seeds))),
     ]
+}
+
+/// The README's two commands, each on a machine that has nothing but Rust and Go.
+fn fresh_machine(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
+    let script = root.join("scripts/fresh-machine");
+    let prove = move |target| status(root, &script.to_string_lossy(), &[target]);
+    let again = prove.clone();
+    vec![
+        ("a fresh machine: make demo", Box::new(move || prove("demo"))),
+        ("a fresh machine: make test", Box::new(move || again("test"))),
+    ]
+}
+
+/// Before an hour of stages rather than after it.
+fn require_root(root: &Path) -> anyhow::Result<()> {
+    if run::output(root, "id", &["-u"])?.trim() != "0" {
+        bail!(
+            "the last stages make a fresh machine, which takes root: `sudo make test-all`; `make test` is all but these"
+        );
+    }
+    Ok(())
 }
 
 /// What the tests on a real cluster start: built once, cached under `target/outrigger/cache`.
