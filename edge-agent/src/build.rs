@@ -48,6 +48,8 @@ pub enum BuildError {
     Local(#[from] LocalError),
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
+    #[error("stopped before the device was enrolled")]
+    Stopped,
 }
 
 /// An agent with everything open, not yet running.
@@ -67,7 +69,7 @@ pub struct Bound {
 /// [`BuildError`] says what could not be opened.
 pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let boot_id = host::boot_id(&options.boot_id_file)?;
-    let identity = ensure_identity(&options).await?;
+    let identity = ensure_identity(&options, &CancellationToken::new()).await?;
     let store = Store::open(&options.state_dir.join("agent.db"))?;
     let restored = store.restore()?;
     let vitals = Vitals::default();
@@ -92,15 +94,15 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let (committed_sender, committed) = mpsc::channel(INPUTS);
     let (changed, changes) = mpsc::channel(1);
-    let keep_alive = Duration::from_secs(identity.answer.link.keep_alive_s().into());
+    let agent = Agent::new(config(&identity), restored, rand::random());
+    floor.raise(agent.time_floor_ms().unsigned_abs() / 1000);
+    let keep_alive = Duration::from_secs(agent.keep_alive_s().into());
     let link_options = LinkOptions {
         device,
         endpoints: options.endpoints.clone(),
         tls: tls(Alpn::Mqtt)?,
     };
     let (link, link_handle) = LinkTask::new(link_options, keep_alive, inputs.clone());
-    let agent = Agent::new(config(&identity), restored, rand::random());
-    floor.raise(agent.time_floor_ms().unsigned_abs() / 1000);
     let (store, _writer) = store.start(committed_sender);
     let blobs = BlobSource {
         endpoints: options.endpoints.clone(),
@@ -147,6 +149,7 @@ fn config(identity: &Identity) -> AgentConfig {
         hub: answer.hub,
         keys: identity.trusted_keys.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        link: answer.link,
         features: Vec::new(),
         limits: Limits::default(),
     }
@@ -230,7 +233,7 @@ impl Bound {
 ///
 /// # Errors
 /// [`BuildError::Identity`] when a person is needed: no token, a refused token, a damaged file.
-pub async fn ensure_identity(options: &Options) -> Result<Identity, BuildError> {
+pub async fn ensure_identity(options: &Options, token: &CancellationToken) -> Result<Identity, BuildError> {
     std::fs::create_dir_all(&options.state_dir).map_err(|source| BuildError::StateDir {
         path: options.state_dir.clone(),
         source,
@@ -254,6 +257,9 @@ pub async fn ensure_identity(options: &Options) -> Result<Identity, BuildError> 
             }
             Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(ENROL_AGAIN.mul_f64(0.5 + rand::random::<f64>())).await;
+        tokio::select! {
+            () = token.cancelled() => return Err(BuildError::Stopped),
+            () = tokio::time::sleep(ENROL_AGAIN.mul_f64(0.5 + rand::random::<f64>())) => {}
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! hello makes good whatever was lost, so nothing is held back here.
 
 mod backoff;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,6 +211,11 @@ impl LinkTask {
             };
             match event {
                 Some(Ok(event)) => {
+                    if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+                        // From here on the machine's hello, then its heartbeats, keep the connection alive and prove it: a PINGREQ
+                        // beside each of them would say the same once more.
+                        events.mqtt_options.set_keep_alive(Duration::ZERO);
+                    }
                     if let Err(ended) = self.incoming(event, &client).await {
                         return ended;
                     }
@@ -314,30 +321,5 @@ impl LinkTask {
         [Lane::Desired, Lane::Command]
             .into_iter()
             .find(|lane| self.topic(*lane) == topic)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_full_queue_asks_for_a_new_connection_and_cannot_swallow_the_wish() {
-        let (sender, mut outgoing) = mpsc::channel(1);
-        let (wisher, wishes) = watch::channel(Wishes {
-            keep_alive: Duration::from_secs(30),
-            reconnects: 0,
-            why: String::new(),
-        });
-        let handle = LinkHandle {
-            outgoing: sender,
-            wishes: wisher,
-        };
-        handle.send(Lane::Status, vec![1]);
-        assert_eq!(wishes.borrow().reconnects, 0);
-        handle.send(Lane::Status, vec![2]);
-        handle.reconnect("the session was not answered".to_owned());
-        assert_eq!(wishes.borrow().reconnects, 2);
-        assert_eq!(outgoing.recv().await, Some((Lane::Status, vec![1])));
     }
 }

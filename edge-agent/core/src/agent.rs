@@ -30,6 +30,8 @@ pub struct AgentConfig {
     pub hub: HubId,
     pub keys: TrustedKeys,
     pub agent_version: String,
+    /// As assigned at enrolment; what the hub assigned later is on disk and wins.
+    pub link: LinkClass,
     /// Abilities of this agent and of this device's policy; a manifest's `requires` is checked against them.
     pub features: Vec<String>,
     pub limits: Limits,
@@ -121,6 +123,11 @@ impl Agent {
         self.floor_ms.max(0)
     }
 
+    /// Keep-alive of the first CONNECT, in seconds; [`Effect::KeepAlive`] tells of every other one.
+    pub fn keep_alive_s(&self) -> u16 {
+        self.session.keep_alive_s()
+    }
+
     /// Rebuilds the machine from what the store held. Nothing runs before the first [`Input::Observed`].
     ///
     /// What cannot be used of the store is reported with the first step as [`Note::Damaged`] and asked for again; it never stops work.
@@ -128,7 +135,7 @@ impl Agent {
     pub fn new(config: AgentConfig, restored: Restored, seed: u64) -> Self {
         let mut damage = Vec::new();
         let meta: BTreeMap<String, String> = restored.meta.into_iter().collect();
-        let link: LinkClass = read_meta(&meta, LINK_KEY, &mut damage).unwrap_or_default();
+        let link: LinkClass = read_meta(&meta, LINK_KEY, &mut damage).unwrap_or(config.link);
         let parties = Parties {
             hub: config.hub,
             device: config.device.clone(),
@@ -166,7 +173,7 @@ impl Agent {
             writes: Vec::new(),
             deferred: Vec::new(),
             sweep_due: true,
-            effects: vec![Effect::KeepAlive(link.keep_alive_s())],
+            effects: Vec::new(),
             config,
         };
         agent.effects.extend(

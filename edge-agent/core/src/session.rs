@@ -48,6 +48,8 @@ pub(crate) struct Session {
     last_sent_ms: u64,
     last_word_ms: u64,
     link: LinkClass,
+    /// The class that the connection was dialled with: its CONNECT declared this keep-alive, which holds as long as it lasts.
+    dialled: LinkClass,
     resync_by_ms: Option<u64>,
 }
 
@@ -60,12 +62,14 @@ impl Session {
             last_sent_ms: 0,
             last_word_ms: 0,
             link,
+            dialled: link,
             resync_by_ms: None,
         }
     }
 
     pub(crate) fn link_up(&mut self, nonce: [u8; 16]) {
         self.state = State::Unsaid(Nonce::from_bytes(nonce));
+        self.dialled = self.link;
         self.seq = 0;
         self.resync_by_ms = None;
     }
@@ -147,6 +151,11 @@ impl Session {
         self.last_sent_ms = now_ms;
     }
 
+    /// Of the next CONNECT, in seconds.
+    pub(crate) fn keep_alive_s(&self) -> u16 {
+        self.link.keep_alive_s()
+    }
+
     /// The hub assigned this class; whether it is another one.
     pub(crate) fn assign(&mut self, link: LinkClass) -> bool {
         std::mem::replace(&mut self.link, link) != link
@@ -190,8 +199,11 @@ impl Session {
         }
     }
 
+    /// The heartbeat is the connection's keep-alive too, so it comes as often as either side counts on: the hub by the class that it
+    /// assigned, the connection's far end by what CONNECT declared.
     fn heartbeat_ms(&self) -> u64 {
-        u64::from(self.link.keep_alive_s()) * 1_000
+        let seconds = self.link.keep_alive_s().min(self.dialled.keep_alive_s());
+        u64::from(seconds) * 1_000
     }
 
     /// The monotonic clock began anew.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, Note, StepId, Tx};
 use edge_protocol::sign::TrustedKeys;
-use edge_protocol::v1::{AckStage, Facts, Rung, Up, UpFrame};
+use edge_protocol::v1::{AckStage, Facts, LinkClass, Rung, Up, UpFrame};
 use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, frame};
 use uuid::Uuid;
 
@@ -100,6 +100,7 @@ impl Device {
             hub: hub_id(),
             keys: TrustedKeys::from_iter([signing_key().verifying_key()]),
             agent_version: "1.0.0".to_owned(),
+            link: LinkClass::default(),
             features: Vec::new(),
             limits: Limits::default(),
         }

@@ -99,6 +99,24 @@ fn what_is_due() {
     check(served, 33_000, Some(Due::Heartbeat));
 }
 
+/// No PINGREQ is sent beside heartbeats: a connection that declared 30 s is cut at 45 s of silence, whatever the hub assigned since.
+#[test]
+fn an_assigned_class_slows_heartbeats_from_the_next_connection_on_only() {
+    let mut session = up();
+    assert!(session.assign(LinkClass::Cellular));
+    assert_eq!(session.wake_at(), Some(31_000));
+    check(session, 31_000, Some(Due::Heartbeat));
+
+    let mut session = Session::new(parties(), LinkClass::Cellular);
+    session.link_up([1; 16]);
+    session.ask(1_000);
+    session.sent(1_000);
+    assert!(session.accept(&statement(1), 2_000));
+    assert_eq!(session.wake_at(), Some(241_000));
+    assert!(session.assign(LinkClass::Lan));
+    check(session, 31_000, Some(Due::Heartbeat));
+}
+
 #[test]
 fn what_a_statement_must_be_bound_to() {
     assert_eq!(down().binding(), None);

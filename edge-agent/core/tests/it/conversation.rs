@@ -332,12 +332,12 @@ fn facts_that_come_late_are_told() {
 
 #[test]
 fn the_link_class_is_the_hubs_and_is_kept() {
+    assert_eq!(World::new().keep_alive, 240, "as assigned at enrolment");
     let mut world = running();
     world.hub.link = LinkClass::Satellite;
     world.push();
     world.settle();
     assert_eq!(world.keep_alive, 900);
-    world.keep_alive = 0;
     world.crash();
     assert_eq!(world.keep_alive, 900);
 }

@@ -6,7 +6,7 @@ use edge_agent_core::{
     Agent, AgentConfig, Effect, Input, Limits, Note, Now, Restored, Step, StepId, StepOutcome, Tx, Write,
 };
 use edge_protocol::frame;
-use edge_protocol::v1::{Facts, Reason, UpFrame, WorkloadStatus};
+use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus};
 use edge_protocol::{BootId, DeviceId, Digest, EnrolmentSerial, Lane, PodUid, TxId};
 
 use crate::hub::{Hub, uid};
@@ -100,6 +100,7 @@ impl World {
             hub,
             runtime: Runtime::default(),
             disk: Disk::default(),
+            keep_alive: agent.keep_alive_s(),
             agent,
             features: vec![],
             facts,
@@ -113,7 +114,6 @@ impl World {
             look_due: true,
             notes: vec![],
             reconnects: vec![],
-            keep_alive: 0,
             links: 0,
         };
         world.give(Input::Facts(world.facts.clone()));
@@ -131,6 +131,7 @@ impl World {
         self.linked = false;
         self.look_due = true;
         self.agent = build(&self.hub, &self.features, self.disk.restored());
+        self.keep_alive = self.agent.keep_alive_s();
         self.give(Input::Facts(self.facts.clone()));
     }
 
@@ -317,6 +318,7 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         hub: hub.id,
         keys: hub.keys(),
         agent_version: "0.1.0".to_owned(),
+        link: LinkClass::Cellular,
         features: features.to_vec(),
         limits: Limits::default(),
     };
