@@ -5,6 +5,7 @@ use edge_protocol::v1::DeviceEvent;
 use iot_hub_core::Change;
 use sqlx::{Executor, Sqlite, SqliteConnection, SqlitePool};
 
+use super::batch::Batch;
 use super::machine::json;
 use super::signed;
 use crate::error::StoreError;
@@ -37,8 +38,9 @@ async fn floor(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
     unsigned("meta", floor.unwrap_or(0))
 }
 
-pub(super) async fn append(
-    connection: &mut SqliteConnection,
+/// Adds the changes of one transaction and says which numbers they got.
+pub(super) fn append(
+    batch: &mut Batch,
     revision: &mut u64,
     at_ms: i64,
     changes: Vec<Change>,
@@ -46,13 +48,11 @@ pub(super) async fn append(
     let mut entries = Vec::with_capacity(changes.len());
     for change in changes {
         *revision += 1;
-        sqlx::query("INSERT INTO log (revision, at_ms, change) VALUES ($1, $2, $3)")
+        batch
+            .add("INSERT INTO log (revision, at_ms, change) VALUES (?, ?, ?)")
             .bind(signed("revision", *revision)?)
             .bind(at_ms)
-            .bind(json(&change))
-            .execute(&mut *connection)
-            .await
-            .map_err(StoreError::sql("append to the log"))?;
+            .bind(json(&change));
         entries.push(LogEntry {
             revision: *revision,
             at_ms,
@@ -63,21 +63,29 @@ pub(super) async fn append(
 }
 
 pub(super) async fn after(pool: &SqlitePool, revision: u64, limit: u32) -> Result<LogPage, StoreError> {
-    // One read transaction, so that a compaction cannot come between the floor and the rows.
-    let mut tx = pool.begin().await.map_err(StoreError::sql("read the log"))?;
-    let head = head(&mut *tx).await?;
-    if revision > head || revision < floor(&mut tx).await? {
-        return Ok(LogPage::Unknown);
-    }
-    let rows: Vec<(i64, i64, String)> = sqlx::query_as(
-        "SELECT revision, at_ms, change FROM log WHERE revision > $1 ORDER BY revision LIMIT $2",
+    // One statement, so that a compaction cannot come between floor, head and the rows. The first row is floor and head.
+    let mut rows: Vec<(bool, i64, i64, String)> = sqlx::query_as(
+        "WITH held (floor) AS (SELECT (SELECT value FROM meta WHERE key = $1))
+         SELECT 0 AS entry, COALESCE(floor, 0) AS revision, COALESCE((SELECT MAX(revision) FROM log), floor, 0) AS at_ms, '' AS change
+         FROM held
+         UNION ALL
+         SELECT 1, revision, at_ms, change
+         FROM (SELECT revision, at_ms, change FROM log WHERE revision > $2 ORDER BY revision LIMIT $3)
+         ORDER BY entry, revision",
     )
+    .bind(FLOOR)
     .bind(signed("revision", revision)?)
     .bind(i64::from(limit))
-    .fetch_all(&mut *tx)
+    .fetch_all(pool)
     .await
     .map_err(StoreError::sql("read the log"))?;
-    let entry = |(revision, at_ms, change): (i64, i64, String)| {
+    let entries = rows.split_off(1);
+    let bounds = rows.first().map(|(_, floor, head, _)| (*floor, *head));
+    let (floor, head) = bounds.expect("the statement's first half always gives one row");
+    if revision > unsigned("log", head)? || revision < unsigned("meta", floor)? {
+        return Ok(LogPage::Unknown);
+    }
+    let entry = |(_, revision, at_ms, change): (bool, i64, i64, String)| {
         Ok(LogEntry {
             revision: unsigned("log", revision)?,
             at_ms,
@@ -85,7 +93,8 @@ pub(super) async fn after(pool: &SqlitePool, revision: u64, limit: u32) -> Resul
                 .map_err(StoreError::damaged("log", revision.to_string()))?,
         })
     };
-    rows.into_iter()
+    entries
+        .into_iter()
         .map(entry)
         .collect::<Result<_, _>>()
         .map(LogPage::Entries)
@@ -149,22 +158,16 @@ pub(super) async fn event(
     .transpose()
 }
 
-pub(super) async fn put_audit(
-    connection: &mut SqliteConnection,
-    record: &AuditRecord,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO audit (id, at_ms, principal, action, subject)
-         VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM audit), $1, $2, $3, $4)",
-    )
-    .bind(record.at_ms)
-    .bind(record.principal.clone())
-    .bind(record.action.clone())
-    .bind(record.subject.clone())
-    .execute(connection)
-    .await
-    .map(|_| ())
-    .map_err(StoreError::sql("write audit"))
+pub(super) fn append_audit(batch: &mut Batch, record: &AuditRecord) {
+    batch
+        .add(
+            "INSERT INTO audit (id, at_ms, principal, action, subject)
+             VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM audit), ?, ?, ?, ?)",
+        )
+        .bind(record.at_ms)
+        .bind(record.principal.clone())
+        .bind(record.action.clone())
+        .bind(record.subject.clone());
 }
 
 pub(super) async fn audit(pool: &SqlitePool, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {

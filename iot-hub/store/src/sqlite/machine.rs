@@ -4,71 +4,61 @@ use edge_protocol::{DeviceId, Digest, Incarnation};
 use iot_hub_core::{Restored, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 
+use super::batch::Batch;
 use super::signed;
 use crate::error::StoreError;
 
-type Statement = Query<'static, Sqlite, SqliteArguments>;
-
 const INCARNATION: &str = "incarnation";
 
-pub(super) async fn write(connection: &mut SqliteConnection, write: &Write) -> Result<(), StoreError> {
-    let done = statement(write)?.execute(connection).await;
-    done.map(|_| ()).map_err(StoreError::sql("write"))
-}
-
-fn statement(write: &Write) -> Result<Statement, StoreError> {
-    Ok(match write {
-        Write::Incarnation(incarnation) => sqlx::query(
-            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )
-        .bind(INCARNATION)
-        .bind(signed(INCARNATION, incarnation.0)?),
-        Write::PutDevice(record) => sqlx::query(
-            "INSERT INTO device (id, record) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-        )
-        .bind(record.id.to_string())
-        .bind(json(record)),
-        Write::PutDeployment(record) => sqlx::query(
-            "INSERT INTO deployment (uid, record) VALUES ($1, $2) ON CONFLICT (uid) DO UPDATE SET record = excluded.record",
-        )
-        .bind(record.spec.uid.to_string())
-        .bind(json(record)),
-        Write::DropDeployment(uid) => sqlx::query("DELETE FROM deployment WHERE uid = $1").bind(uid.to_string()),
-        Write::PutDeviceSet { device, set } => sqlx::query(
-            "INSERT INTO device_set (device, record) VALUES ($1, $2) ON CONFLICT (device) DO UPDATE SET record = excluded.record",
-        )
-        .bind(device.to_string())
-        .bind(json(set)),
-        Write::PutAssignment(record) => sqlx::query(
-            "INSERT INTO assignment (uid, device, record) VALUES ($1, $2, $3)
-             ON CONFLICT (uid, device) DO UPDATE SET record = excluded.record",
-        )
-        .bind(record.uid.to_string())
-        .bind(record.device.to_string())
-        .bind(json(record)),
-        Write::DropAssignment { uid, device } => sqlx::query("DELETE FROM assignment WHERE uid = $1 AND device = $2")
+/// Adds one write of the machine.
+pub(super) fn put(batch: &mut Batch, write: &Write) -> Result<(), StoreError> {
+    match write {
+        Write::Incarnation(incarnation) => batch
+            .add("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+            .bind(INCARNATION)
+            .bind(signed(INCARNATION, incarnation.0)?),
+        Write::PutDevice(record) => batch
+            .add("INSERT INTO device (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record")
+            .bind(record.id.to_string())
+            .bind(json(record)),
+        Write::PutDeployment(record) => batch
+            .add("INSERT INTO deployment (uid, record) VALUES (?, ?) ON CONFLICT (uid) DO UPDATE SET record = excluded.record")
+            .bind(record.spec.uid.to_string())
+            .bind(json(record)),
+        Write::DropDeployment(uid) => batch.add("DELETE FROM deployment WHERE uid = ?").bind(uid.to_string()),
+        Write::PutDeviceSet { device, set } => batch
+            .add("INSERT INTO device_set (device, record) VALUES (?, ?) ON CONFLICT (device) DO UPDATE SET record = excluded.record")
+            .bind(device.to_string())
+            .bind(json(set)),
+        Write::PutAssignment(record) => batch
+            .add(
+                "INSERT INTO assignment (uid, device, record) VALUES (?, ?, ?)
+                 ON CONFLICT (uid, device) DO UPDATE SET record = excluded.record",
+            )
+            .bind(record.uid.to_string())
+            .bind(record.device.to_string())
+            .bind(json(record)),
+        Write::DropAssignment { uid, device } => batch
+            .add("DELETE FROM assignment WHERE uid = ? AND device = ?")
             .bind(uid.to_string())
             .bind(device.to_string()),
-        Write::PutBlob { digest, body } => {
-            sqlx::query("INSERT INTO blob (digest, body) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
-                .bind(digest.to_string())
-                .bind(body.clone())
-        }
-        Write::DropBlob(digest) => sqlx::query("DELETE FROM blob WHERE digest = $1").bind(digest.to_string()),
+        Write::PutBlob { digest, body } => batch
+            .add("INSERT INTO blob (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING")
+            .bind(digest.to_string())
+            .bind(body.clone()),
+        Write::DropBlob(digest) => batch.add("DELETE FROM blob WHERE digest = ?").bind(digest.to_string()),
         // A device repeats events until they are acknowledged.
-        Write::PutEvent { device, event } => sqlx::query(
-            "INSERT INTO device_event (device, seq, uid, at_ms, event) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (device, seq) DO NOTHING",
-        )
-        .bind(device.to_string())
-        .bind(signed("event sequence", event.seq)?)
-        .bind(event.uid.to_string())
-        .bind(event.at.wall_ms)
-        .bind(json(event)),
-    })
+        Write::PutEvent { device, event } => batch
+            .add("INSERT INTO device_event (device, seq, uid, at_ms, event) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, seq) DO NOTHING")
+            .bind(device.to_string())
+            .bind(signed("event sequence", event.seq)?)
+            .bind(event.uid.to_string())
+            .bind(event.at.wall_ms)
+            .bind(json(event)),
+    };
+    Ok(())
 }
 
 pub(super) async fn load(pool: &SqlitePool) -> Result<Restored, StoreError> {
