@@ -48,8 +48,6 @@ pub enum BuildError {
     Local(#[from] LocalError),
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
-    #[error("stopped before the device was enrolled")]
-    Stopped,
 }
 
 /// An agent with everything open, not yet running.
@@ -69,7 +67,7 @@ pub struct Bound {
 /// [`BuildError`] says what could not be opened.
 pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let boot_id = host::boot_id(&options.boot_id_file)?;
-    let identity = ensure_identity(&options, &CancellationToken::new()).await?;
+    let identity = ensure_identity(&options).await?;
     let store = Store::open(&options.state_dir.join("agent.db"))?;
     let restored = store.restore()?;
     let vitals = Vitals::default();
@@ -233,7 +231,7 @@ impl Bound {
 ///
 /// # Errors
 /// [`BuildError::Identity`] when a person is needed: no token, a refused token, a damaged file.
-pub async fn ensure_identity(options: &Options, token: &CancellationToken) -> Result<Identity, BuildError> {
+pub async fn ensure_identity(options: &Options) -> Result<Identity, BuildError> {
     std::fs::create_dir_all(&options.state_dir).map_err(|source| BuildError::StateDir {
         path: options.state_dir.clone(),
         source,
@@ -257,9 +255,6 @@ pub async fn ensure_identity(options: &Options, token: &CancellationToken) -> Re
             }
             Err(error) => return Err(error.into()),
         }
-        tokio::select! {
-            () = token.cancelled() => return Err(BuildError::Stopped),
-            () = tokio::time::sleep(ENROL_AGAIN.mul_f64(0.5 + rand::random::<f64>())) => {}
-        }
+        tokio::time::sleep(ENROL_AGAIN.mul_f64(0.5 + rand::random::<f64>())).await;
     }
 }
