@@ -1,7 +1,8 @@
 //! One session, from CONNACK to the end of the stream.
 //!
-//! `core` decides and does no IO; `wire` moves bytes; `outbox` holds what waits for the device; `pump` joins them.
+//! `core` decides and does no IO; `wire` moves bytes; `outbox` holds what waits for the device, `acks` the PUBACKs that do; `pump` joins them.
 
+mod acks;
 mod core;
 mod outbox;
 mod pump;

@@ -1,5 +1,8 @@
 //! Drives one session: moves bytes and messages, keeps its deadlines, decides nothing about packets.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::acks::Acks;
 use super::core::{Core, Step};
 use super::wire::{Moved, Wire};
 use crate::codec::{self, Violation};
@@ -26,6 +30,7 @@ pub(crate) struct Session<S> {
     /// Rings when a full lane of this session got room.
     space: Arc<Notify>,
     core: Core,
+    acks: Acks,
     limits: Limits,
     /// A message whose lane is full. While it waits, nothing more is read from this device.
     waiting: Option<(UpLane, Bytes, Option<u16>)>,
@@ -47,6 +52,7 @@ enum Wake {
     Moved(std::io::Result<Moved>),
     Space,
     Outgoing,
+    AcksDue,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -72,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             metrics,
             space,
             core,
+            acks: Acks::default(),
             limits,
             waiting: None,
             last_packet: Instant::now(),
@@ -94,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     return DisconnectReason::Io;
                 }
                 Wake::Moved(Ok(moved)) => moved,
-                Wake::Space | Wake::Outgoing => continue,
+                Wake::Space | Wake::Outgoing | Wake::AcksDue => continue,
             };
             if moved == Moved::End {
                 return DisconnectReason::Closed;
@@ -106,7 +113,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn settle(&mut self) -> Result<(), DisconnectReason> {
         self.retry_waiting();
         self.take_packets()?;
-        self.fill_output()
+        self.fill_output()?;
+        self.acks.put(Instant::now(), &mut self.wire.output);
+        Ok(())
     }
 
     fn retry_waiting(&mut self) {
@@ -125,18 +134,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.last_packet = Instant::now();
             if let Step::Deliver { lane, payload, pkid } = self.core.take(packet, &mut self.wire.output)? {
                 self.deliver(lane, payload, pkid);
+                self.acks.put(self.last_packet, &mut self.wire.output);
             }
         }
         Ok(())
     }
 
-    /// Hands a message to the hub, then acknowledges it.
+    /// Hands a message to the hub, then acknowledges it, before long.
     fn deliver(&mut self, lane: UpLane, payload: Bytes, pkid: Option<u16>) {
         match self.intake.push(self.slot.connection, lane, payload) {
             Ok(()) => {
                 self.metrics.message(lane.into(), Direction::Up);
                 if let Some(pkid) = pkid {
-                    codec::put_puback(pkid, &mut self.wire.output);
+                    self.acks.add(pkid, Instant::now());
                 }
             }
             Err(Full(payload)) => self.waiting = Some((lane, payload, pkid)),
@@ -172,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             moved = self.wire.turn(reading) => Wake::Moved(moved),
             () = self.space.notified(), if waiting => Wake::Space,
             () = self.slot.outbox.pushed() => Wake::Outgoing,
+            () = until(self.acks.due()) => Wake::AcksDue,
         }
     }
 }
