@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::run;
 
@@ -24,14 +24,19 @@ impl Output {
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Apply → Ready of single pods and bursts, beside a real kubelet on an equal runtime.
-    Apply {
-        #[arg(long, default_value_t = 200)]
-        singles: u32,
-    },
+    Apply(BenchArguments),
     /// Memory of one release agent alone, idle and with pods.
-    Memory,
+    Memory(BenchArguments),
     /// Bytes of an idle device per day.
-    Idle,
+    Idle(BenchArguments),
+}
+
+/// Handed on as they are.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Options of the measurement, such as `--singles 20 --bursts 20 --repeat 1`; `--help` after `--` lists them.
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "OPTIONS")]
+    arguments: Vec<String>,
 }
 
 /// The programs of a working system.
@@ -79,25 +84,24 @@ pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
 pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
     build(root, true)?;
     run::status(root, "cargo", &["build", "--release", "--package", "bench"])?;
-    let singles;
-    let args: &[&str] = match bench {
-        Bench::Apply { singles: count } => {
-            singles = count.to_string();
-            &["apply", "--singles", &singles]
-        }
-        Bench::Memory => {
+    let (name, handed) = match bench {
+        Bench::Apply(handed) => ("apply", handed),
+        Bench::Memory(handed) => {
             // Memory is judged on the binary that devices get.
             run::status(
                 root,
                 "cargo",
                 &["build", "--profile", "edge", "--package", "edge-agent"],
             )?;
-            &["memory"]
+            ("memory", handed)
         }
-        Bench::Idle => &["idle"],
+        Bench::Idle(handed) => ("idle", handed),
     };
     let program = root.join("target/release/outrigger-bench");
-    run::status(root, &program.to_string_lossy(), args)
+    let args: Vec<&str> = std::iter::once(name)
+        .chain(handed.arguments.iter().map(String::as_str))
+        .collect();
+    run::status(root, &program.to_string_lossy(), &args)
 }
 
 fn build(root: &Path, release: bool) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use crate::BenchError;
 use crate::pods::Cluster;
 use crate::round::{self, Round};
 use crate::side::Side;
+use crate::statistics::{Summary, milliseconds};
 use crate::watch::PodWatch;
 
 /// What each side leaves running after its pods are gone (cgroups, namespaces) shall not be in the other's figure.
@@ -34,15 +35,24 @@ pub struct Series {
     /// Pods per round.
     pub size: u32,
     pub rounds: BTreeMap<&'static str, Vec<Round>>,
-    /// `false` when the limit cut it short.
+    /// `false` when the limit or an error cut it short.
     pub is_complete: bool,
 }
 
-/// Measures all sides in turn: A B A B … of every kind.
+/// Measures all sides in turn: A B A B … of every kind. What was measured is in `all` also when it fails half way.
 ///
 /// # Errors
-/// As [`round::run`].
-pub async fn measure(cluster: &Cluster, sides: &[Side], plan: &ApplyPlan) -> Result<Vec<Series>, BenchError> {
+/// [`BenchError::NoRoom`], and those of [`round::run`].
+pub async fn measure(
+    cluster: &Cluster,
+    sides: &[Side],
+    plan: &ApplyPlan,
+    all: &mut Vec<Series>,
+) -> Result<(), BenchError> {
+    let most = plan.bursts.iter().copied().max().unwrap_or(1);
+    for side in sides {
+        cluster.wait_for_room(&side.node, most).await?;
+    }
     let mut bench = Bench {
         cluster,
         sides,
@@ -51,15 +61,28 @@ pub async fn measure(cluster: &Cluster, sides: &[Side], plan: &ApplyPlan) -> Res
         next_name: 0,
     };
     eprintln!("warming up");
-    bench.series(1, WARM_UP).await?;
-    let mut all = Vec::new();
-    if plan.singles > 0 {
-        all.push(bench.series(1, plan.singles).await?);
+    bench.series(&mut Series::new(1), WARM_UP).await?;
+    let singles = (1, plan.singles);
+    let bursts = plan.bursts.iter().map(|size| (*size, plan.repeat));
+    for (size, count) in std::iter::once(singles).chain(bursts) {
+        let mut series = Series::new(size);
+        let outcome = bench.series(&mut series, count).await;
+        if !series.rounds.is_empty() {
+            all.push(series);
+        }
+        outcome?;
     }
-    for size in &plan.bursts {
-        all.push(bench.series(*size, plan.repeat).await?);
+    Ok(())
+}
+
+impl Series {
+    fn new(size: u32) -> Self {
+        Self {
+            size,
+            rounds: BTreeMap::new(),
+            is_complete: false,
+        }
     }
-    Ok(all)
 }
 
 struct Bench<'a> {
@@ -71,34 +94,32 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn series(&mut self, size: u32, count: u32) -> Result<Series, BenchError> {
-        let mut series = Series {
-            size,
-            rounds: BTreeMap::new(),
-            is_complete: true,
-        };
-        let mut told = Instant::now();
+    async fn series(&mut self, series: &mut Series, count: u32) -> Result<(), BenchError> {
+        let size = series.size;
+        let begun = Instant::now();
+        let mut told = begun;
         for turn in 1..=count {
             if Instant::now() >= self.deadline {
                 eprintln!("out of time after {} of {count} rounds of {size}", turn - 1);
-                series.is_complete = false;
-                break;
+                return Ok(());
             }
             for side in self.sides {
                 let names = self.names(side.name, size);
                 let round = round::run(self.cluster, &mut self.watch, side, names).await?;
-                if told.elapsed() >= PROGRESS || size > 1 || turn == count {
-                    eprintln!(
-                        "{turn:>4}/{count} × {size:>3} {:<10} ready after {:.2?}",
-                        side.name, round.all_ready
-                    );
-                    told = Instant::now();
-                }
                 series.rounds.entry(side.name).or_default().push(round);
                 tokio::time::sleep(PAUSE).await;
             }
+            if told.elapsed() >= PROGRESS || size > 1 || turn == count {
+                let left = begun.elapsed() / turn * (count - turn);
+                eprintln!(
+                    "{turn:>4}/{count} × {size:>3}{}; {left:.0?} left",
+                    series.progress()
+                );
+                told = Instant::now();
+            }
         }
-        Ok(series)
+        series.is_complete = true;
+        Ok(())
     }
 
     /// New ones each time: the watch tells pods apart by name.
@@ -108,5 +129,23 @@ impl Bench<'_> {
         (first..self.next_name)
             .map(|number| format!("{side}-{number}"))
             .collect()
+    }
+}
+
+impl Series {
+    /// Of each side the last round, the median so far, and what failed.
+    fn progress(&self) -> String {
+        let of_side = |(side, rounds): (&&str, &Vec<Round>)| {
+            let last = rounds.last().map_or(Duration::ZERO, |round| round.all_ready);
+            let so_far = Summary::of(rounds.iter().flat_map(Round::ready));
+            let median = so_far.map_or_else(String::new, |so_far| format!(" (p50 {:.0})", so_far.p50));
+            let failed: usize = rounds.iter().map(|round| round.failed.len()).sum();
+            let failed = match failed {
+                0 => String::new(),
+                failed => format!(", {failed} FAILED"),
+            };
+            format!("  {side} {:.0} ms{median}{failed}", milliseconds(last))
+        };
+        self.rounds.iter().map(of_side).collect()
     }
 }

@@ -31,6 +31,12 @@ pub enum BenchError {
         missing: String,
         state: String,
     },
+    /// A burst would wait for ever.
+    #[error("node {node} takes {room} pods, and {pods} are to run on it at a time")]
+    NoRoom { node: String, room: u32, pods: u32 },
+    /// Memory with fewer pods than asked for would flatter.
+    #[error("of {side}: {failed} pods are not Ready")]
+    NotAllReady { side: &'static str, failed: usize },
     /// The watch of the pods ended, which it does only with its task.
     #[error("the watch of the pods ended")]
     WatchEnded,

@@ -118,7 +118,8 @@ async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Resu
         repeat: arguments.repeat,
         limit: Duration::from_mins(arguments.limit_minutes),
     };
-    let series = apply::measure(&cluster, &sides, &plan).await?;
+    let mut series = Vec::new();
+    let outcome = apply::measure(&cluster, &sides, &plan, &mut series).await;
     let report = ApplyReport {
         machine,
         seconds: begun.elapsed().as_secs_f64(),
@@ -129,7 +130,7 @@ async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Resu
     };
     report.print();
     println!("{}", report::write(stage.results(), "apply", &report)?.display());
-    Ok(())
+    Ok(outcome?)
 }
 
 async fn measure_memory(stage: &Stage, pods: u32) -> anyhow::Result<()> {

@@ -72,6 +72,11 @@ pub async fn measure(
             .map(|number| format!("{}-{number}", subject.side.name))
             .collect();
         let standing = round::raise(cluster, &mut watch, &subject.side, names).await?;
+        let failed = standing.failed().len();
+        if failed > 0 {
+            let side = subject.side.name;
+            return Err(BenchError::NotAllReady { side, failed });
+        }
         let with_pods = sample(subject).await?;
         round::lower(cluster, &mut watch, &subject.side, standing).await?;
         reports.push(SubjectReport {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
-use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
@@ -15,7 +15,9 @@ use crate::side::{Side, Token};
 const NAMESPACE: &str = "bench";
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
-const ACCOUNT_PAUSE: Duration = Duration::from_millis(100);
+/// A device's capacity goes from the agent to its hub and from there to the Node.
+const ROOM_LIMIT: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(100);
 /// The container ends at once when it is asked to; this is for the case that nobody asks.
 const GRACE_SECONDS: u32 = 10;
 
@@ -67,15 +69,49 @@ impl Cluster {
     /// # Errors
     /// [`BenchError::Cluster`].
     pub async fn delete(&self, name: &str) -> Result<(), BenchError> {
-        match self
-            .pods()
-            .delete(name, &kube::api::DeleteParams::default())
+        self.delete_with(name, DeleteParams::default()).await
+    }
+
+    /// Removes a pod's object whatever its node says, as `kubectl delete --force` does.
+    ///
+    /// # Errors
+    /// [`BenchError::Cluster`].
+    pub async fn remove(&self, name: &str) -> Result<(), BenchError> {
+        self.delete_with(name, DeleteParams::default().grace_period(0))
             .await
-        {
+    }
+
+    async fn delete_with(&self, name: &str, how: DeleteParams) -> Result<(), BenchError> {
+        match self.pods().delete(name, &how).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             answer => answer
                 .map(drop)
                 .map_err(BenchError::cluster(format!("pod {name} cannot be deleted"))),
+        }
+    }
+
+    /// Returns when a Node lets this many pods be bound to it. A kubelet's default is 110 (`maxPods`), and the scheduler leaves the rest
+    /// Pending without an error.
+    ///
+    /// # Errors
+    /// [`BenchError::NoRoom`], [`BenchError::Cluster`].
+    pub async fn wait_for_room(&self, node: &str, pods: u32) -> Result<(), BenchError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let deadline = tokio::time::Instant::now() + ROOM_LIMIT;
+        loop {
+            let found = nodes
+                .get_opt(node)
+                .await
+                .map_err(BenchError::cluster(format!("node {node}")))?;
+            let room = found.and_then(|node| allocatable_pods(&node)).unwrap_or(0);
+            if room >= pods {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let node = node.to_owned();
+                return Err(BenchError::NoRoom { node, room, pods });
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -115,7 +151,7 @@ impl Cluster {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let made = async {
             while accounts.get_opt("default").await.map_err(failed())?.is_none() {
-                tokio::time::sleep(ACCOUNT_PAUSE).await;
+                tokio::time::sleep(PAUSE).await;
             }
             Ok(())
         };
@@ -130,6 +166,17 @@ impl Cluster {
                 })
             })
     }
+}
+
+fn allocatable_pods(node: &Node) -> Option<u32> {
+    node.status
+        .as_ref()?
+        .allocatable
+        .as_ref()?
+        .get("pods")?
+        .0
+        .parse()
+        .ok()
 }
 
 fn line(event: Event) -> String {
@@ -163,4 +210,20 @@ pub fn pod(name: &str, side: &Side) -> Pod {
         },
     });
     serde_json::from_value(pod).expect("the literal above is a pod")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_room_is_read_from_its_allocatable_pods() {
+        let check = |given: serde_json::Value, expect: Option<u32>| {
+            let node: Node = serde_json::from_value(json!({ "metadata": {}, "status": given })).unwrap();
+            assert_eq!(allocatable_pods(&node), expect);
+        };
+        check(json!({ "allocatable": { "pods": "110", "cpu": "2" } }), Some(110));
+        check(json!({ "allocatable": { "cpu": "2" } }), None);
+        check(json!({ "capacity": { "pods": "250" } }), None);
+    }
 }

@@ -58,12 +58,14 @@ pub struct SeriesReport {
 /// One side of a series; times in milliseconds.
 #[derive(Debug, Serialize)]
 pub struct SideReport {
-    /// From sending a pod to its Ready in the watch.
-    pub ready: Summary,
+    /// Pods that were not Ready, or not gone, in time. Their rounds count for `ready` only.
+    pub failed: usize,
+    /// From sending a pod to its Ready in the watch. A sample is absent when nothing of it was measured.
+    pub ready: Option<Summary>,
     /// From sending a round's first pod to the last one's Ready.
-    pub all_ready: Summary,
+    pub all_ready: Option<Summary>,
     /// From sending a round's first deletion until no object was left.
-    pub all_gone: Summary,
+    pub all_gone: Option<Summary>,
     /// CPU time outside the container runtime, per pod, until Ready and until gone.
     pub cpu_per_pod_to_ready: f64,
     pub cpu_per_pod_to_gone: f64,
@@ -89,12 +91,12 @@ impl SeriesReport {
         let sides: BTreeMap<&'static str, SideReport> = series
             .rounds
             .iter()
-            .filter_map(|(name, rounds)| Some((*name, SideReport::of(rounds)?)))
+            .map(|(name, rounds)| (*name, SideReport::of(rounds)))
             .collect();
         let ratio = sides
             .get(ours)
             .zip(sides.get(theirs))
-            .map(|(ours, theirs)| Ratio::of(ours, theirs));
+            .and_then(|(ours, theirs)| Ratio::of(ours, theirs));
         Self {
             pods_per_round: series.size,
             is_complete: series.is_complete,
@@ -105,19 +107,21 @@ impl SeriesReport {
 }
 
 impl SideReport {
-    fn of(rounds: &[Round]) -> Option<Self> {
-        let pods = float(rounds.iter().map(|round| round.pods.len()).sum());
-        let by_process = cpu(rounds.iter().map(|round| &round.cpu_to_ready), pods);
-        let to_gone = cpu(rounds.iter().map(|round| &round.cpu_to_gone), pods);
-        Some(Self {
-            ready: Summary::of(rounds.iter().flat_map(Round::ready))?,
-            all_ready: Summary::of(rounds.iter().map(|round| round.all_ready))?,
-            all_gone: Summary::of(rounds.iter().map(|round| round.all_gone))?,
+    fn of(rounds: &[Round]) -> Self {
+        let whole = || rounds.iter().filter(|round| round.is_whole());
+        let pods = float(whole().map(|round| round.pods.len()).sum());
+        let by_process = cpu(whole().map(|round| &round.cpu_to_ready), pods);
+        let to_gone = cpu(whole().map(|round| &round.cpu_to_gone), pods);
+        Self {
+            failed: rounds.iter().map(|round| round.failed.len()).sum(),
+            ready: Summary::of(rounds.iter().flat_map(Round::ready)),
+            all_ready: Summary::of(whole().map(|round| round.all_ready)),
+            all_gone: Summary::of(whole().map(|round| round.all_gone)),
             cpu_per_pod_to_ready: by_process.values().sum(),
             cpu_per_pod_to_gone: to_gone.values().sum(),
             cpu_per_pod_by_process: by_process,
             conditions: conditions(rounds),
-        })
+        }
     }
 }
 
@@ -142,15 +146,20 @@ fn conditions(rounds: &[Round]) -> BTreeMap<String, Summary> {
 }
 
 impl Ratio {
-    fn of(ours: &SideReport, theirs: &SideReport) -> Self {
-        Self {
-            p50: ours.ready.p50 / theirs.ready.p50,
-            p90: ours.ready.p90 / theirs.ready.p90,
-            p99: ours.ready.p99 / theirs.ready.p99,
-            max: ours.ready.max / theirs.ready.max,
-            all_ready_p50: ours.all_ready.p50 / theirs.all_ready.p50,
+    fn of(ours: &SideReport, theirs: &SideReport) -> Option<Self> {
+        let (ready, all_ready) = (
+            ours.ready.zip(theirs.ready)?,
+            ours.all_ready.zip(theirs.all_ready)?,
+        );
+        let ratio = |of: fn(&Summary) -> f64| of(&ready.0) / of(&ready.1);
+        Some(Self {
+            p50: ratio(|ready| ready.p50),
+            p90: ratio(|ready| ready.p90),
+            p99: ratio(|ready| ready.p99),
+            max: ratio(|ready| ready.max),
+            all_ready_p50: all_ready.0.p50 / all_ready.1.p50,
             cpu_per_pod_to_ready: ours.cpu_per_pod_to_ready / theirs.cpu_per_pod_to_ready,
-        }
+        })
     }
 }
 
@@ -166,6 +175,7 @@ impl ApplyReport {
             "pods",
             "side",
             "n",
+            "failed",
             "p50",
             "p90",
             "p99",
@@ -199,17 +209,20 @@ impl ApplyReport {
 impl SeriesReport {
     fn fill(&self, table: &mut Table) {
         for (name, side) in &self.sides {
-            let whole = |figure: f64| format!("{figure:.0}");
+            let whole = |of: Option<Summary>, figure: fn(Summary) -> f64| {
+                of.map_or_else(|| "–".to_owned(), |summary| format!("{:.0}", figure(summary)))
+            };
             table.add_row([
                 self.pods_per_round.to_string(),
                 (*name).to_owned(),
-                side.ready.count.to_string(),
-                whole(side.ready.p50),
-                whole(side.ready.p90),
-                whole(side.ready.p99),
-                whole(side.ready.max),
-                whole(side.all_ready.p50),
-                whole(side.all_gone.p50),
+                side.ready.map_or(0, |ready| ready.count).to_string(),
+                side.failed.to_string(),
+                whole(side.ready, |ready| ready.p50),
+                whole(side.ready, |ready| ready.p90),
+                whole(side.ready, |ready| ready.p99),
+                whole(side.ready, |ready| ready.max),
+                whole(side.all_ready, |all| all.p50),
+                whole(side.all_gone, |all| all.p50),
                 format!("{:.1}", side.cpu_per_pod_to_ready),
                 format!("{:.1}", side.cpu_per_pod_to_gone),
             ]);
@@ -219,6 +232,7 @@ impl SeriesReport {
             table.add_row([
                 self.pods_per_round.to_string(),
                 "ratio".to_owned(),
+                String::new(),
                 String::new(),
                 times(ratio.p50),
                 times(ratio.p90),
@@ -283,6 +297,7 @@ pub fn write(directory: &Path, name: &str, report: &impl Serialize) -> Result<Pa
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -294,6 +309,7 @@ mod tests {
         });
         Round {
             pods: pods.collect(),
+            failed: BTreeSet::new(),
             all_ready: Duration::from_millis(times.iter().copied().max().unwrap_or(0)),
             all_gone: Duration::from_secs(1),
             cpu_to_ready: CpuTimes::from([("hub".to_owned(), Duration::from_millis(cpu))]),
@@ -319,5 +335,34 @@ mod tests {
         assert!((ratio.p50 - 0.25).abs() < 1e-9 && (ratio.max - 0.5).abs() < 1e-9);
         assert!((ratio.cpu_per_pod_to_ready - 0.25).abs() < 1e-9);
         assert!(SeriesReport::new(&series, "ours", "absent").ratio.is_none());
+    }
+    #[test]
+    fn a_round_with_a_failed_pod_counts_for_the_others_times_only() {
+        let mut broken = round(&[100], 1000);
+        broken.failed.insert("pod-1".to_owned());
+        let series = Series {
+            size: 2,
+            rounds: BTreeMap::from([
+                ("ours", vec![broken.clone(), round(&[300, 300], 30)]),
+                ("theirs", vec![broken]),
+            ]),
+            is_complete: true,
+        };
+        let report = SeriesReport::new(&series, "ours", "theirs");
+        let ours = &report.sides["ours"];
+        assert_eq!((ours.failed, ours.ready.unwrap().count), (1, 3));
+        assert_eq!(ours.all_ready.unwrap().count, 1);
+        assert!((ours.cpu_per_pod_to_ready - 15.0).abs() < 1e-9);
+        assert!(report.sides["theirs"].all_ready.is_none() && report.ratio.is_none());
+        ApplyReport {
+            machine: Machine {
+                processors: 1,
+                kernel: String::new(),
+                load_before: String::new(),
+            },
+            seconds: 0.0,
+            series: vec![report],
+        }
+        .print();
     }
 }
