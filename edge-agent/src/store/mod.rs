@@ -10,7 +10,7 @@ use std::thread;
 
 use edge_agent_core::{Restored, TrustedSet, Tx, Write};
 use edge_protocol::TxId;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use tokio::sync::mpsc;
 
 /// Transactions queued for the writer thread; the machine waits for commits, so more than a few are never open.
@@ -177,36 +177,44 @@ fn apply(db: &Connection, write: &Write) -> Result<(), StoreError> {
     let done = match write {
         Write::Set(set) => {
             let document = encode("the trusted set", set)?;
-            db.execute(
+            execute(
+                db,
                 "INSERT OR REPLACE INTO trusted_set (id, document) VALUES (1, ?1)",
                 params![document],
             )
         }
-        Write::PutBlob { digest, body } => db.execute(
+        Write::PutBlob { digest, body } => execute(
+            db,
             "INSERT OR REPLACE INTO blob (digest, body) VALUES (?1, ?2)",
             params![digest.to_string(), body],
         ),
-        Write::DropBlob(digest) => {
-            db.execute("DELETE FROM blob WHERE digest = ?1", params![digest.to_string()])
-        }
-        Write::PutWorkload { uid, record } => db.execute(
+        Write::DropBlob(digest) => execute(
+            db,
+            "DELETE FROM blob WHERE digest = ?1",
+            params![digest.to_string()],
+        ),
+        Write::PutWorkload { uid, record } => execute(
+            db,
             "INSERT OR REPLACE INTO workload (uid, record) VALUES (?1, ?2)",
             params![uid.as_str(), record],
         ),
-        Write::DropWorkload(uid) => db.execute("DELETE FROM workload WHERE uid = ?1", params![uid.as_str()]),
+        Write::DropWorkload(uid) => execute(db, "DELETE FROM workload WHERE uid = ?1", params![uid.as_str()]),
         Write::PutEvent(event) => {
             let seq = i64::try_from(event.seq).expect("a device does not live to write 2^63 events");
             let document = encode("an event", event)?;
-            db.execute(
+            execute(
+                db,
                 "INSERT OR REPLACE INTO event (seq, document) VALUES (?1, ?2)",
                 params![seq, document],
             )
         }
-        Write::DropEventsUpTo(seq) => db.execute(
+        Write::DropEventsUpTo(seq) => execute(
+            db,
             "DELETE FROM event WHERE seq <= ?1",
             params![i64::try_from(*seq).unwrap_or(i64::MAX)],
         ),
-        Write::PutMeta { key, value } => db.execute(
+        Write::PutMeta { key, value } => execute(
+            db,
             "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)",
             params![key, value],
         ),
@@ -215,6 +223,11 @@ fn apply(db: &Connection, write: &Write) -> Result<(), StoreError> {
         doing: "writing",
         source,
     })
+}
+
+/// Statements are prepared once per life of the process.
+fn execute(db: &Connection, sql: &str, parameters: impl Params) -> Result<usize, rusqlite::Error> {
+    db.prepare_cached(sql)?.execute(parameters)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
