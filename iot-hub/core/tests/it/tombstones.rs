@@ -17,13 +17,8 @@ fn ended(world: &World, uid: &str) -> bool {
 
 #[test]
 fn a_deployment_ends_when_every_device_has_acknowledged() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     world.call(delete(&pod("p"), None)).unwrap();
     let status = world.status(&pod("p"));
     assert!(matches!(status.state, DeploymentState::Deleting { .. }));
@@ -39,13 +34,8 @@ fn a_deployment_ends_when_every_device_has_acknowledged() {
 
 #[test]
 fn a_device_that_is_away_holds_nothing_up_and_stops_when_it_is_back() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [_, two]) = World::of(["one", "two"]);
+    world.run("p", "*");
     world.disconnect(&two);
     world.call(delete(&pod("p"), None)).unwrap();
     world.settle();
@@ -98,9 +88,7 @@ fn after_a_restart_it_is_not_known_who_got_it() {
 
 #[test]
 fn a_sent_but_unanswered_item_is_stopped_by_tombstone() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
+    let (mut world, [one]) = World::of(["one"]);
     world.settle();
     world.call(wanted("p", "*").put()).unwrap();
     world.wire.clear();
@@ -116,11 +104,8 @@ fn a_sent_but_unanswered_item_is_stopped_by_tombstone() {
 
 #[test]
 fn only_a_shorter_grace_makes_a_new_tombstone() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
     world.disconnect(&one);
     let grace = |world: &World| {
         let set = &world.store.sets[&one];
@@ -144,11 +129,8 @@ fn only_a_shorter_grace_makes_a_new_tombstone() {
 
 #[test]
 fn gone_counts_only_after_the_tombstone_is_on_the_devices_disk() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
-    world.call(wanted("p", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
     world.call(delete(&pod("p"), None)).unwrap();
     let item = world.store.sets[&one].items.get(&pod("p")).unwrap().clone();
     let gone = crate::support::model::blank(
@@ -174,8 +156,7 @@ fn a_device_that_matches_again_before_it_stopped_runs_again() {
     let mut world = World::new();
     let one = world.enrol("one", &[("site", "a")]);
     world.connect(&one);
-    world.call(wanted("p", "tags.site = 'a'").put()).unwrap();
-    world.settle();
+    world.run("p", "tags.site = 'a'");
     world.set_tags(&one, &[("site", "b")]);
     world.set_tags(&one, &[("site", "a")]);
     world.settle();
@@ -185,13 +166,8 @@ fn a_device_that_matches_again_before_it_stopped_runs_again() {
 
 #[test]
 fn a_healthy_successor_supersedes_on_its_device_alone() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    let two = world.enrol("two", &[]);
-    world.connect(&one);
-    world.connect(&two);
-    world.call(wanted("a", "*").put()).unwrap();
-    world.settle();
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    world.run("a", "*");
     world
         .models
         .get_mut(&two)
@@ -290,8 +266,7 @@ fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
     for id in [&one, &two, &dark] {
         world.connect(id);
     }
-    world.call(wanted("a", "*").put()).unwrap();
-    world.settle();
+    world.run("a", "*");
     world.disconnect(&dark);
     world.pass_with(&[&one, &two], 60_000);
     world.call(release(&pod("a"))).unwrap();
@@ -331,9 +306,7 @@ fn an_orphan_goes_when_its_successor_is_healthy_everywhere() {
 
 #[test]
 fn a_stranger_replaces_nothing() {
-    let mut world = World::new();
-    let one = world.enrol("one", &[]);
-    world.connect(&one);
+    let (mut world, [one]) = World::of(["one"]);
     world.call(wanted("a", "*").put()).unwrap();
     let mut elsewhere = wanted("b", "*").replaces("a");
     elsewhere.spec.namespace = "other".to_owned();
