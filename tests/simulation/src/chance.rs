@@ -71,6 +71,8 @@ pub(crate) struct Weather {
     pub(crate) incident_ms: u64,
     /// Whether the hub is restored from an older backup once.
     pub(crate) restore: bool,
+    /// Whether manifests are too large to travel together.
+    pub(crate) bulky: bool,
 }
 
 impl Weather {
@@ -95,6 +97,7 @@ impl Weather {
             watch_breaks: level(7, 300),
             incident_ms: level(8, 25_000).max(if single { 60_000 } else { 15_000 }),
             restore: false,
+            bulky: false,
         }
     }
 }

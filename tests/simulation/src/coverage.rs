@@ -129,6 +129,7 @@ paths! {
     Exemption {
         WaitsForPerson "in quarantine: waits for a person",
         LostItsPlace "orphan whose place was taken",
+        ReleasedBeforeRestore "released before the hub was restored",
         KnowsNotOfRestore "hub that does not know it is restored",
         OnceOutOfTarget "was once out of the pod's target",
     }

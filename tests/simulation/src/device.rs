@@ -14,7 +14,7 @@ use self::looks::Looks;
 use crate::chance::Rng;
 use crate::coverage::Path;
 use crate::disk::AgentDisk;
-use crate::event::{AgentEvent, At, DeviceEvent, Event, Frame, Word};
+use crate::event::{AgentEvent, At, DeviceEvent, Event, Frame, StatusWord, Word};
 use crate::hub::{hub_id, signing_key};
 use crate::runtime::Runtime;
 use crate::trace::say;
@@ -339,7 +339,7 @@ impl World {
             Err(error) => return self.fail(format!("a frame that no hub reads: {error}")),
         };
         say!(self, self.devices[at].id, "sends {}", up(&said));
-        let word = match &said.body {
+        let status = match &said.body {
             Up::Ack(ack) => {
                 match ack.stage {
                     AckStage::Persisted => self.judge_persisted(at, ack),
@@ -354,19 +354,22 @@ impl World {
                 for status in report.workloads.iter().filter(|s| s.rung == Rung::Healthy) {
                     self.judge_healthy(at, status);
                 }
-                Some(Word {
-                    session: said.session,
-                    seq: said.seq,
+                Some(StatusWord {
                     complete: report.complete,
-                    rungs: report.workloads.iter().map(Word::rung).collect(),
+                    rungs: report.workloads.iter().map(StatusWord::rung).collect(),
                 })
             }
             _ => None,
         };
+        let word = Word {
+            session: said.session,
+            seq: said.seq,
+            status,
+        };
         let frame = Frame {
             lane,
             bytes: bytes.into(),
-            word: word.map(Into::into),
+            word: Some(word.into()),
         };
         self.transmit(at, true, &frame);
     }

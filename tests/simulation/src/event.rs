@@ -42,16 +42,22 @@ pub(crate) struct Frame {
     pub(crate) word: Option<Arc<Word>>,
 }
 
-/// What a status report on the wire said.
+/// What a frame that goes up said.
 #[derive(Debug)]
 pub(crate) struct Word {
     pub(crate) session: Option<SessionEpoch>,
     pub(crate) seq: u64,
+    pub(crate) status: Option<StatusWord>,
+}
+
+/// What a status report said.
+#[derive(Debug)]
+pub(crate) struct StatusWord {
     pub(crate) complete: bool,
     pub(crate) rungs: Vec<(PodUid, Rung, Digest)>,
 }
 
-impl Word {
+impl StatusWord {
     pub(crate) fn rung(status: &WorkloadStatus) -> (PodUid, Rung, Digest) {
         (status.uid.clone(), status.rung, status.manifest)
     }

@@ -10,6 +10,9 @@
 //!   quarantine waits for a person (law 4), so it neither ends nor changes, and a pod it belongs to does not settle.
 //! * [`lost_its_place`](World::lost_its_place): an orphan whose successor ran on the device does not come back when the successor goes: its
 //!   containers went with the takeover, and nobody asks for new ones. The hub lists it until a person removes it.
+//! * [`was_released_before_restore`](World::was_released_before_restore): a hub that is restored to before a pod's release wants it again, and
+//!   nobody else knows of the release, for the pod's object is gone. Its absence from lists then counts as a deletion (law 2), and what
+//!   was an orphan ends. Law 1 would have it kept: to be mended in the bridge, which could release what it learns of by a restore only.
 //! * [`knows_not_of_its_restore`](World::knows_not_of_its_restore): a hub learns that its store is an older one from the first device that
 //!   holds a later set. Until then it may give a generation that was used before another content; the device calls that a conflict.
 //! * [`was_once_out_of_target`](World::was_once_out_of_target): when which tags reached hub and device is known to no judge, so a device that
@@ -17,7 +20,8 @@
 //!
 //! Weather spares:
 //!
-//! * The bridge's configuration names its cluster. Without it the first list pins one, and a first list of another cluster pins that.
+//! * A bridge whose configuration names no cluster is not told of another one by its very first list, which pins what it tells of. Later
+//!   lives are: the pin is in what they remember.
 //! * Two lists in a row are never both lies: by law 2 two complete lists without a pod, a minute apart, are the truth.
 //! * A terminal phase stays when a restored hub tells of earlier times: translating a roll-up to a pod's status keeps it (`translate`), which
 //!   is not part of this world.
@@ -46,6 +50,11 @@ impl World {
     pub(crate) fn lost_its_place(&self, at: At, uid: &PodUid) -> bool {
         let lost = self.ledger.taken.contains(&(at, uid.clone()));
         self.excused(Path::LostItsPlace, lost)
+    }
+
+    pub(crate) fn was_released_before_restore(&self, uid: &PodUid) -> bool {
+        let released = self.ledger.restored && self.api.gone.get(uid).is_some_and(|gone| !gone.intended);
+        self.excused(Path::ReleasedBeforeRestore, released)
     }
 
     pub(crate) fn knows_not_of_its_restore(&self) -> bool {

@@ -107,7 +107,7 @@ impl World {
             self.store_hub();
         }
         self.hub.commits.clear();
-        self.ledger.heard.clear();
+        self.ledger.forget_words();
         for at in 0..self.devices.len() {
             self.lose_link(at, true);
         }

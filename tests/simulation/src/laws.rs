@@ -34,10 +34,13 @@ impl World {
             );
             return self.fail(why);
         }
-        let uid = started.seen.uid.clone();
-        let own = self.manifests(at).filter(|(item, _)| *item == uid);
-        let taken: Vec<PodUid> = own.flat_map(|(_, manifest)| manifest.replaces).collect();
-        self.ledger.taken.extend(taken.into_iter().map(|uid| (at, uid)));
+        let replaced = self.ledger.replaced.get(&started.seen.uid);
+        let taken: Vec<(At, PodUid)> = replaced
+            .into_iter()
+            .flatten()
+            .map(|uid| (at, uid.clone()))
+            .collect();
+        self.ledger.taken.extend(taken);
     }
 
     // Laws 1, 2 and 6.
@@ -130,6 +133,9 @@ impl World {
                 (false, _) => {}
             }
         }
+        if self.was_released_before_restore(uid) {
+            return Ok(());
+        }
         Err(refusal)
     }
 
@@ -204,8 +210,12 @@ impl World {
             }
             hub::Write::PutDeployment(record) => {
                 let manifest = serde_json::from_str::<Manifest>(&record.spec.manifest);
-                if manifest.is_ok_and(|manifest| !manifest.replaces.is_empty()) {
+                if let Ok(manifest) = manifest
+                    && !manifest.replaces.is_empty()
+                {
                     self.coverage.met(Path::SuccessorPut);
+                    let replaced = self.ledger.replaced.entry(manifest.uid).or_default();
+                    replaced.extend(manifest.replaces);
                 }
             }
             hub::Write::Incarnation(incarnation) => {

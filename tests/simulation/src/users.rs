@@ -4,6 +4,7 @@ mod controllers;
 
 use std::collections::BTreeMap;
 
+use edge_protocol::frame::MAX_INLINE;
 use edge_protocol::v1::{LinkClass, Owner, RestartPolicy};
 use edge_protocol::{PodUid, SealingKey};
 use edge_provider_core::{Deletion, DeletionCause, Disconnect, UpdateStrategy};
@@ -18,6 +19,8 @@ use crate::world::World;
 
 /// Pods that people have at the same time.
 const MANY: usize = 7;
+/// Two manifests with that much in them do not travel in one frame, so that a device fetches the other.
+const BALLAST: usize = MAX_INLINE / 2 + 1;
 
 #[derive(Debug, Default)]
 pub(crate) struct Users {
@@ -178,6 +181,7 @@ impl World {
             },
             deletion: None,
             finalizer: self.rng.below(12) == 0,
+            ballast: if self.weather.bulky { BALLAST } else { 0 },
             finished: false,
             shown: None,
             uid,

@@ -52,6 +52,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut weather = Weather::of(&mut rng);
         weather.restore = rng.below(8) == 0;
+        weather.bulky = rng.below(16) == 0;
         let devices = (0..2 + rng.below(3))
             .map(|at| Device::new(at, &mut rng))
             .collect();
