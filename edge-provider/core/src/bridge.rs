@@ -288,8 +288,8 @@ impl Bridge {
             node_uid: None,
             replaces: successor::replaces(&self.entries, pod, plan),
         });
-        // Put while no Node was known: the pod is alive under the one that is known now.
-        first.node_uid = first.node_uid.or_else(|| self.node_uid.clone());
+        // Put while no Node was known, the pod has been seen alive under one since.
+        first.node_uid = first.node_uid.or_else(|| entry.seen_under.clone());
         let spec = wish::compose(entry, pod, plan, self.source(), first);
         wish::needs_put(entry, &spec, now_ms).then(|| Call::Put(Box::new(spec)))
     }

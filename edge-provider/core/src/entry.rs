@@ -9,6 +9,8 @@ use crate::io::{HeldDeployment, OpId, PodRefusal, WantedPod};
 pub struct Entry {
     /// The pod object as last seen. It stays while the object is only missing.
     pub pod: Option<WantedPod>,
+    /// The Node's UID when the pod was last seen alive. What was seen under no Node may have gone with it before the next was made.
+    pub seen_under: Option<String>,
     /// The deployment as the hub last told.
     pub held: Option<Held>,
     pub fate: Option<Fate>,

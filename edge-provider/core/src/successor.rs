@@ -24,8 +24,8 @@ pub fn undecided_predecessor<'e>(
 }
 
 /// What the first put of `pod` replaces: at most one orphan of its line that no other claims, with [`UpdateStrategy::Replace`] every
-/// unclaimed active deployment of the same owner with another revision label, and the orphans that these were to replace themselves
-/// and may not have replaced on every device.
+/// unclaimed active deployment of the same owner with another revision label, and what these were to replace themselves and may not have
+/// replaced on every device.
 pub fn replaces(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPlan) -> Vec<PodUid> {
     let claimed = claimed(entries, Some(&pod.uid));
     let others = || {
@@ -42,18 +42,22 @@ pub fn replaces(entries: &BTreeMap<PodUid, Entry>, pod: &WantedPod, plan: &PodPl
             && is_other_revision(entry, &plan.manifest)
     });
     let found = orphan.into_iter().chain(older).map(|(uid, _)| uid.clone());
-    with_orphans_behind(entries, found.collect())
+    with_those_behind(entries, found.collect())
 }
 
-/// With the orphans that these replace, and those that they replace in turn: their places pass to the successor of the last.
-fn with_orphans_behind(entries: &BTreeMap<PodUid, Entry>, mut found: Vec<PodUid>) -> Vec<PodUid> {
+/// With what these replace, and what that replaces in turn: all their places pass to the successor of the last.
+fn with_those_behind(entries: &BTreeMap<PodUid, Entry>, mut found: Vec<PodUid>) -> Vec<PodUid> {
     let mut next = 0;
     while let Some(uid) = found.get(next) {
         let held = entries.get(uid).and_then(|entry| entry.held.as_ref());
         let manifest = held.and_then(|held| held.manifest.as_ref());
         let behind = manifest.into_iter().flat_map(|manifest| &manifest.replaces);
+        let has_place = |older: &PodUid| {
+            let entry = entries.get(older);
+            entry.is_some_and(|entry| entry.is_orphan() || entry.is_active())
+        };
         let new: Vec<PodUid> = behind
-            .filter(|older| entries.get(*older).is_some_and(Entry::is_orphan) && !found.contains(older))
+            .filter(|older| has_place(older) && !found.contains(older))
             .cloned()
             .collect();
         found.extend(new);

@@ -118,6 +118,7 @@ impl Bridge {
         let uid = pod.uid.clone();
         let entry = self.entries.entry(uid.clone()).or_default();
         entry.missing_since = None;
+        entry.seen_under.clone_from(&self.node_uid);
         entry.braked = false;
         entry.show = true;
         if entry.fate.is_some_and(|fate| fate.inferred) {

@@ -101,6 +101,26 @@ fn a_node_that_was_made_anew_is_known_before_the_next_list() {
     assert_eq!(puts(&rig.see(pod("a")))[0].node_uid, uid);
 }
 
+/// The pod may have gone with the Node before the new one was made.
+#[test]
+fn a_pod_is_bound_to_no_node_that_is_younger_than_its_last_sight() {
+    let mut rig = Rig::cold();
+    rig.node_uid = None;
+    rig.pods.insert(id("a"), pod("a"));
+    rig.list();
+    rig.node_uid = Some("node-2".into());
+    rig.input(Input::NodeSeen {
+        uid: rig.node_uid.clone(),
+    });
+    rig.list_deployments();
+    assert_eq!(rig.hub[&id("a")].spec.node_uid, None);
+    rig.pods.clear();
+    rig.list();
+    rig.now_ms += crate::inference::ABSENCE_MS;
+    rig.list();
+    assert_eq!((deletes(&rig.seen), releases(&rig.seen)), (vec![], vec!["a"]));
+}
+
 #[test]
 fn a_node_uid_that_was_not_known_is_filled_in_once() {
     let mut rig = Rig::cold();
@@ -234,6 +254,17 @@ fn a_successor_of_a_successor_takes_all_their_places() {
     assert_eq!(take(&mut rig, "b"), ["c"]);
     rig.delete("b", DeletionCause::Reaction, Some(30));
     assert_eq!(take(&mut rig, "a"), ["b", "c"]);
+}
+
+/// So does an update that comes before the one before it is through.
+#[test]
+fn an_update_of_an_update_takes_both_their_places() {
+    let mut rig = Rig::with_pods(&[]);
+    let take =
+        |rig: &mut Rig, uid, hash| replaced(&puts(&rig.see(pod_of(uid, hash, UpdateStrategy::Replace)))[0]);
+    take(&mut rig, "a", "1");
+    assert_eq!(take(&mut rig, "b", "2"), ["a"]);
+    assert_eq!(take(&mut rig, "c", "3"), ["b", "a"]);
 }
 
 #[test]
