@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use daemon::config::Config as _;
+use daemon::signals;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Options, logging, rbac, signals};
+use crate::{Options, brake, rbac};
 
 const EXAMPLES: &str = "\
 Exit codes:
@@ -94,16 +96,18 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    logging::init(&options.log);
+    options.log.init();
     // Both kube and the hub client name their provider; this covers whatever asks for the process's default.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();
     let (release, released) = mpsc::channel(1);
-    let signals = signals::listen(stop.clone(), release).context("cannot listen for signals")?;
+    let signals = signals::listen(stop.clone()).context("cannot listen for signals")?;
+    let releases = brake::listen(release).context("cannot listen for SIGUSR1")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "starting");
     let bound = crate::build(options).await?;
     tokio::select! {
         ended = bound.run(released, stop) => Ok(ended?),
         never = signals => match never {},
+        never = releases => match never {},
     }
 }

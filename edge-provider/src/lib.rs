@@ -12,18 +12,17 @@
 //! `virtual-kubelet-core`; this crate only joins them.
 
 mod bound;
+mod brake;
 pub mod capacity;
 pub mod cli;
 mod health;
 pub mod hub;
-mod logging;
 mod metrics;
 mod notices;
 pub mod options;
 pub mod provider;
 pub mod rbac;
-mod signals;
 pub mod wanted;
 
 pub use bound::{Bound, RunError, build};
-pub use options::{Options, OptionsError};
+pub use options::Options;

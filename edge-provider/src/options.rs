@@ -1,9 +1,11 @@
 //! The configuration file: typed, closed (an unknown key is an error with its line), validated once.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
+use daemon::config::{Config, check};
+use daemon::{ConfigError, HealthOptions, LogOptions};
 use serde::Deserialize;
 use virtual_kubelet::core::{Capacity, NamespaceEntry, NamespaceMap};
 
@@ -129,13 +131,6 @@ pub struct HubOptions {
     pub token_file: PathBuf,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`, without TLS: keep it on loopback or a private network.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HealthOptions {
-    pub listen: SocketAddr,
-}
-
 /// How many workloads may be removed by inference alone per window; more waits for SIGUSR1.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -155,32 +150,6 @@ impl Default for BrakeOptions {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogOptions {
-    pub format: LogFormat,
-    /// A `tracing` filter such as `info,edge_provider=debug`; empty means `info`.
-    pub filter: String,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-impl LogOptions {
-    pub(crate) fn filter_text(&self) -> &str {
-        if self.filter.is_empty() {
-            "info"
-        } else {
-            &self.filter
-        }
-    }
-}
-
 mod defaults {
     pub(super) fn node() -> String {
         "outrigger".to_owned()
@@ -193,99 +162,56 @@ mod defaults {
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    #[error("cannot read {path}")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    /// The source names line and column.
-    #[error("{path} is not a configuration")]
-    Parse {
-        path: PathBuf,
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    #[error("{key}: {why}")]
-    Value { key: &'static str, why: String },
+impl Config for Options {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let NodeOptions { name, ip, .. } = &self.node;
+        let zone = self.node.zone();
+        let namespace = &self.kubernetes.leader.namespace;
+        check(
+            is_subdomain(name),
+            "node.name",
+            "a Node's name is a lower-case DNS subdomain",
+        )?;
+        check(
+            !ip.is_loopback() && !ip.is_unspecified(),
+            "node.ip",
+            "the API server refuses to proxy to loopback; name an address of this machine",
+        )?;
+        check(
+            self.hub.url.starts_with("https://"),
+            "hub.url",
+            "it must begin with https://",
+        )?;
+        check(
+            name.len() <= LABEL,
+            "node.name",
+            "it is a label's value too: at most 63 characters",
+        )?;
+        check(
+            is_subdomain(&zone.to_ascii_lowercase()) && zone.len() <= LABEL,
+            "node.zone",
+            "a zone is a label's value: name one of at most 63 characters",
+        )?;
+        check(
+            is_subdomain(namespace) && namespace.len() <= LABEL && !namespace.contains('.'),
+            "kubernetes.leader.namespace",
+            "it is not the name of a namespace",
+        )?;
+        check(
+            is_subdomain(&self.lease_name()),
+            "kubernetes.leader.lease",
+            "it is not the name of a lease",
+        )?;
+        check(
+            self.namespaces.iter().all(|entry| !entry.scope.trim().is_empty()),
+            "namespaces.scope",
+            "name a condition; '*' is every device",
+        )?;
+        self.log.validate()
+    }
 }
 
 impl Options {
-    /// Reads and validates the file.
-    ///
-    /// # Errors
-    /// [`OptionsError`] names the file and line, or the key and what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, OptionsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| OptionsError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, path)
-    }
-
-    /// Parses and validates a text; `path` is only named in errors.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn parse(text: &str, path: &Path) -> Result<Self, OptionsError> {
-        let options: Self = toml::from_str(text).map_err(|source| OptionsError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        options.validate()?;
-        Ok(options)
-    }
-
-    fn validate(&self) -> Result<(), OptionsError> {
-        let bad = |key, why: &str| {
-            Err(OptionsError::Value {
-                key,
-                why: why.to_owned(),
-            })
-        };
-        if !is_subdomain(&self.node.name) {
-            return bad("node.name", "a Node's name is a lower-case DNS subdomain");
-        }
-        if self.node.ip.is_loopback() || self.node.ip.is_unspecified() {
-            return bad(
-                "node.ip",
-                "the API server refuses to proxy to loopback; name an address of this machine",
-            );
-        }
-        if !self.hub.url.starts_with("https://") {
-            return bad("hub.url", "it must begin with https://");
-        }
-        if self.node.name.len() > LABEL {
-            return bad("node.name", "it is a label's value too: at most 63 characters");
-        }
-        if !is_subdomain(&self.node.zone().to_ascii_lowercase()) || self.node.zone().len() > LABEL {
-            return bad(
-                "node.zone",
-                "a zone is a label's value: name one of at most 63 characters",
-            );
-        }
-        let namespace = &self.kubernetes.leader.namespace;
-        if !is_subdomain(namespace) || namespace.len() > LABEL || namespace.contains('.') {
-            return bad("kubernetes.leader.namespace", "it is not the name of a namespace");
-        }
-        if !is_subdomain(&self.lease_name()) {
-            return bad("kubernetes.leader.lease", "it is not the name of a lease");
-        }
-        if self.namespaces.iter().any(|entry| entry.scope.trim().is_empty()) {
-            return bad("namespaces.scope", "name a condition; '*' is every device");
-        }
-        tracing_subscriber::EnvFilter::try_new(self.log.filter_text()).map_err(|error| {
-            OptionsError::Value {
-                key: "log.filter",
-                why: error.to_string(),
-            }
-        })?;
-        Ok(())
-    }
-
     pub fn lease_name(&self) -> String {
         let own = || format!("outrigger-kubelet-{}", self.node.name);
         self.kubernetes.leader.lease.clone().unwrap_or_else(own)

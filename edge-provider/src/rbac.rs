@@ -46,6 +46,8 @@ pub fn manifests(options: &Options) -> String {
 mod tests {
     use std::path::Path;
 
+    use daemon::config::Config as _;
+
     use super::*;
 
     fn options(node: &str, kubernetes: &str) -> Options {

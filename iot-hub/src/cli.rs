@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use daemon::config::Config as _;
+use daemon::signals;
 use tokio_util::sync::CancellationToken;
 
+use crate::Options;
 use crate::ca::{Authority, CaFiles};
-use crate::{Options, logging, signals};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,7 +126,7 @@ fn check(config: &Path) -> anyhow::Result<()> {
 
 async fn serve(config: &Path) -> anyhow::Result<()> {
     let options = Options::read(config)?;
-    logging::init(&options.log);
+    options.log.init();
     let stop = CancellationToken::new();
     let signals = signals::listen(stop.clone()).context("cannot listen for signals")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "starting");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
@@ -26,7 +26,7 @@ pub(crate) fn router(pump: PumpHandle, registry: Arc<Registry>) -> Router {
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(alive))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_text))
         .with_state(Health { pump, registry })
 }
 
@@ -41,13 +41,6 @@ async fn alive(State(health): State<Health>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &health.registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+async fn metrics_text(State(health): State<Health>) -> Response {
+    daemon::metrics::response(&health.registry)
 }

@@ -21,17 +21,15 @@ pub mod fail;
 mod feed;
 pub mod grant;
 mod health;
-pub mod logging;
 mod metrics;
 pub mod options;
 pub mod pump;
 pub mod rest;
 mod serve;
-pub mod signals;
 pub mod token;
 
 pub use bound::{Addresses, Bound, BuildError, RunError, build};
-pub use options::{Options, OptionsError};
+pub use options::Options;
 
 /// The store of this build. PostgreSQL will make it an enumeration.
 pub(crate) type Store = iot_hub_store::SqliteStore;

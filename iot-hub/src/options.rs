@@ -1,8 +1,10 @@
 //! The configuration file: typed, closed (an unknown key is an error with its line), validated once.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use daemon::config::{Config, check};
+use daemon::{ConfigError, HealthOptions, LogOptions};
 use serde::Deserialize;
 
 use crate::fail::FailOptions;
@@ -59,13 +61,6 @@ pub struct RestOptions {
     pub max_connections: usize,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`, without TLS: keep it on loopback or a private network.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HealthOptions {
-    pub listen: SocketAddr,
-}
-
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreOptions {
@@ -82,22 +77,6 @@ impl Default for StoreOptions {
             keep_events: 500,
         }
     }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogOptions {
-    pub format: LogFormat,
-    /// A `tracing` filter such as `info,iot_hub=debug`; empty means `info`.
-    pub filter: String,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 mod defaults {
@@ -118,52 +97,7 @@ mod defaults {
     }
 }
 
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    #[error("cannot read {path}")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    /// The source names line and column.
-    #[error("{path} is not valid")]
-    Parse {
-        path: PathBuf,
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    #[error("{key}: {message}")]
-    Value { key: &'static str, message: String },
-}
-
 impl Options {
-    /// Reads and validates a file.
-    ///
-    /// # Errors
-    /// [`OptionsError`] names the file, and the key or line at fault.
-    pub fn read(path: &Path) -> Result<Self, OptionsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| OptionsError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, path)
-    }
-
-    /// Parses and validates the text of the file at `path`.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn parse(text: &str, path: &Path) -> Result<Self, OptionsError> {
-        let options: Self = toml::from_str(text).map_err(|source| OptionsError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        options.validate()?;
-        Ok(options)
-    }
-
     /// A hub on loopback with all ports chosen by the system, for tests and the lab.
     pub fn local(state_dir: impl Into<PathBuf>, ca_dir: impl Into<PathBuf>) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -189,8 +123,10 @@ impl Options {
             fail: None,
         }
     }
+}
 
-    fn validate(&self) -> Result<(), OptionsError> {
+impl Config for Options {
+    fn validate(&self) -> Result<(), ConfigError> {
         let Self {
             state_dir: _,
             ca_dir: _,
@@ -201,16 +137,6 @@ impl Options {
             log,
             fail: _,
         } = self;
-        let check = |good: bool, key: &'static str, message: &str| {
-            if good {
-                Ok(())
-            } else {
-                Err(OptionsError::Value {
-                    key,
-                    message: message.to_owned(),
-                })
-            }
-        };
         check(
             device.enroll_per_minute > 0,
             "device.enroll_per_minute",
@@ -243,23 +169,7 @@ impl Options {
         )?;
         check(store.keep_log > 0, "store.keep_log", "must be at least 1")?;
         check(store.keep_events > 0, "store.keep_events", "must be at least 1")?;
-        tracing_subscriber::EnvFilter::try_new(log.filter_text())
-            .map(|_| ())
-            .map_err(|error| OptionsError::Value {
-                key: "log.filter",
-                message: error.to_string(),
-            })
-    }
-}
-
-impl LogOptions {
-    /// The filter, with the default in place.
-    pub fn filter_text(&self) -> &str {
-        if self.filter.is_empty() {
-            "info"
-        } else {
-            &self.filter
-        }
+        log.validate()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a configuration may say, and how a wrong one is named.
 
+use std::path::Path;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -21,7 +23,7 @@ selector = {}
 scope = "*"
 "#;
 
-fn parse(text: &str) -> Result<Options, OptionsError> {
+fn parse(text: &str) -> Result<Options, ConfigError> {
     Options::parse(text, Path::new("kubelet.toml"))
 }
 

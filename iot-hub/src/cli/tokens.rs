@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use daemon::config::Config as _;
 use edge_protocol::DeviceId;
 use edge_protocol::v1::LinkClass;
 use iot_hub_api::CreateEnrolmentToken;

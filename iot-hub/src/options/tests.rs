@@ -1,6 +1,7 @@
 //! What the parser says to mistakes.
 
 use std::error::Error as _;
+use std::path::Path;
 
 use super::*;
 
