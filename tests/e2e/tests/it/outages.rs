@@ -1,8 +1,8 @@
 //! Acceptance 4, first half: whatever of the bridge dies, edge work goes on, and the truth is told afterwards.
 
-use std::time::Duration;
-
 use lab::Process;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 
 use crate::support::{
     Instances, TestSite, condition, deployment, eventually, is_ready, restarts, server, terminations, uid,
@@ -174,8 +174,7 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
         .into_iter()
         .find(|instance| instance.container == "web")
         .unwrap();
-    let kill = lab::Program::new("kill").args(["-9", &victim.pid.to_string()]);
-    kill.run(Duration::from_secs(5)).unwrap();
+    signal::kill(Pid::from_raw(victim.pid), Signal::SIGKILL).unwrap();
     let repaired = eventually("the agent starts it again", || {
         let now = site.containers().on("device-1");
         let new = now.0.into_iter().find(|instance| instance.container == "web");

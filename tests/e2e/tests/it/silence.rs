@@ -12,6 +12,8 @@ use crate::support::{
 
 const DEVICES: [&str; 3] = ["device-1", "device-2", "device-3"];
 const AWAY: Duration = Duration::from_mins(1);
+/// Longer than the bridge waits between two looks at other nodes.
+const LOOKED_AT: Duration = Duration::from_secs(35);
 
 fn start() -> (TestSite, Value, Instances) {
     let site = TestSite::with(TestSiteOptions {
@@ -251,5 +253,77 @@ fn an_orphan_stops_after_its_authors_time() {
         .of_pod(uid(&steady))
         .are_on(&DEVICES, 1)
         .unwrap();
+    site.nothing_was_forbidden();
+}
+
+#[test]
+fn an_orphan_stops_once_its_successor_is_ready_on_another_node() {
+    let (site, steady, _) = start();
+    let mut mover = deployment(
+        "mover",
+        &[("target-condition", "deviceId = 'device-1'")],
+        &[server("web", &["http", "--port", "8081"])],
+    );
+    mover["spec"]["strategy"] = json!({"type": "Recreate"});
+    site.apply(&mover);
+    let old = site.ready_pod("mover");
+    let running = site.containers();
+
+    site.kubelet_process().kill().unwrap();
+    site.kubectl(&["delete", "node", site.node()]);
+    eventually("Kubernetes gives the old pod up", || match site.pod(name(&old)) {
+        None => Ok(()),
+        Some(pod) => Err(pod["metadata"].to_string()),
+    });
+    let other = site
+        .api()
+        .list("/api/v1/nodes?labelSelector=lab%3Dalways-ready")
+        .remove(0);
+    let template = &mut mover["spec"]["template"]["spec"];
+    // It has no room that a scheduler would see.
+    template["nodeSelector"] = json!({});
+    template["nodeName"] = json!(name(&other));
+    site.apply(&mover);
+    let new = eventually("the only pod is bound to another node", || {
+        let mut pods = site.pods("mover");
+        match pods.as_slice() {
+            [pod] if pod["spec"]["nodeName"].is_string() => Ok(pods.remove(0)),
+            pods => Err(format!("{pods:?}")),
+        }
+    });
+    assert_ne!(new["spec"]["nodeName"], site.node());
+
+    site.kubelet_process().start().unwrap();
+    eventually("the old one is an orphan", || {
+        let orphans = site.listed(&["orphan", "ls"]);
+        let is_old = |orphan: &Value| orphan["spec"]["uid"] == json!(uid(&old));
+        if orphans.iter().any(is_old) {
+            Ok(())
+        } else {
+            Err(format!("{orphans:?}"))
+        }
+    });
+    throughout(
+        LOOKED_AT,
+        "its successor is not Ready",
+        &running.of_pod(uid(&old)),
+        || site.containers().of_pod(uid(&old)),
+    );
+    // That node has no kubelet; this is all that one would say.
+    site.api().patch(
+        &format!("/api/v1/namespaces/default/pods/{}/status", name(&new)),
+        &json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}),
+    );
+    eventually("the orphan is stopped", || {
+        let left = site.containers().of_pod(uid(&old));
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    let after = site.ready_pod("steady");
+    assert_ne!(uid(&after), uid(&steady), "its Node was deleted too");
+    site.containers().of_pod(uid(&after)).are_on(&DEVICES, 1).unwrap();
     site.nothing_was_forbidden();
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use test_images::{Catalogue, build_server, push};
 
 fn workspace() -> &'static Path {
@@ -102,13 +104,7 @@ fn the_server_answers_http_and_stops_on_sigterm() {
         answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("version v9\n"),
         "{answer}"
     );
-    assert!(
-        Command::new("kill")
-            .arg(child.0.id().to_string())
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal::kill(Pid::from_raw(child.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(child.0.wait().unwrap().success());
 }
 
