@@ -45,8 +45,7 @@ const PROGRAMS: &[&str] = &[
     "iot-hub",
     "edge-agent",
     "outrigger-cli",
-    "lab",
-    "test-images",
+    "site",
 ];
 
 pub fn up(root: &Path, devices: u32, release: bool) -> anyhow::Result<()> {
@@ -56,26 +55,22 @@ pub fn up(root: &Path, devices: u32, release: bool) -> anyhow::Result<()> {
 }
 
 pub fn down(root: &Path) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    build_site(root)?;
     site(root, false, &["down"])
 }
 
 pub fn status(root: &Path, output: Output) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    build_site(root)?;
     site(root, false, &["status", "--output", output.name()])
 }
 
 pub fn restart(root: &Path, process: &str) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])?;
+    build_site(root)?;
     site(root, false, &["restart", process])
 }
 
 pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
-    run::status(
-        root,
-        "cargo",
-        &["build", "--quiet", "--package", "lab", "--package", "test-images"],
-    )?;
+    build_site(root)?;
     let mut args = vec!["images"];
     args.extend(print.iter().flat_map(|name| ["--print", name]));
     site(root, false, &args)
@@ -109,6 +104,11 @@ fn build(root: &Path, release: bool) -> anyhow::Result<()> {
     args.extend(release.then_some("--release"));
     args.extend(PROGRAMS.iter().flat_map(|program| ["--package", program]));
     run::status(root, "cargo", &args)
+}
+
+/// The site alone, for what needs none of the programs that it starts.
+fn build_site(root: &Path) -> anyhow::Result<()> {
+    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])
 }
 
 fn site(root: &Path, release: bool, args: &[&str]) -> anyhow::Result<()> {
