@@ -64,7 +64,7 @@ pub struct EdgeProvider {
     /// Pods whose author was told what differs on devices.
     noted: BTreeSet<PodUid>,
     /// The manifests that the hub has, to know an in-place resize.
-    manifests: BTreeMap<PodUid, Manifest>,
+    manifests: BTreeMap<PodUid, HeldManifest>,
     fleet: Option<Fleet>,
     /// Since when the hub is silent, and what was last tried; `None` while it answers.
     silent: Option<(Instant, String)>,
@@ -73,6 +73,13 @@ pub struct EdgeProvider {
     wake_at: Option<u64>,
     notices: Notices,
     metrics: Metrics,
+}
+
+/// A manifest as the hub has it: read once, however often its status changes.
+#[derive(Debug)]
+struct HeldManifest {
+    text: String,
+    manifest: Manifest,
 }
 
 /// Which of its own sources has something to say.

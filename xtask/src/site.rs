@@ -40,13 +40,7 @@ pub struct BenchArguments {
 }
 
 /// The programs of a working system.
-const PROGRAMS: &[&str] = &[
-    "edge-provider",
-    "iot-hub",
-    "edge-agent",
-    "outrigger-cli",
-    "site",
-];
+const PROGRAMS: &[&str] = &["edge-provider", "iot-hub", "edge-agent", "outrigger-cli", "site"];
 
 pub fn up(root: &Path, devices: u32, release: bool) -> anyhow::Result<()> {
     build(root, release)?;

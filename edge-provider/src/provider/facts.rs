@@ -11,7 +11,7 @@ use virtual_kubelet::core::NodeState;
 use virtual_kubelet::core::tolerations::clear_seconds;
 use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 
-use super::{AWAY_AFTER, EdgeProvider};
+use super::{AWAY_AFTER, EdgeProvider, HeldManifest};
 use crate::hub::HubEvent;
 use crate::notices::note_event;
 use crate::wanted;
@@ -26,7 +26,7 @@ impl EdgeProvider {
         let uid = PodUid::new(observed.uid.clone())
             .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
             .ok()?;
-        let held = self.manifests.get(&uid);
+        let held = self.manifests.get(&uid).map(|held| &held.manifest);
         let wanted = wanted::wanted(observed, &self.options.namespaces, held)?;
         let is_new = observed
             .status()
@@ -113,9 +113,21 @@ impl EdgeProvider {
     }
 
     fn remember(&mut self, held: &HeldDeployment) {
-        match serde_json::from_str(&held.spec.manifest) {
+        let text = &held.spec.manifest;
+        if self
+            .manifests
+            .get(&held.spec.uid)
+            .is_some_and(|known| known.text == *text)
+        {
+            return;
+        }
+        match serde_json::from_str(text) {
             Ok(manifest) => {
-                self.manifests.insert(held.spec.uid.clone(), manifest);
+                let held_manifest = HeldManifest {
+                    text: text.clone(),
+                    manifest,
+                };
+                self.manifests.insert(held.spec.uid.clone(), held_manifest);
             }
             Err(error) => {
                 tracing::warn!(uid = %held.spec.uid, %error, "the hub holds a manifest that cannot be read");

@@ -64,13 +64,14 @@ pub(super) fn append(
 
 pub(super) async fn after(pool: &SqlitePool, revision: u64, limit: u32) -> Result<LogPage, StoreError> {
     // One statement, so that a compaction cannot come between floor, head and the rows. The first row is floor and head.
+    // SQLite takes a bare parameter of LIMIT for a constant and prepares the statement anew each time that it is bound; a sum it does not.
     let mut rows: Vec<(bool, i64, i64, String)> = sqlx::query_as(
         "WITH held (floor) AS (SELECT (SELECT value FROM meta WHERE key = $1))
          SELECT 0 AS entry, COALESCE(floor, 0) AS revision, COALESCE((SELECT MAX(revision) FROM log), floor, 0) AS at_ms, '' AS change
          FROM held
          UNION ALL
          SELECT 1, revision, at_ms, change
-         FROM (SELECT revision, at_ms, change FROM log WHERE revision > $2 ORDER BY revision LIMIT $3)
+         FROM (SELECT revision, at_ms, change FROM log WHERE revision > $2 ORDER BY revision LIMIT $3 + 0)
          ORDER BY entry, revision",
     )
     .bind(FLOOR)
