@@ -3,13 +3,18 @@
 //! The log itself is in the store, so that a watcher that resumes after a restart reads the same. What is announced is not;
 //! the feed remembers for each subject its last announcement and the revision of that moment, and a watcher that resumes at or before
 //! that revision is shown the subject again. At the start every subject counts as announced: whatever a watcher knew of a
-//! device's liveness is from the process before. Memory: one entry per device and deployment.
+//! device's liveness is from the process before. Memory: one entry per device and deployment, and the log's newest entries.
+
+mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use iot_hub_core::Change;
 use tokio::sync::watch;
+
+pub(crate) use self::tail::Recent;
+use self::tail::Tail;
 
 /// How far everything is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,7 @@ pub(crate) struct Position {
 pub(crate) struct Feed {
     position: watch::Sender<Position>,
     announced: Mutex<Announced>,
+    tail: Mutex<Tail>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +63,7 @@ impl Feed {
         Self {
             position: watch::Sender::new(position),
             announced: Mutex::new(announced),
+            tail: Mutex::new(Tail::new(revision)),
         }
     }
 
@@ -68,9 +75,23 @@ impl Feed {
         self.position.subscribe()
     }
 
-    pub(crate) fn advance(&self, revision: u64) {
+    /// These were committed, in this order.
+    pub(crate) fn advance(&self, entries: Vec<Recent>) {
+        let Some(revision) = entries.last().map(|entry| entry.revision) else {
+            return;
+        };
+        self.tail
+            .lock()
+            .expect("nothing panics under this lock")
+            .extend(entries);
         self.position
             .send_modify(|position| position.revision = position.revision.max(revision));
+    }
+
+    /// At most `limit` entries of the log after `revision`; `None` when only the store has them.
+    pub(crate) fn recent_after(&self, revision: u64, limit: usize) -> Option<Vec<Recent>> {
+        let tail = self.tail.lock().expect("nothing panics under this lock");
+        tail.after(revision, limit)
     }
 
     pub(crate) fn announce(&self, change: Change) {
@@ -134,7 +155,11 @@ mod tests {
         let feed = Feed::new(5, [device("a"), device("b")]);
         let at = feed.seen_at(5);
         assert_eq!(feed.announced_after(at, 9), (2, vec![device("a"), device("b")]));
-        feed.advance(6);
+        feed.advance(vec![Recent {
+            revision: 6,
+            change: device("c"),
+            event: None,
+        }]);
         feed.announce(device("a"));
         assert_eq!(feed.announced_after(feed.seen_at(6), 9), (3, vec![device("a")]));
         assert_eq!(feed.announced_after(feed.seen_at(7), 9), (3, vec![]));

@@ -178,9 +178,7 @@ impl Pump {
     fn committed(&mut self, done: Done) {
         self.fail.hit(FailPoint::AfterCommit);
         self.metrics.committed(done.took);
-        if let Some(revision) = done.revision {
-            self.feed.advance(revision);
-        }
+        self.feed.advance(done.entries);
         for tx in done.txs {
             self.step(Input::Committed(tx), None);
         }

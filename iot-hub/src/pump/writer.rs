@@ -1,18 +1,23 @@
 //! The commit under way: at most one, on a task of its own, so that the machine goes on while the disk works.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge_protocol::TxId;
-use iot_hub_store::{HubStore as _, Job, StoreError};
+use edge_protocol::v1::DeviceEvent;
+use edge_protocol::{DeviceId, TxId};
+use iot_hub_core::{Change, Write};
+use iot_hub_store::{HubStore as _, Job, LogEntry, StoreError};
 use tokio::task::JoinSet;
 
 use crate::Store;
+use crate::feed::Recent;
 
 /// A batch that is on disk.
 pub(super) struct Done {
     pub(super) txs: Vec<TxId>,
-    /// The last one appended, if the batch changed anything that watchers see.
-    pub(super) revision: Option<u64>,
+    /// What it appended to the log, in order.
+    pub(super) entries: Vec<Recent>,
     pub(super) took: Duration,
 }
 
@@ -40,11 +45,19 @@ impl Writer {
         self.running.spawn(async move {
             let begun = Instant::now();
             let txs = super::ids(&jobs);
+            let mut events = events(&jobs);
             let entries = store.commit(jobs).await?;
-            let revision = entries.iter().flatten().map(|entry| entry.revision).max();
+            let recent = |entry: LogEntry| Recent {
+                revision: entry.revision,
+                event: match &entry.change {
+                    Change::DeviceEvent { device, seq } => events.remove(&(device.clone(), *seq)),
+                    _ => None,
+                },
+                change: entry.change,
+            };
             Ok(Done {
                 txs,
-                revision,
+                entries: entries.into_iter().flatten().map(recent).collect(),
                 took: begun.elapsed(),
             })
         });
@@ -61,4 +74,14 @@ impl Writer {
             },
         }
     }
+}
+
+/// The events that a batch writes, for those who watch.
+fn events(jobs: &[Job]) -> BTreeMap<(DeviceId, u64), Arc<DeviceEvent>> {
+    let writes = jobs.iter().flat_map(|job| &job.tx.writes);
+    let events = writes.filter_map(|write| match write {
+        Write::PutEvent { device, event } => Some(((device.clone(), event.seq), Arc::new(event.clone()))),
+        _ => None,
+    });
+    events.collect()
 }

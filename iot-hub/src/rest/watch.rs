@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
+use edge_protocol::DeviceId;
+use edge_protocol::v1::DeviceEvent;
 use futures_util::Stream;
 use iot_hub_api::{Change, DeviceEventRecord, ProblemCode, Revision, WatchEvent};
 use iot_hub_core::Change as Subject;
-use iot_hub_store::{HubStore as _, LogPage, StoreError};
+use iot_hub_store::{HubStore as _, LogEntry, LogPage, StoreError};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch as position};
 use utoipa::IntoParams;
@@ -18,7 +21,7 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::problem::{Query, Refusal};
 use super::{Api, view};
-use crate::feed::Position;
+use crate::feed::{Position, Recent};
 use crate::grant::Principal;
 use crate::pump::{PumpGone, Reading};
 
@@ -53,7 +56,7 @@ pub(super) async fn watch(
             .and_then(|id| id.parse().ok())
             .ok_or_else(|| Refusal::new(ProblemCode::BadRequest, "Last-Event-ID is not a revision"))?,
     };
-    let place = std::sync::Arc::clone(&api.watches).try_acquire_owned();
+    let place = Arc::clone(&api.watches).try_acquire_owned();
     let place = place.map_err(|_| Refusal::new(ProblemCode::TooManyRequests, "too many watches are open"))?;
     // The call's own place is free again; the watch has its own.
     let principal = caller.principal.clone();
@@ -156,10 +159,12 @@ impl Watcher {
             .announced_after(self.announced, PAGE as usize);
         if !subjects.is_empty() {
             self.announced = upto;
-            let subjects = subjects
-                .into_iter()
-                .map(|subject| (self.revision, subject))
-                .collect();
+            let announced = |change| Recent {
+                revision: self.revision,
+                change,
+                event: None,
+            };
+            let subjects = subjects.into_iter().map(announced).collect();
             return self.tell(subjects).await;
         }
         if self.phase == Phase::Replay {
@@ -177,17 +182,32 @@ impl Watcher {
         }
     }
 
+    /// The log after the watcher's revision: from memory, or for one that is far behind from the store. `None` when the store no
+    /// longer has it either.
+    async fn page(&self) -> Result<Option<Vec<Recent>>, Broken> {
+        let recent = self.api.pump.feed().recent_after(self.revision, PAGE as usize);
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let stored = |entry: LogEntry| Recent {
+            revision: entry.revision,
+            change: entry.change,
+            event: None,
+        };
+        Ok(match self.api.store.log_after(self.revision, PAGE).await? {
+            LogPage::Entries(entries) => Some(entries.into_iter().map(stored).collect()),
+            LogPage::Unknown => None,
+        })
+    }
+
     async fn read_log(&mut self, head: u64) -> Result<(), Broken> {
-        let entries = match self.api.store.log_after(self.revision, PAGE).await? {
-            LogPage::Entries(entries) => entries,
-            LogPage::Unknown => {
-                self.phase = Phase::Ended;
-                self.queue.push_back(WatchEvent {
-                    revision: Revision(head),
-                    change: Change::Resync,
-                });
-                return Ok(());
-            }
+        let Some(entries) = self.page().await? else {
+            self.phase = Phase::Ended;
+            self.queue.push_back(WatchEvent {
+                revision: Revision(head),
+                change: Change::Resync,
+            });
+            return Ok(());
         };
         let Some(last) = entries.last().map(|entry| entry.revision) else {
             // The disk was ahead of the machine; it is about to be told.
@@ -196,25 +216,25 @@ impl Watcher {
         // Each subject once, where it changed last: its state then is the state now.
         let mut latest = BTreeMap::new();
         for entry in entries {
-            latest.insert(entry.change, entry.revision);
+            latest.insert(entry.change.clone(), entry);
         }
-        let mut subjects: Vec<_> = latest
-            .into_iter()
-            .map(|(subject, revision)| (revision, subject))
-            .collect();
-        subjects.sort();
+        let mut subjects: Vec<_> = latest.into_values().collect();
+        subjects.sort_by_key(|entry| entry.revision);
         self.tell(subjects).await?;
         self.revision = last;
         Ok(())
     }
 
-    async fn tell(&mut self, subjects: Vec<(u64, Subject)>) -> Result<(), Broken> {
+    async fn tell(&mut self, subjects: Vec<Recent>) -> Result<(), Broken> {
         let principal = self.principal.clone();
         let told = self.api.pump.read(move |reading| {
-            let look = |(revision, subject)| (revision, present(reading, &principal, subject));
+            let look = |entry: Recent| {
+                let present = present(reading, &principal, entry.change);
+                (entry.revision, present, entry.event)
+            };
             subjects.into_iter().map(look).collect::<Vec<_>>()
         });
-        for (revision, present) in told.await? {
+        for (revision, present, event) in told.await? {
             let change = match present {
                 Present::Told(change) => *change,
                 Present::Hidden => continue,
@@ -222,7 +242,7 @@ impl Watcher {
                     self.api.pump.feed().forget(&subject);
                     continue;
                 }
-                Present::Event(device, seq) => match self.api.store.event(&device, seq).await? {
+                Present::Event(device, seq) => match self.event(&device, seq, event).await? {
                     Some(event) => Change::DeviceEvent {
                         record: DeviceEventRecord { device, event },
                     },
@@ -235,6 +255,19 @@ impl Watcher {
             });
         }
         Ok(())
+    }
+
+    /// An event that is in memory, or else in the store, if it is not compacted away.
+    async fn event(
+        &self,
+        device: &DeviceId,
+        seq: u64,
+        known: Option<Arc<DeviceEvent>>,
+    ) -> Result<Option<DeviceEvent>, Broken> {
+        match known {
+            Some(event) => Ok(Some(Arc::unwrap_or_clone(event))),
+            None => Ok(self.api.store.event(device, seq).await?),
+        }
     }
 
     fn bookmark(&mut self) {
@@ -251,8 +284,8 @@ enum Present {
     /// Out of the principal's scope.
     Hidden,
     Gone(Subject),
-    /// To be read from the store.
-    Event(edge_protocol::DeviceId, u64),
+    /// With its number.
+    Event(DeviceId, u64),
 }
 
 fn present(reading: &Reading<'_>, principal: &Principal, subject: Subject) -> Present {
