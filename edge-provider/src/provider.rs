@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_protocol::v1::{Manifest, Source};
+use edge_protocol::v1::Source;
 use edge_protocol::{BootId, Now, PodUid};
 use edge_provider_core::{Bridge, Input, OpId, Outcome};
 use iot_hub_client::HubClient;
@@ -22,8 +22,11 @@ use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::wanted;
 
+use self::manifests::Manifests;
+
 mod effects;
 mod facts;
+mod manifests;
 
 /// Calls of the hub at the same time.
 const CALLS: usize = 32;
@@ -64,7 +67,7 @@ pub struct EdgeProvider {
     /// Pods whose author was told what differs on devices.
     noted: BTreeSet<PodUid>,
     /// The manifests that the hub has, to know an in-place resize.
-    manifests: BTreeMap<PodUid, HeldManifest>,
+    manifests: Manifests,
     fleet: Option<Fleet>,
     /// Since when the hub is silent, and what was last tried; `None` while it answers.
     silent: Option<(Instant, String)>,
@@ -73,13 +76,6 @@ pub struct EdgeProvider {
     wake_at: Option<u64>,
     notices: Notices,
     metrics: Metrics,
-}
-
-/// A manifest as the hub has it: read once, however often its status changes.
-#[derive(Debug)]
-struct HeldManifest {
-    text: String,
-    manifest: Manifest,
 }
 
 /// Which of its own sources has something to say.
@@ -112,7 +108,7 @@ impl EdgeProvider {
             permits: Arc::new(Semaphore::new(CALLS)),
             pods: BTreeMap::new(),
             noted: BTreeSet::new(),
-            manifests: BTreeMap::new(),
+            manifests: Manifests::default(),
             fleet: None,
             silent: Some((now, "it was not yet asked".to_owned())),
             silent_due: Some(now + AWAY_AFTER),

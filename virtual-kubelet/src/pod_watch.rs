@@ -108,8 +108,7 @@ impl PodWatch {
             node_uid: node.as_ref().and_then(uid_of),
             pods,
         };
-        // A closed channel is noticed by the caller.
-        let _ = self.inputs.send(PodInput::Listed(snapshot)).await;
+        self.tell(PodInput::Listed(snapshot)).await;
         Ok(version)
     }
 
@@ -208,7 +207,7 @@ impl PodWatch {
                 *from = bookmark.metadata.resource_version;
                 self.failures = 0;
                 let resource_version = number(from).map_err(Some)?;
-                let _ = self.inputs.send(PodInput::WatchedTo { resource_version }).await;
+                self.tell(PodInput::WatchedTo { resource_version }).await;
                 return Ok(());
             }
             WatchEvent::Error(status) => {
@@ -233,11 +232,15 @@ impl PodWatch {
         };
         let resource_version = number(&version).map_err(Some)?;
         self.failures = 0;
-        // A closed channel is noticed by the caller.
-        let _ = self.inputs.send(PodInput::WatchedTo { resource_version }).await;
-        let _ = self.inputs.send(input).await;
+        self.tell(PodInput::WatchedTo { resource_version }).await;
+        self.tell(input).await;
         *from = version;
         Ok(())
+    }
+
+    async fn tell(&self, input: PodInput) {
+        // A closed channel is looked for after each list and each change.
+        let _ = self.inputs.send(input).await;
     }
 
     async fn pause(&self) {

@@ -11,7 +11,7 @@ use virtual_kubelet::core::NodeState;
 use virtual_kubelet::core::tolerations::clear_seconds;
 use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 
-use super::{AWAY_AFTER, EdgeProvider, HeldManifest};
+use super::{AWAY_AFTER, EdgeProvider};
 use crate::hub::HubEvent;
 use crate::notices::note_event;
 use crate::wanted;
@@ -26,7 +26,7 @@ impl EdgeProvider {
         let uid = PodUid::new(observed.uid.clone())
             .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
             .ok()?;
-        let held = self.manifests.get(&uid).map(|held| &held.manifest);
+        let held = self.manifests.get(&uid);
         let wanted = wanted::wanted(observed, &self.options.namespaces, held)?;
         let is_new = observed
             .status()
@@ -72,11 +72,11 @@ impl EdgeProvider {
             }
             HubEvent::Deployments(held) => self.learn(held, out),
             HubEvent::Changed(held) => {
-                self.remember(&held);
+                self.manifests.learn(&held.spec.uid, &held.spec.manifest);
                 self.feed(Input::DeploymentChanged(held), out);
             }
             HubEvent::Ended(uid) => {
-                self.manifests.remove(&uid);
+                self.manifests.forget(&uid);
                 self.feed(Input::DeploymentEnded { uid }, out);
             }
             HubEvent::Happened(record) => {
@@ -91,12 +91,13 @@ impl EdgeProvider {
 
     /// All deployments. Pods are read again first: only with its manifest in hand is an in-place resize seen as one.
     fn learn(&mut self, held: Vec<HeldDeployment>, out: &mut Vec<PodEffect>) {
-        self.manifests.clear();
+        let listed: BTreeSet<&PodUid> = held.iter().map(|held| &held.spec.uid).collect();
+        self.manifests.retain(|uid| listed.contains(uid));
         for held in &held {
-            self.remember(held);
+            self.manifests.learn(&held.spec.uid, &held.spec.manifest);
         }
         if !self.bridge.is_ready() {
-            let is_held = |(uid, _): &(&PodUid, &Arc<ObservedPod>)| self.manifests.contains_key(*uid);
+            let is_held = |(uid, _): &(&PodUid, &Arc<ObservedPod>)| self.manifests.get(uid).is_some();
             let known: Vec<_> = self
                 .pods
                 .iter()
@@ -110,29 +111,6 @@ impl EdgeProvider {
             }
         }
         self.feed(Input::DeploymentsListed(held), out);
-    }
-
-    fn remember(&mut self, held: &HeldDeployment) {
-        let text = &held.spec.manifest;
-        if self
-            .manifests
-            .get(&held.spec.uid)
-            .is_some_and(|known| known.text == *text)
-        {
-            return;
-        }
-        match serde_json::from_str(text) {
-            Ok(manifest) => {
-                let held_manifest = HeldManifest {
-                    text: text.clone(),
-                    manifest,
-                };
-                self.manifests.insert(held.spec.uid.clone(), held_manifest);
-            }
-            Err(error) => {
-                tracing::warn!(uid = %held.spec.uid, %error, "the hub holds a manifest that cannot be read");
-            }
-        }
     }
 
     fn note_silence(&mut self, message: String) {

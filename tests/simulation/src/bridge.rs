@@ -37,8 +37,10 @@ pub(crate) struct BridgeHost {
     wake: u64,
     /// What the last life left in the leader lease.
     memory: Memory,
-    /// The last list that went through was a lie: the next one is true.
+    /// The last list that arrived was a lie: the next one that is read is true. One that is overtaken on its way counts for nothing.
     lied: bool,
+    /// The list on its way is a lie.
+    lies: bool,
     /// Patches of one shell arrive in order.
     patched: u64,
 }
@@ -56,6 +58,7 @@ impl BridgeHost {
             wake: 0,
             memory: Memory::default(),
             lied: false,
+            lies: false,
             patched: 0,
         }
     }
@@ -215,6 +218,9 @@ impl World {
             }
             BridgeEvent::Watch { stream, input } => {
                 if self.bridge.watch.number == stream {
+                    if matches!(*input, Input::PodsListed(_)) {
+                        self.bridge.lied = self.bridge.lies;
+                    }
                     self.step_bridge(*input);
                 }
             }

@@ -119,8 +119,10 @@ fn compare(value: Option<&str>, comparison: Comparison, literal: &Literal) -> bo
     }
 }
 
-// Both sides come from decimal texts, and whoever writes 1.5 means the tag that says 1.5.
-#[allow(clippy::float_cmp)]
+#[allow(
+    clippy::float_cmp,
+    reason = "both sides come from decimal texts, and whoever writes 1.5 means the tag that says 1.5"
+)]
 fn equals(value: &str, literal: &Literal) -> bool {
     match literal {
         Literal::Text(text) => value == text,

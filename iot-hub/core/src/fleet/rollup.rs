@@ -14,8 +14,10 @@ pub(crate) const MAX_FAILING: usize = 10;
 
 /// What one assignment adds. Equal contributions look the same to every reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-// Each is a fact of its own: any combination of them occurs.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own: any combination of them occurs"
+)]
 pub(crate) struct Contribution {
     pub(super) targeted: bool,
     pub(super) online: bool,

@@ -26,7 +26,7 @@ impl World {
         }
         let lies = self.weather.list_lies;
         let lie = self.rng.chance(lies) && !self.bridge.lied;
-        self.bridge.lied = lie;
+        self.bridge.lies = lie;
         let list = if lie { self.lie() } else { self.api.list() };
         let delay = self.rng.within(5, 1_500);
         let now = self.now;
