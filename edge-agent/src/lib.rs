@@ -3,6 +3,7 @@
 //! * [`options`]: the configuration file.
 //! * [`identity`]: enrolment, key and certificate; [`tls`] and [`device_api`]: how the hub is reached over the one port.
 //! * [`store`]: SQLite on a thread of its own. [`link`]: the MQTT connection. [`runtime`]: containers.
+//! * [`objects`]: config maps and secrets, opened.
 //! * [`host`]: clocks and facts. [`local`]: health and metrics on a local socket.
 //! * [`pump`]: executes effects, feeds inputs. There is no second place that decides.
 //!
@@ -14,6 +15,7 @@ pub mod host;
 pub mod identity;
 pub mod link;
 pub mod local;
+pub mod objects;
 pub mod options;
 pub mod process;
 pub mod pump;

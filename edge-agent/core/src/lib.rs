@@ -52,6 +52,6 @@ pub use agent::{Agent, AgentConfig, Limits};
 pub use edge_protocol::Now;
 pub use io::{Effect, Input, Note, Restored, TrustedSet, Tx, Write};
 pub use step::{
-    Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
-    StepOutcome,
+    InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, SandboxSpec,
+    StartContainer, Step, StepId, StepOutcome,
 };

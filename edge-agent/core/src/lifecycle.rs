@@ -1,6 +1,8 @@
 //! A workload that is to run: which container starts, restarts, is replaced, waits or is finished, by the kubelet's rules
 //! (`computePodActions` and `ShouldContainerBeRestarted` of pkg/kubelet).
 
+use std::sync::Arc;
+
 use edge_protocol::v1::{ContainerSpec, Manifest, PortSpec, PullPolicy, RestartPolicy};
 
 use crate::plan::{Given, Mark, Plan};
@@ -142,7 +144,7 @@ pub(crate) fn images_ready(given: &Given<'_>) -> bool {
 /// The next steps of a workload that is to run.
 pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     let mut plan = Plan::default();
-    let Some(manifest) = given.manifest() else {
+    let Some(manifest) = &given.workload.manifest else {
         return plan;
     };
     if gate == Gate::Shut {
@@ -278,7 +280,7 @@ fn stop_finished(given: &Given<'_>, plan: &mut Plan) {
 
 fn start_ready(
     given: &Given<'_>,
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     decisions: &[(&ContainerSpec, Decision)],
     plan: &mut Plan,
 ) {
@@ -319,6 +321,7 @@ fn start_ready(
                 sandbox: sandbox_spec(manifest, sandbox.attempt),
                 attempt,
                 container: spec.clone(),
+                pod_ip: sandbox.ip.clone(),
             };
             given.try_step(
                 plan,
@@ -330,7 +333,7 @@ fn start_ready(
 }
 
 /// The pod's sandbox with its cgroup, as `ResourceConfigForPod` of pkg/kubelet/cm sums it: a limit stands only if every container has one.
-fn sandbox_spec(manifest: &Manifest, attempt: u32) -> SandboxSpec {
+fn sandbox_spec(manifest: &Arc<Manifest>, attempt: u32) -> SandboxSpec {
     let containers = &manifest.workload.containers;
     let resources = || containers.iter().map(|spec| &spec.resources);
     let ports: Vec<PortSpec> = containers.iter().flat_map(|spec| spec.ports.clone()).collect();
@@ -344,6 +347,7 @@ fn sandbox_spec(manifest: &Manifest, attempt: u32) -> SandboxSpec {
         labels: manifest.labels.clone(),
         annotations: manifest.annotations.clone(),
         ports,
+        manifest: Arc::clone(manifest),
         cpu_request_milli: resources()
             .map(|r| r.cpu_request_milli.or(r.cpu_limit_milli).unwrap_or(0))
             .fold(0, u64::saturating_add),

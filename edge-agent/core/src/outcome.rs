@@ -113,7 +113,7 @@ impl Agent {
                 workload.blur(Sight::Changed);
                 add_sandbox(pod, *spec, sandbox_id, ip, now);
             }
-            (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
+            (Step::StartContainer(start), StepOutcome::Started { container_id, .. }) => {
                 self.started(now, uid, &start, container_id);
             }
             (Step::StopContainer { container_id, .. }, _) => {
@@ -140,6 +140,8 @@ impl Agent {
                     .retain(|container| container.sandbox_id != sandbox_id);
             }
             (Step::RemoveWorkload { .. }, _) => workload.cleaned = true,
+            (Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Probe { .. } | Step::Resize { .. }, _) => {
+            }
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
         }
@@ -172,6 +174,8 @@ impl Agent {
             state: ObservedState::Running {
                 started_at_ms: now.wall_ms,
             },
+            resources: None,
+            user: None,
         });
         let name = name.clone();
         self.event(
@@ -285,6 +289,15 @@ fn describe(step: &Step, reason: Reason, message: &str) -> (&'static str, Reason
             None,
             format!("Failed to create pod sandbox: {message}"),
         ),
+        Step::SyncVolumes { .. } => ("volumes", Reason::FailedMount, None, message.to_owned()),
+        Step::PostStart(_) => (
+            "post-start hook",
+            Reason::FailedPostStartHook,
+            None,
+            message.to_owned(),
+        ),
+        Step::Probe { .. } => ("probe", Reason::Unhealthy, None, message.to_owned()),
+        Step::Resize { .. } => ("resize", Reason::Failed, None, message.to_owned()),
         Step::StartContainer(start) => (
             "start",
             Reason::Failed,

@@ -56,6 +56,9 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
             .sandbox()
             .and_then(|sandbox| sandbox.ip.as_deref())
             .map(sanitise),
+        init_containers: Vec::new(),
+        sandbox_ready: false,
+        further_pod_ips: Vec::new(),
         started: record.started,
         since: saying.now,
         containers: if record.rejected.is_some() {
@@ -120,14 +123,10 @@ fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<'_>) -> Con
         let mut status = match ended {
             Some(ended) if over => ended,
             ended => ContainerStatus {
-                name: spec.name.clone(),
-                image: spec.image.clone(),
-                image_id: String::new(),
-                container_id: String::new(),
                 state: waiting(given, spec).unwrap_or_else(creating),
                 last: ended.map(|ended| ended.state),
                 restart_count: attempts.unwrap_or(0),
-                ready: false,
+                ..ContainerStatus::waiting(&spec.name, &spec.image, Reason::ContainerCreating)
             },
         };
         if unknown {
@@ -166,14 +165,13 @@ fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<'_>) -> Con
         (_, None) => (waiting(given, spec).unwrap_or_else(creating), previous),
     };
     ContainerStatus {
-        name: spec.name.clone(),
-        image: sanitise(&current.image),
         image_id: sanitise(&current.image_id),
         container_id: format!("{}://{}", saying.runtime, sanitise(&current.id)),
         ready: matches!(state, ContainerState::Running { .. }),
         state,
         last,
         restart_count: attempts.unwrap_or(0).max(current.attempt),
+        ..ContainerStatus::waiting(&spec.name, sanitise(&current.image), Reason::ContainerCreating)
     }
 }
 
@@ -257,12 +255,9 @@ pub(crate) fn ended(given: &Given<'_>, name: &str, saying: Saying<'_>) -> Option
     Some(Ended {
         restart_digest: current.restart_digest,
         status: ContainerStatus {
-            name: name.to_owned(),
-            image: sanitise(&current.image),
             image_id: sanitise(&current.image_id),
             container_id: format!("{}://{}", saying.runtime, sanitise(&current.id)),
             state: terminated(current)?,
-            last: None,
             restart_count: given
                 .workload
                 .record
@@ -271,7 +266,7 @@ pub(crate) fn ended(given: &Given<'_>, name: &str, saying: Saying<'_>) -> Option
                 .copied()
                 .unwrap_or(0)
                 .max(current.attempt),
-            ready: false,
+            ..ContainerStatus::waiting(name, sanitise(&current.image), Reason::ContainerCreating)
         },
     })
 }

@@ -4,8 +4,11 @@
 //! Nothing here names a runtime; `edge-agent` executes steps against CRI.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use edge_protocol::v1::{ContainerSpec, PortSpec, PullPolicy, QosClass, Reason};
+use edge_protocol::v1::{
+    Action, ContainerSpec, LinuxUser, Manifest, PortSpec, PullPolicy, QosClass, Reason, Resources,
+};
 use edge_protocol::{Digest, PodUid};
 
 /// One step in flight. Unique within one life of the agent.
@@ -18,12 +21,38 @@ pub struct StepId(pub u64);
 pub enum Step {
     /// Have the image, by its policy. A pull never blocks a step of another image.
     EnsureImage { image: String, policy: PullPolicy },
+    /// Have the workload's volumes as its manifest says: directories, mounts, and the files of objects. Of a workload whose containers
+    /// run it swaps the files that changed, each volume's at once, and leaves the rest. Objects are found by their digests in the store.
+    SyncVolumes {
+        manifest: Arc<Manifest>,
+        pod_ip: Option<String>,
+    },
     /// Create and start the sandbox of one workload, with its cgroup. Finds an existing ready one of the same attempt.
     RunSandbox(Box<SandboxSpec>),
     /// Create and start one container in its sandbox. Finds an existing one of the same attempt.
     StartContainer(Box<StartContainer>),
-    /// SIGTERM, then SIGKILL after the grace. Zero grace kills at once. Done when it has exited; an unknown container is done.
-    StopContainer { container_id: String, grace_s: u32 },
+    /// Run the container's `postStart` hook to its end. Its failure is [`StepOutcome::Failed`].
+    PostStart(Box<InContainer>),
+    /// Run one probe once, for at most its timeout. A probe that cannot be run at all is [`StepOutcome::Failed`], which counts for nothing.
+    Probe {
+        kind: ProbeKind,
+        target: Box<InContainer>,
+        timeout_s: u32,
+    },
+    /// Hold a running container to other resources, and its workload's cgroup to the new sums.
+    Resize {
+        container_id: String,
+        resources: Resources,
+        sandbox: Box<SandboxSpec>,
+    },
+    /// The `preStop` hook where there is one, then the stop signal, then SIGKILL after the grace, which counts from the beginning; what is
+    /// left for the signal is at least two seconds. Zero grace kills at once and runs no hook. Done when it has exited; an unknown container
+    /// is done.
+    StopContainer {
+        container_id: String,
+        grace_s: u32,
+        pre_stop: Option<Box<InContainer>>,
+    },
     /// Remove a container that is exited, was never started, or is lost to the runtime, by force if need be. The log of its name's last
     /// attempt is kept until the workload goes, or a second start after it. An unknown container is done.
     RemoveContainer { container_id: String },
@@ -32,14 +61,18 @@ pub enum Step {
     /// Remove the sandbox and the exited containers in it. The workload's cgroup and log directory stay: another sandbox of the same
     /// workload may use them. An unknown sandbox is done.
     RemoveSandbox { sandbox_id: String, uid: PodUid },
-    /// Remove the workload's cgroup and log directory. Nothing of the workload is in the runtime any more. What is gone is done.
+    /// Remove the workload's cgroup, log directory and volumes, but never what a `hostPath` or local volume shows. Nothing of the workload
+    /// is in the runtime any more. What is gone is done.
     RemoveWorkload { uid: PodUid },
 }
 
 impl Step {
-    /// Whether its end changes what a look at the runtime shows: every step but a pull.
+    /// Whether its end changes what a look at the runtime shows: every step that makes, changes or ends a sandbox or a container.
     pub fn touches_containers(&self) -> bool {
-        !matches!(self, Self::EnsureImage { .. })
+        !matches!(
+            self,
+            Self::EnsureImage { .. } | Self::SyncVolumes { .. } | Self::Probe { .. } | Self::PostStart(_)
+        )
     }
 }
 
@@ -56,6 +89,8 @@ pub struct SandboxSpec {
     pub annotations: BTreeMap<String, String>,
     /// The ports of all containers; those with a host port are mapped.
     pub ports: Vec<PortSpec>,
+    /// The whole of what it is made from; the fields above repeat what every runtime needs.
+    pub manifest: Arc<Manifest>,
     /// Sums over the containers, as the kubelet computes a pod's cgroup; `None` means unbounded.
     pub cpu_request_milli: u64,
     pub cpu_limit_milli: Option<u64>,
@@ -70,6 +105,24 @@ pub struct StartContainer {
     /// The restart count that the container will show.
     pub attempt: u32,
     pub container: ContainerSpec,
+    /// The sandbox's address, for the downward API.
+    pub pod_ip: Option<String>,
+}
+
+/// Something to do in, or ask of, a running container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InContainer {
+    pub container_id: String,
+    pub action: Action,
+    /// Where an action without a host of its own goes; absent on the device's own network.
+    pub pod_ip: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeKind {
+    Startup,
+    Liveness,
+    Readiness,
 }
 
 /// How a step ended.
@@ -84,8 +137,19 @@ pub enum StepOutcome {
     },
     Started {
         container_id: String,
+        /// Names of variables that were left out because no environment can hold them.
+        skipped_variables: Vec<String>,
+    },
+    /// What the probe saw, with at most 10 KiB of what it printed.
+    Probed {
+        success: bool,
+        output: String,
     },
     Done,
+    /// As `Done`, of a stop whose `preStop` hook failed.
+    HookFailed {
+        message: String,
+    },
     /// `reason` is the one Kubernetes would show while waiting for the next try.
     Failed {
         reason: Reason,
@@ -123,6 +187,9 @@ pub struct ObservedContainer {
     pub image_id: String,
     pub restart_digest: Digest,
     pub state: ObservedState,
+    /// What the runtime holds it to; absent where it does not tell.
+    pub resources: Option<Resources>,
+    pub user: Option<LinuxUser>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

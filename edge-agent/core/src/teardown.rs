@@ -165,6 +165,7 @@ pub(crate) fn stop(given: &Given<'_>, plan: &mut Plan, container: &ObservedConta
         Step::StopContainer {
             container_id: container.id.clone(),
             grace_s,
+            pre_stop: None,
         },
     );
     if let Some(planned) = plan.steps.last_mut() {

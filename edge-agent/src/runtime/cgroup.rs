@@ -240,6 +240,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
 mod tests {
     use std::collections::BTreeMap;
 
+    use edge_protocol::v1::{Manifest, VERSION, WorkloadSpec};
+
     use super::*;
 
     /// A directory that looks like a cgroup v2 mount as far as we read it. What the kernel would refuse it takes.
@@ -255,6 +257,18 @@ mod tests {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             ports: Vec::new(),
+            manifest: std::sync::Arc::new(Manifest {
+                v: VERSION,
+                uid: "uid-1".parse().unwrap(),
+                namespace: "default".into(),
+                name: "web".into(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                workload: WorkloadSpec::new("web", Vec::new()),
+                objects: Vec::new(),
+                requires: Vec::new(),
+                replaces: Vec::new(),
+            }),
             cpu_request_milli: 1000,
             cpu_limit_milli: Some(1500),
             memory_limit_bytes: None,

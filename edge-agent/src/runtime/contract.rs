@@ -61,7 +61,7 @@ on_both!(
 async fn started(runtime: &impl ContainerRuntime, step: Step) -> String {
     match runtime.run(step).await {
         StepOutcome::Sandbox { sandbox_id, .. } => sandbox_id,
-        StepOutcome::Started { container_id } => container_id,
+        StepOutcome::Started { container_id, .. } => container_id,
         other => panic!("{other:?}"),
     }
 }

@@ -112,6 +112,7 @@ impl World {
             Step::StopContainer {
                 container_id,
                 grace_s,
+                pre_stop: _,
             } => {
                 let polite = self.on_term.get(container_id).filter(|_| *grace_s > 0);
                 let exit_code = *polite.unwrap_or(&KILLED);
@@ -142,7 +143,8 @@ impl World {
                     .containers
                     .retain(|container| container.sandbox_id != *sandbox_id);
             }
-            Step::RemoveWorkload { .. } => {}
+            Step::RemoveWorkload { .. } | Step::SyncVolumes { .. } => {}
+            Step::PostStart(_) | Step::Probe { .. } | Step::Resize { .. } => return unsupported(),
         }
         StepOutcome::Done
     }
@@ -205,6 +207,7 @@ impl World {
             sandbox,
             attempt,
             container,
+            pod_ip: _,
         }: &StartContainer,
     ) -> StepOutcome {
         let same = |c: &&ObservedContainer| {
@@ -213,6 +216,7 @@ impl World {
         if let Some(found) = self.now.containers.iter().find(same) {
             return StepOutcome::Started {
                 container_id: found.id.clone(),
+                skipped_variables: Vec::new(),
             };
         }
         if !self.now.sandboxes.iter().any(|s| s.id == *sandbox_id && s.ready) {
@@ -230,6 +234,8 @@ impl World {
             image_id: format!("sha256:{}", container.image),
             restart_digest: container.restart_digest,
             state: ObservedState::Running { started_at_ms },
+            resources: None,
+            user: None,
         });
         let script = container
             .command
@@ -247,7 +253,10 @@ impl World {
         } else if let Some(code) = script.strip_prefix("trap 'exit ").and_then(number) {
             self.on_term.insert(container_id.clone(), code);
         }
-        StepOutcome::Started { container_id }
+        StepOutcome::Started {
+            container_id,
+            skipped_variables: Vec::new(),
+        }
     }
 
     fn end(&mut self, which: impl Fn(&ObservedContainer) -> bool, exit_code: i32, reason: Reason) {
@@ -280,6 +289,10 @@ impl World {
 /// The number that a text begins with.
 fn number(text: &str) -> Option<i32> {
     text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn unsupported() -> StepOutcome {
+    failed(Reason::Failed, "not supported by this runtime")
 }
 
 fn failed(reason: Reason, message: &str) -> StepOutcome {

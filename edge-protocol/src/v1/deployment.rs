@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{ContainerStatus, Phase, Reason};
+use super::status::{ContainerStatus, Phase, Reason, WorkloadStatus};
 use crate::{DeploymentRevision, DeviceId, PodUid};
 
 /// A deployment as its provider wants it. Its key is `uid`; putting the same document twice changes nothing.
@@ -191,6 +191,9 @@ pub struct DeploymentStatus {
     /// that. Its provider says again what it wants, by a put, a delete or a release.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
+    /// The device's own word, whole, where exactly one device is targeted and has spoken: what a pod on a device node shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Box<WorkloadStatus>>,
 }
 
 /// Each count contains the ones above it on the ladder: a healthy device is also applied, persisted, received and targeted.

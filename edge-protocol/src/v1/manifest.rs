@@ -1,11 +1,28 @@
 //! What a device is asked to run, or to stop, in a form that is the same bytes for every device.
+//!
+//! A field that an agent of this version's first day does not know comes with a word in [`Manifest::requires`]; [`ability`](super::ability)
+//! has them all.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, PodUid};
+
+mod environment;
+mod network;
+mod probe;
+mod security;
+mod volume;
+
+pub use environment::{ContainerResource, EnvFrom, EnvVar, ObjectKind, PodField, ResourceField, ValueFrom};
+pub use network::{DnsPolicy, DnsSpec, HostAlias, Names, Namespaces};
+pub use probe::{Action, Header, Lifecycle, Probe, Probes};
+pub use security::{ContainerSecurity, PodSecurity, Profile};
+pub use volume::{
+    DownwardValue, HostPathCheck, KeyToPath, Medium, MountSpec, ProjectedSource, Propagation,
+    RecursiveReadOnly, SubPath, VolumeSource, VolumeSpec,
+};
 
 /// One pod as devices run it. Its digest covers the stored bytes of this document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +55,68 @@ pub struct WorkloadSpec {
     pub termination_grace_period_s: u32,
     pub qos: QosClass,
     pub containers: Vec<ContainerSpec>,
+    /// Run in this order before the others, each to its end; one whose own restart policy is `Always` (a sidecar) stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<ContainerSpec>,
+    /// Seconds on this device, from its start there, after which it fails with `DeadlineExceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
+    #[serde(default, skip_serializing_if = "PodSecurity::is_default")]
+    pub security: PodSecurity,
+    #[serde(default, skip_serializing_if = "Namespaces::is_default")]
+    pub namespaces: Namespaces,
+    #[serde(default, skip_serializing_if = "Names::is_default")]
+    pub names: Names,
+    /// Of the pod as a whole, where it states some; else the containers' sums count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// What the runtime's handler costs, on top of the containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Resources>,
+    /// The Node it is bound to, for the downward API.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service_account: String,
+    /// Orders eviction; a greater one goes later.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
+impl WorkloadSpec {
+    /// A workload of these containers that restarts always, with Kubernetes' defaults for all else.
+    pub fn new(hostname: impl Into<String>, containers: Vec<ContainerSpec>) -> Self {
+        Self {
+            hostname: hostname.into(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace_period_s: 30,
+            qos: QosClass::BestEffort,
+            containers,
+            init_containers: Vec::new(),
+            active_deadline_s: None,
+            volumes: Vec::new(),
+            security: PodSecurity::default(),
+            namespaces: Namespaces::default(),
+            names: Names::default(),
+            resources: None,
+            overhead: None,
+            node_name: String::new(),
+            service_account: String::new(),
+            priority: 0,
+        }
+    }
+
+    /// All containers, the initial ones first, in the order of the pod.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.init_containers.iter().chain(&self.containers)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +131,15 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// In declaration order, already expanded; a later entry of the same name wins.
+    /// In declaration order; a later entry of the same name wins. Literal values are already expanded unless `expand` is set.
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    /// Before `env`, which wins over it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<EnvFrom>,
+    /// `command`, `args` and `env` hold `$(VAR)` references and `$$` for the device to expand, because some variable is known only there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expand: bool,
     #[serde(default)]
     pub ports: Vec<PortSpec>,
     #[serde(default)]
@@ -62,21 +147,116 @@ pub struct ContainerSpec {
     /// A running container made from another value is restarted. It is computed by the writer by the kubelet's container-hash rule
     /// and opaque to the reader.
     pub restart_digest: Digest,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountSpec>,
+    #[serde(default, skip_serializing_if = "Probes::is_empty")]
+    pub probes: Probes,
+    #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
+    pub lifecycle: Lifecycle,
+    #[serde(default, skip_serializing_if = "ContainerSecurity::is_default")]
+    pub security: ContainerSecurity,
+    /// Its own, over the workload's. `Always` makes an initial container a sidecar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Looked at in order when it exits, before the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_rules: Vec<RestartRule>,
+    #[serde(default, skip_serializing_if = "Terminal::is_default")]
+    pub terminal: Terminal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_message: Option<TerminationMessage>,
+    /// Resources whose change restarts the container; others change in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resize_restarts: Vec<ResizeResource>,
 }
 
-/// One environment variable. `Debug` does not show the value: people put secrets there.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvVar {
-    pub name: String,
-    pub value: String,
-}
-
-impl fmt::Debug for EnvVar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnvVar")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+impl ContainerSpec {
+    /// A container with Kubernetes' defaults; its restart digest is that of name and image, until the writer knows better.
+    pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
+        let (name, image) = (name.into(), image.into());
+        let restart_digest = Digest::of_parts([name.as_bytes(), image.as_bytes()]);
+        Self {
+            name,
+            image,
+            pull_policy: PullPolicy::IfNotPresent,
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            env_from: Vec::new(),
+            expand: false,
+            ports: Vec::new(),
+            resources: Resources::default(),
+            restart_digest,
+            mounts: Vec::new(),
+            probes: Probes::default(),
+            lifecycle: Lifecycle::default(),
+            security: ContainerSecurity::default(),
+            restart_policy: None,
+            restart_rules: Vec::new(),
+            terminal: Terminal::default(),
+            termination_message: None,
+            resize_restarts: Vec::new(),
+        }
     }
+
+    /// Of an initial container: whether it stays and is restarted while the others run.
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == Some(RestartPolicy::Always)
+    }
+}
+
+/// What an exit code does, whatever the restart policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRule {
+    pub action: RestartAction,
+    /// Whether the exit code must be one of `exit_codes`, or none of them.
+    pub among: bool,
+    pub exit_codes: Vec<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartAction {
+    Restart,
+    /// Every container of the workload, the initial ones too.
+    RestartAll,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terminal {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// Closed after the first one who attached leaves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+}
+
+impl Terminal {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where a container leaves its last words. At most 4096 bytes of them are read, 12 KiB over all containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminationMessage {
+    pub path: String,
+    /// When the file is empty and the exit was no success: the end of the log, 2048 bytes or 80 lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fall_back_to_log: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeResource {
+    Cpu,
+    Memory,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +281,7 @@ pub enum PortProtocol {
 
 /// CPU in thousandths of a core, memory in bytes; absent means not stated, as in the pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_request_milli: Option<u64>,
@@ -110,6 +291,11 @@ pub struct Resources {
     pub memory_request_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage_request_bytes: Option<u64>,
+    /// More than this, of log, writable layer and volumes on disk, evicts the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage_limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,13 +320,14 @@ pub enum QosClass {
     BestEffort,
 }
 
-/// A reference to an object's blob.
+/// A reference to an object's blob. One that the pod names and the cluster does not have is not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRef {
+    /// One of [`object`](super::object)'s kinds.
     pub kind: String,
     pub name: String,
     pub digest: Digest,
-    /// Whether the blob is sealed to the device.
+    /// Whether the blob is a [`SealedObject`](super::SealedObject), else it is an [`ObjectData`](super::ObjectData).
     pub sealed: bool,
 }
 
@@ -167,24 +354,4 @@ pub enum TombstoneReason {
     Superseded,
     /// An operator removed the orphan.
     OrphanRemoved,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_of_the_environment_is_not_shown() {
-        let shown = format!(
-            "{:?}",
-            EnvVar {
-                name: "PASSWORD".into(),
-                value: "hunter2".into()
-            }
-        );
-        assert!(
-            shown.contains("PASSWORD") && !shown.contains("hunter2"),
-            "{shown}"
-        );
-    }
 }

@@ -1,16 +1,19 @@
 //! The documents of version 1, on the wire and on disk. Append-only: fields are added with a default, never renamed, re-typed or reused.
 //!
 //! * [`manifest`]: what to run, the same bytes for every device; [`Tombstone`]: what to stop.
+//! * [`object`]: the blobs beside a manifest, in clear and sealed; [`ability`]: what a manifest may require.
 //! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
 //! * [`facts`]: what a device claims to be; [`enrol`]: how it came by its certificate.
 //! * [`up`] and [`down`]: the frames between a device and the hub.
 
+pub mod ability;
 pub mod deployment;
 pub mod down;
 pub mod enrol;
 pub mod facts;
 pub mod manifest;
+pub mod object;
 pub mod status;
 pub mod up;
 
@@ -22,11 +25,16 @@ pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
 pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken, SealingKeyStatement};
 pub use facts::{Facts, LinkClass};
 pub use manifest::{
-    ContainerSpec, EnvVar, Manifest, ObjectRef, PortProtocol, PortSpec, PullPolicy, QosClass, Resources,
-    RestartPolicy, Tombstone, TombstoneReason, WorkloadSpec,
+    Action, ContainerResource, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, DownwardValue, EnvFrom,
+    EnvVar, Header, HostAlias, HostPathCheck, KeyToPath, Lifecycle, Manifest, Medium, MountSpec, Names,
+    Namespaces, ObjectKind, ObjectRef, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile,
+    ProjectedSource, Propagation, PullPolicy, QosClass, RecursiveReadOnly, ResizeResource, ResourceField,
+    Resources, RestartAction, RestartPolicy, RestartRule, SubPath, Terminal, TerminationMessage, Tombstone,
+    TombstoneReason, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec,
 };
+pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
 pub use status::{
-    ContainerState, ContainerStatus, DeviceEvent, EventLevel, Phase, Reason, Rung, WorkloadStatus,
+    ContainerState, ContainerStatus, DeviceEvent, EventLevel, LinuxUser, Phase, Reason, Rung, WorkloadStatus,
 };
 pub use up::{
     AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, SetAck, StatusReport, Up,

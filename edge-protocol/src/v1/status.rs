@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Resources;
 use crate::time::DeviceTime;
 use crate::{DeploymentRevision, Digest, PodUid};
 
@@ -55,8 +56,16 @@ pub struct WorkloadStatus {
     pub message: String,
     #[serde(default)]
     pub containers: Vec<ContainerStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<ContainerStatus>,
+    /// The sandbox runs and has its network: `PodReadyToStartContainers`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sandbox_ready: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
+    /// Of a second address family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_pod_ips: Vec<String>,
     /// When the first sandbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<DeviceTime>,
@@ -79,6 +88,46 @@ pub struct ContainerStatus {
     pub last: Option<ContainerState>,
     pub restart_count: u32,
     pub ready: bool,
+    /// It runs and its startup probe and `postStart` are past; absent from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<bool>,
+    /// What the runtime holds it to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Who its first process ran as, where the runtime tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<LinuxUser>,
+}
+
+impl ContainerStatus {
+    /// A container that was not started yet.
+    pub fn waiting(name: impl Into<String>, image: impl Into<String>, reason: Reason) -> Self {
+        Self {
+            name: name.into(),
+            image: image.into(),
+            image_id: String::new(),
+            container_id: String::new(),
+            state: ContainerState::Waiting {
+                reason,
+                message: String::new(),
+            },
+            last: None,
+            restart_count: 0,
+            ready: false,
+            started: None,
+            resources: None,
+            user: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LinuxUser {
+    pub uid: i64,
+    pub gid: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supplemental_groups: Vec<i64>,
 }
 
 /// Times are milliseconds since the Unix epoch by the device's wall clock.
@@ -119,7 +168,7 @@ macro_rules! reasons {
         impl Reason {
             pub fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$name => stringify!($name),)+
+                    $(Self::$name => spelling(stringify!($name)),)+
                     Self::Unknown => "Unknown",
                 }
             }
@@ -138,6 +187,9 @@ reasons! {
     CreateContainerConfigError,
     CreateContainerError,
     RunContainerError,
+    PodInitializing,
+    PostStartHookError,
+    RunInitContainerError,
     // Terminated.
     Completed,
     Error,
@@ -148,6 +200,14 @@ reasons! {
     OutOfmemory,
     OutOfpods,
     NodePorts,
+    #[serde(rename = "OutOfephemeral-storage")]
+    OutOfEphemeralStorage,
+    UnexpectedAdmissionError,
+    // The workload as a whole: k8s.io/kubernetes pkg/kubelet/active_deadline.go, pkg/kubelet/eviction.
+    DeadlineExceeded,
+    Evicted,
+    /// A sealed object whose content key this device does not have yet.
+    SecretNotSealed,
     /// The manifest requires an ability that this agent lacks.
     RequirementNotMet,
     /// The device's own policy forbids it.
@@ -171,6 +231,28 @@ reasons! {
     FailedKillPod,
     SandboxChanged,
     Adopted,
+    Unhealthy,
+    ProbeWarning,
+    FailedPostStartHook,
+    FailedPreStopHook,
+    FailedMount,
+    InvalidEnvironmentVariableNames,
+    MissingClusterDNS,
+    DNSConfigForming,
+    InspectFailed,
+    ResizeStarted,
+    ResizeCompleted,
+    FreeDiskSpaceFailed,
+    ImageGCFailed,
+    EvictionThresholdMet,
+}
+
+/// As the enumeration is written, but for the one word that is no identifier.
+const fn spelling(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        b"OutOfEphemeralStorage" => "OutOfephemeral-storage",
+        _ => name,
+    }
 }
 
 impl fmt::Display for Reason {
@@ -215,5 +297,9 @@ mod tests {
             Reason::Unknown
         );
         assert_eq!(Reason::OOMKilled.to_string(), "OOMKilled");
+        assert_eq!(
+            serde_json::to_value(Reason::OutOfEphemeralStorage).unwrap(),
+            Reason::OutOfEphemeralStorage.as_str()
+        );
     }
 }

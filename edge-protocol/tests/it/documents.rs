@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{
-    AckStage, ContainerSpec, ContainerState, ContainerStatus, DeviceEvent, Down, DownFrame, EnvVar,
-    EventLevel, EventReport, Facts, Hello, Manifest, ObjectRef, Phase, PortProtocol, PortSpec, PullPolicy,
-    QosClass, Reason, ReportAck, Resources, RestartPolicy, Rung, SetAck, StatementBody, StatusReport,
-    Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
+    AckStage, Action, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
+    ContainerStatus, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue, EnvFrom, EnvVar,
+    EventLevel, EventReport, Facts, Header, Hello, HostAlias, HostPathCheck, KeyToPath, KeyWrap, Lifecycle,
+    Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind, ObjectRef, Phase, PodField,
+    PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource, Propagation, PullPolicy,
+    QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeResource, ResourceField, Resources, RestartAction,
+    RestartPolicy, RestartRule, Rung, SealedObject, SetAck, StatementBody, StatusReport, SubPath, Terminal,
+    TerminationMessage, Tombstone, TombstoneReason, Up, UpFrame, ValueFrom, VolumeSource, VolumeSpec,
+    WorkloadSpec, WorkloadStatus, ability, object,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceTime, Digest, Incarnation, ItemState, Nonce, PodUid, SessionEpoch,
@@ -52,16 +57,10 @@ fn up(seq: u64, body: Up) -> UpFrame {
 #[test]
 fn manifest() {
     let container = ContainerSpec {
-        name: "web".into(),
-        image: "registry.example/server:v1".into(),
-        pull_policy: PullPolicy::IfNotPresent,
         command: vec!["/server".into()],
         args: vec!["http".into()],
         working_dir: Some("/srv".into()),
-        env: vec![EnvVar {
-            name: "COLOUR".into(),
-            value: "blue".into(),
-        }],
+        env: vec![EnvVar::literal("COLOUR", "blue")],
         ports: vec![PortSpec {
             name: Some("http".into()),
             container_port: 8080,
@@ -75,6 +74,7 @@ fn manifest() {
             ..Resources::default()
         },
         restart_digest: Digest::of("web"),
+        ..ContainerSpec::new("web", "registry.example/server:v1")
     };
     check(
         "manifest",
@@ -86,11 +86,8 @@ fn manifest() {
             labels: BTreeMap::from([("app".into(), "web".into())]),
             annotations: BTreeMap::new(),
             workload: WorkloadSpec {
-                hostname: "web-1".into(),
-                restart_policy: RestartPolicy::Always,
-                termination_grace_period_s: 30,
                 qos: QosClass::Burstable,
-                containers: vec![container],
+                ..WorkloadSpec::new("web-1", vec![container])
             },
             objects: vec![ObjectRef {
                 kind: "ConfigMap".into(),
@@ -109,6 +106,288 @@ fn manifest() {
             uid: uid(1),
             grace_period_s: Some(5),
             reason: TombstoneReason::Deleted,
+        },
+    );
+}
+
+/// Every field that agents did not know from the first day, set to something.
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is one document")]
+fn manifest_of_the_whole_pod() {
+    let object = |object, name: &str| ProjectedSource::Object {
+        object,
+        name: name.into(),
+        items: vec![KeyToPath {
+            key: "a".into(),
+            path: "b/c".into(),
+            mode: Some(0o400),
+        }],
+        optional: true,
+    };
+    let limits = ResourceField {
+        container: "web".into(),
+        resource: ContainerResource::LimitsCpu,
+        divisor_milli: 1000,
+    };
+    let field = |field| ValueFrom::Field { field };
+    let from = |name: &str, from| EnvVar {
+        name: name.into(),
+        value: String::new(),
+        from: Some(from),
+    };
+    let probe = |action| {
+        Some(Probe {
+            action,
+            initial_delay_s: 1,
+            timeout_s: 2,
+            period_s: 3,
+            success_threshold: 1,
+            failure_threshold: 4,
+            termination_grace_period_s: Some(5),
+        })
+    };
+    let web = ContainerSpec {
+        env: vec![
+            from("IP", field(PodField::PodIp)),
+            from("APP", field(PodField::Label("app".into()))),
+            from("CPU", ValueFrom::Resource(limits.clone())),
+            from(
+                "KEY",
+                ValueFrom::Object {
+                    object: ObjectKind::Secret,
+                    name: "db".into(),
+                    key: "password".into(),
+                    optional: false,
+                },
+            ),
+        ],
+        env_from: vec![EnvFrom {
+            prefix: "P_".into(),
+            object: ObjectKind::ConfigMap,
+            name: "settings".into(),
+            optional: true,
+        }],
+        expand: true,
+        mounts: vec![MountSpec {
+            volume: "data".into(),
+            mount_path: "/data".into(),
+            sub_path: Some(SubPath::Expand("$(IP)".into())),
+            read_only: true,
+            recursive_read_only: RecursiveReadOnly::IfPossible,
+            propagation: Propagation::HostToContainer,
+        }],
+        probes: Probes {
+            startup: probe(Action::Exec {
+                command: vec!["true".into()],
+            }),
+            liveness: probe(Action::HttpGet {
+                path: "/healthz".into(),
+                port: 8080,
+                host: None,
+                tls: true,
+                headers: vec![Header {
+                    name: "X-A".into(),
+                    value: "b".into(),
+                }],
+            }),
+            readiness: probe(Action::Grpc {
+                port: 9000,
+                service: "shop".into(),
+            }),
+        },
+        lifecycle: Lifecycle {
+            post_start: Some(Action::TcpSocket { port: 80, host: None }),
+            pre_stop: Some(Action::Sleep { seconds: 3 }),
+            stop_signal: Some("SIGUSR1".into()),
+        },
+        security: ContainerSecurity {
+            run_as_user: Some(1000),
+            run_as_group: Some(1001),
+            run_as_non_root: true,
+            privileged: true,
+            no_new_privileges: true,
+            read_only_root_filesystem: true,
+            add_capabilities: vec!["NET_ADMIN".into()],
+            drop_capabilities: vec!["ALL".into()],
+            seccomp: Some(Profile::RuntimeDefault),
+            apparmor: Some(Profile::Localhost("web".into())),
+            unmasked_proc: true,
+        },
+        restart_rules: vec![RestartRule {
+            action: RestartAction::Restart,
+            among: true,
+            exit_codes: vec![42],
+        }],
+        terminal: Terminal {
+            stdin: true,
+            stdin_once: true,
+            tty: true,
+        },
+        termination_message: Some(TerminationMessage {
+            path: "/dev/termination-log".into(),
+            fall_back_to_log: true,
+        }),
+        resize_restarts: vec![ResizeResource::Memory],
+        ..ContainerSpec::new("web", "registry.example/server:v1")
+    };
+    let volume = |name: &str, source| VolumeSpec {
+        name: name.into(),
+        source,
+    };
+    let workload = WorkloadSpec {
+        init_containers: vec![ContainerSpec {
+            restart_policy: Some(RestartPolicy::Always),
+            ..ContainerSpec::new("proxy", "registry.example/proxy:v1")
+        }],
+        active_deadline_s: Some(600),
+        volumes: vec![
+            volume(
+                "data",
+                VolumeSource::EmptyDir {
+                    medium: Medium::Memory,
+                    size_limit_bytes: Some(1 << 20),
+                },
+            ),
+            volume(
+                "host",
+                VolumeSource::HostPath {
+                    path: "/var/lib/x".into(),
+                    check: HostPathCheck::DirectoryOrCreate,
+                },
+            ),
+            volume(
+                "files",
+                VolumeSource::Projected {
+                    sources: vec![
+                        object(ObjectKind::ConfigMap, "settings"),
+                        ProjectedSource::Downward {
+                            path: "labels".into(),
+                            value: DownwardValue::Field {
+                                field: PodField::Labels,
+                            },
+                            mode: None,
+                        },
+                        ProjectedSource::Downward {
+                            path: "cpu".into(),
+                            value: DownwardValue::Resource(limits),
+                            mode: Some(0o444),
+                        },
+                        ProjectedSource::Token {
+                            path: "token".into(),
+                            object: "api".into(),
+                        },
+                    ],
+                    default_mode: 0o644,
+                },
+            ),
+            volume(
+                "model",
+                VolumeSource::Image {
+                    reference: "registry.example/model:v1".into(),
+                    pull_policy: PullPolicy::Always,
+                },
+            ),
+            volume(
+                "disk",
+                VolumeSource::Local {
+                    claim: "data-web-0".into(),
+                    path: "/mnt/disk".into(),
+                    check: HostPathCheck::Directory,
+                    read_only: true,
+                },
+            ),
+        ],
+        security: PodSecurity {
+            run_as_user: Some(1000),
+            run_as_group: Some(1000),
+            supplemental_groups: vec![7],
+            strict_supplemental_groups: true,
+            fs_group: Some(2000),
+            fs_group_on_root_mismatch: true,
+            seccomp: Some(Profile::Unconfined),
+            sysctls: BTreeMap::from([("net.ipv4.ip_local_port_range".into(), "1024 65535".into())]),
+        },
+        namespaces: Namespaces {
+            host_network: true,
+            host_pid: true,
+            host_ipc: true,
+            share_process_namespace: true,
+        },
+        names: Names {
+            fqdn: Some("web-1.shop.default.svc.cluster.local".into()),
+            hostname_is_fqdn: true,
+            host_aliases: vec![HostAlias {
+                ip: "10.0.0.1".into(),
+                hostnames: vec!["db".into()],
+            }],
+            dns: DnsSpec {
+                policy: DnsPolicy::None,
+                nameservers: vec!["1.1.1.1".into()],
+                searches: vec!["example".into()],
+                options: vec!["ndots:2".into()],
+            },
+        },
+        resources: Some(Resources {
+            ephemeral_storage_limit_bytes: Some(1 << 30),
+            ..Resources::default()
+        }),
+        overhead: Some(Resources {
+            cpu_request_milli: Some(10),
+            ..Resources::default()
+        }),
+        node_name: "press-7".into(),
+        service_account: "default".into(),
+        priority: 1000,
+        ..WorkloadSpec::new("web-1", vec![web])
+    };
+    check(
+        "manifest-whole",
+        &Manifest {
+            v: 1,
+            uid: uid(1),
+            namespace: "default".into(),
+            name: "web-1".into(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            workload,
+            objects: Vec::new(),
+            requires: vec![ability::PROBES.into()],
+            replaces: Vec::new(),
+        },
+    );
+}
+
+#[test]
+fn objects_and_their_keys() {
+    let key = Digest::of("content key");
+    check(
+        "object-data",
+        &ObjectData {
+            v: 1,
+            kind: object::kind::CONFIG_MAP.into(),
+            name: "settings".into(),
+            text: BTreeMap::from([("a".into(), "1".into())]),
+            binary: BTreeMap::from([("b".into(), Bytes(vec![0, 255]))]),
+        },
+    );
+    check(
+        "object-sealed",
+        &SealedObject {
+            v: 1,
+            kind: object::kind::SECRET.into(),
+            name: "db".into(),
+            key,
+            nonce: Bytes(vec![1; 12]),
+            ciphertext: Bytes(vec![2; 20]),
+        },
+    );
+    check(
+        "key-wrap",
+        &KeyWrap {
+            key,
+            sealing_key: Digest::of("sealing key"),
+            enc: Bytes(vec![3; 32]),
+            ciphertext: Bytes(vec![4; 48]),
         },
     );
 }
@@ -161,8 +440,6 @@ fn status_and_events() {
         reason: None,
         message: String::new(),
         containers: vec![ContainerStatus {
-            name: "web".into(),
-            image: "registry.example/server:v1".into(),
             image_id: "sha256:11".into(),
             container_id: "containerd://abc".into(),
             state: ContainerState::Waiting {
@@ -171,8 +448,11 @@ fn status_and_events() {
             },
             last: Some(terminated),
             restart_count: 2,
-            ready: false,
+            ..ContainerStatus::waiting("web", "registry.example/server:v1", Reason::Unknown)
         }],
+        init_containers: Vec::new(),
+        sandbox_ready: false,
+        further_pod_ips: Vec::new(),
         pod_ip: Some("10.88.0.7".into()),
         started: Some(time()),
         since: time(),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
     ContainerSpec, DeploymentSpec, DeploymentState, DeploymentStatus, LadderCounts, Manifest, Owner, Phase,
-    PullPolicy, QosClass, ReadyPolicy, Resources, RestartPolicy, Source, TargetSpec, WorkloadSpec,
+    ReadyPolicy, Source, TargetSpec, WorkloadSpec,
 };
-use edge_protocol::{BootId, DeploymentRevision, Digest, Now, PodUid};
+use edge_protocol::{BootId, DeploymentRevision, Now, PodUid};
 
 use crate::{
     Bridge, BridgeConfig, Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Memory, Note,
@@ -312,24 +312,10 @@ fn plan(uid: &str) -> PodPlan {
             name: format!("pod-{uid}"),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            workload: WorkloadSpec {
-                hostname: format!("pod-{uid}"),
-                restart_policy: RestartPolicy::Always,
-                termination_grace_period_s: 30,
-                qos: QosClass::BestEffort,
-                containers: vec![ContainerSpec {
-                    name: "main".into(),
-                    image: "shop/web:1".into(),
-                    pull_policy: PullPolicy::IfNotPresent,
-                    command: vec![],
-                    args: vec![],
-                    working_dir: None,
-                    env: vec![],
-                    ports: vec![],
-                    resources: Resources::default(),
-                    restart_digest: Digest::of(b"main"),
-                }],
-            },
+            workload: WorkloadSpec::new(
+                format!("pod-{uid}"),
+                vec![ContainerSpec::new("main", "shop/web:1")],
+            ),
             objects: vec![],
             requires: vec![],
             replaces: vec![],
@@ -357,6 +343,7 @@ pub fn held(spec: DeploymentSpec, state: DeploymentState) -> HeldDeployment {
         stopping_offline: vec![],
         as_of_ms: None,
         unconfirmed: false,
+        workload: None,
     };
     HeldDeployment {
         spec,

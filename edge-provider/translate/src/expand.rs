@@ -67,7 +67,7 @@ impl Environment {
         self.order
             .into_iter()
             .zip(values)
-            .map(|(name, value)| EnvVar { name, value })
+            .map(|(name, value)| EnvVar::literal(name, value))
             .collect()
     }
 }

@@ -215,11 +215,10 @@ fn workload(
     }
     (containers.len() == asked && asked > 0).then_some(())?;
     Some(WorkloadSpec {
-        hostname,
         restart_policy: restart_policy?,
         termination_grace_period_s: grace,
         qos: qos::class(&asks),
-        containers,
+        ..WorkloadSpec::new(hostname, containers)
     })
 }
 

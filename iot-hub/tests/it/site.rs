@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edge_protocol::PodUid;
 use edge_protocol::v1::{
-    ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources,
-    RestartPolicy, Source, TargetSpec, VERSION, WorkloadSpec,
+    ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, ReadyPolicy, Source, TargetSpec, VERSION,
+    WorkloadSpec,
 };
-use edge_protocol::{Digest, PodUid};
 use iot_hub::ca::CaFiles;
 use iot_hub::grant::{Grant, Role};
 use iot_hub::{Addresses, Options, RunError, build, token};
@@ -139,18 +139,7 @@ pub fn uid(text: &str) -> PodUid {
 
 /// A deployment of one container for every device that meets the condition.
 pub fn deployment(id: &str, condition: &str) -> DeploymentSpec {
-    let container = ContainerSpec {
-        name: "main".into(),
-        image: "example/app:1".into(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: vec![],
-        args: vec![],
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
-        resources: Resources::default(),
-        restart_digest: Digest::of("1"),
-    };
+    let container = ContainerSpec::new("main", "example/app:1");
     let manifest = Manifest {
         v: VERSION,
         uid: uid(id),
@@ -158,13 +147,7 @@ pub fn deployment(id: &str, condition: &str) -> DeploymentSpec {
         name: id.into(),
         labels: [].into(),
         annotations: [].into(),
-        workload: WorkloadSpec {
-            hostname: id.into(),
-            restart_policy: RestartPolicy::Always,
-            termination_grace_period_s: 30,
-            qos: QosClass::BestEffort,
-            containers: vec![container],
-        },
+        workload: WorkloadSpec::new(id, vec![container]),
         objects: vec![],
         requires: vec![],
         replaces: vec![],

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_protocol::v1::{
-    ContainerSpec, Manifest, Owner, Phase, PullPolicy, QosClass, ReadyPolicy, Resources, RestartPolicy,
-    TargetSpec, VERSION, WorkloadSpec,
+    ContainerSpec, Manifest, Owner, Phase, ReadyPolicy, RestartPolicy, TargetSpec, VERSION, WorkloadSpec,
 };
 use edge_protocol::{Digest, PodUid};
 use edge_provider_core::{
@@ -86,20 +85,18 @@ impl Pod {
     fn container(&self, index: usize, image: &str) -> ContainerSpec {
         let command = self.behaviour.command();
         ContainerSpec {
-            name: format!("c{index}"),
-            image: image.to_owned(),
-            pull_policy: PullPolicy::IfNotPresent,
             restart_digest: Digest::of(format!("{image} {command:?}")),
             command,
             args: vec!["-".repeat(self.ballast)],
-            working_dir: None,
-            env: Vec::new(),
-            ports: Vec::new(),
-            resources: Resources::default(),
+            ..ContainerSpec::new(format!("c{index}"), image)
         }
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
+        let images = self.images.iter().enumerate();
+        let containers = images
+            .map(|(index, image)| self.container(index, image))
+            .collect();
         let labels = [("pod-template-hash".to_owned(), self.template.to_string())];
         let kept = match self.disconnect {
             Disconnect::Run => None,
@@ -117,16 +114,9 @@ impl Pod {
                 .into_iter()
                 .collect(),
             workload: WorkloadSpec {
-                hostname: self.name.clone(),
                 restart_policy: self.restart,
                 termination_grace_period_s: self.grace_s,
-                qos: QosClass::BestEffort,
-                containers: self
-                    .images
-                    .iter()
-                    .enumerate()
-                    .map(|(index, image)| self.container(index, image))
-                    .collect(),
+                ..WorkloadSpec::new(self.name.clone(), containers)
             },
             objects: Vec::new(),
             requires: Vec::new(),

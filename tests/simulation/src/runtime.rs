@@ -123,6 +123,7 @@ impl Runtime {
             }
             let outcome = StepOutcome::Started {
                 container_id: id.clone(),
+                skipped_variables: Vec::new(),
             };
             return (outcome, begins.then_some(id));
         }
@@ -147,6 +148,8 @@ impl Runtime {
                 state: ObservedState::Running {
                     started_at_ms: wall_ms,
                 },
+                resources: None,
+                user: None,
             },
             command: spec.command.clone(),
             winds_down_ms,
@@ -154,6 +157,7 @@ impl Runtime {
         });
         let outcome = StepOutcome::Started {
             container_id: id.clone(),
+            skipped_variables: Vec::new(),
         };
         (outcome, Some(id))
     }

@@ -47,6 +47,7 @@ impl World {
         } else if let Step::StopContainer {
             container_id,
             grace_s,
+            pre_stop: _,
         } = step
         {
             self.stop_container(at, container_id, *grace_s, Some((id, life)))
@@ -81,6 +82,7 @@ impl World {
             Step::StopContainer {
                 container_id,
                 grace_s,
+                pre_stop: _,
             } => {
                 self.stop_container(at, container_id, *grace_s, None);
                 StepOutcome::Done
@@ -106,6 +108,11 @@ impl World {
                 runtime.sandboxes.retain(|s| s.id != *sandbox_id);
                 StepOutcome::Done
             }
+            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
+            Step::Probe { .. } => StepOutcome::Probed {
+                success: true,
+                output: String::new(),
+            },
             Step::RemoveWorkload { uid } => {
                 let runtime = &self.devices[at].runtime;
                 if runtime.of(uid).next().is_some() || runtime.sandboxes.iter().any(|s| s.uid == *uid) {
@@ -223,10 +230,15 @@ fn name(step: &Step) -> String {
         Step::StopContainer {
             container_id,
             grace_s,
+            pre_stop: _,
         } => format!("stop {container_id} within {grace_s} s"),
         Step::RemoveContainer { container_id } => format!("remove {container_id}"),
         Step::StopSandbox { sandbox_id } => format!("stop sandbox {sandbox_id}"),
         Step::RemoveSandbox { sandbox_id, .. } => format!("remove sandbox {sandbox_id}"),
         Step::RemoveWorkload { uid } => format!("forget {uid}"),
+        Step::SyncVolumes { manifest, .. } => format!("volumes {}", manifest.uid),
+        Step::PostStart(hook) => format!("post-start {}", hook.container_id),
+        Step::Probe { kind, target, .. } => format!("{kind:?} probe {}", target.container_id),
+        Step::Resize { container_id, .. } => format!("resize {container_id}"),
     }
 }

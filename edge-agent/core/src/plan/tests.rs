@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use edge_protocol::v1::{
-    ContainerSpec, Manifest, PullPolicy, QosClass, Reason, Resources, RestartPolicy, WorkloadSpec,
-};
+use edge_protocol::v1::{ContainerSpec, Manifest, Reason, RestartPolicy, WorkloadSpec};
 use edge_protocol::{BootId, DeploymentRevision, Digest, SetItem};
 
 use super::*;
@@ -109,6 +107,8 @@ impl Case {
                 image_id: String::new(),
                 restart_digest: Digest::of(spec),
                 state: state.clone(),
+                resources: None,
+                user: None,
             }
         };
         let pod = Pod {
@@ -155,16 +155,8 @@ fn boot() -> BootId {
 
 fn manifest(uid: &PodUid, restart_policy: RestartPolicy) -> Manifest {
     let spec = ContainerSpec {
-        name: "c".to_owned(),
-        image: "image".to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: vec![],
-        args: vec![],
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
-        resources: Resources::default(),
         restart_digest: Digest::of("spec"),
+        ..ContainerSpec::new("c", "image")
     };
     Manifest {
         v: 1,
@@ -174,11 +166,8 @@ fn manifest(uid: &PodUid, restart_policy: RestartPolicy) -> Manifest {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         workload: WorkloadSpec {
-            hostname: "w".to_owned(),
             restart_policy,
-            termination_grace_period_s: 30,
-            qos: QosClass::BestEffort,
-            containers: vec![spec],
+            ..WorkloadSpec::new("w", vec![spec])
         },
         objects: vec![],
         requires: vec![],
@@ -194,11 +183,16 @@ fn word(step: &Step) -> String {
         Step::StopContainer {
             container_id,
             grace_s,
+            pre_stop: _,
         } => format!("stop {container_id} {grace_s}s"),
         Step::RemoveContainer { container_id } => format!("remove {container_id}"),
         Step::StopSandbox { sandbox_id } => format!("stop {sandbox_id}"),
         Step::RemoveSandbox { sandbox_id, .. } => format!("remove {sandbox_id}"),
         Step::RemoveWorkload { .. } => "remove workload".to_owned(),
+        Step::SyncVolumes { .. } => "volumes".to_owned(),
+        Step::PostStart(hook) => format!("post-start {}", hook.container_id),
+        Step::Probe { kind, target, .. } => format!("{kind:?} probe of {}", target.container_id),
+        Step::Resize { container_id, .. } => format!("resize {container_id}"),
     }
 }
 

@@ -18,14 +18,9 @@ fn status(word: &str) -> ContainerStatus {
         _ => (end(1), None),
     };
     ContainerStatus {
-        name: String::new(),
-        image: String::new(),
-        image_id: String::new(),
-        container_id: String::new(),
         state,
         last,
-        restart_count: 0,
-        ready: false,
+        ..ContainerStatus::waiting("", "", Reason::ContainerCreating)
     }
 }
 

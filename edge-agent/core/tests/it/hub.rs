@@ -6,9 +6,8 @@ use ed25519_dalek::SigningKey;
 use edge_protocol::frame;
 use edge_protocol::sign::{Signer, TrustedKeys};
 use edge_protocol::v1::{
-    Blob, ContainerSpec, Down, DownFrame, LinkClass, Manifest, PullPolicy, QosClass, ReportAck, Resources,
-    RestartPolicy, Statement, StatementBody, Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec,
-    WorkloadStatus,
+    Blob, ContainerSpec, Down, DownFrame, LinkClass, Manifest, ReportAck, Statement, StatementBody,
+    Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, HubId, Incarnation, ItemState, Lane,
@@ -21,16 +20,8 @@ pub fn uid(name: &str) -> PodUid {
 
 pub fn container(name: &str, image: &str) -> ContainerSpec {
     ContainerSpec {
-        name: name.to_owned(),
-        image: image.to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: vec![],
-        args: vec![],
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
-        resources: Resources::default(),
         restart_digest: Digest::of(format!("{name} {image}")),
+        ..ContainerSpec::new(name, image)
     }
 }
 
@@ -42,17 +33,14 @@ pub fn manifest(name: &str, images: &[&str]) -> Manifest {
         name: name.to_owned(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-        workload: WorkloadSpec {
-            hostname: name.to_owned(),
-            restart_policy: RestartPolicy::Always,
-            termination_grace_period_s: 30,
-            qos: QosClass::BestEffort,
-            containers: images
+        workload: WorkloadSpec::new(
+            name,
+            images
                 .iter()
                 .enumerate()
                 .map(|(n, image)| container(&format!("c{n}"), image))
                 .collect(),
-        },
+        ),
         objects: vec![],
         requires: vec![],
         replaces: vec![],

@@ -125,6 +125,11 @@ impl Runtime {
                 self.sandboxes.retain(|s| s.id != *sandbox_id);
                 StepOutcome::Done
             }
+            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
+            Step::Probe { .. } => StepOutcome::Probed {
+                success: true,
+                output: String::new(),
+            },
             Step::RemoveWorkload { uid } => {
                 assert!(
                     !self.sandboxes.iter().any(|s| s.uid == *uid),
@@ -157,6 +162,7 @@ impl Runtime {
             }
             return StepOutcome::Started {
                 container_id: same.id.clone(),
+                skipped_variables: Vec::new(),
             };
         }
         if !self.sandboxes.iter().any(|s| s.id == start.sandbox_id && s.ready) {
@@ -187,9 +193,14 @@ impl Runtime {
             state: ObservedState::Running {
                 started_at_ms: wall_ms,
             },
+            resources: None,
+            user: None,
         });
         self.started.push((uid.clone(), name.clone()));
-        StepOutcome::Started { container_id: id }
+        StepOutcome::Started {
+            container_id: id,
+            skipped_variables: Vec::new(),
+        }
     }
 }
 

@@ -148,6 +148,7 @@ pub async fn a_stop_asks_and_then_kills(Subject { runtime, logs }: Subject<impl 
             Step::StopContainer {
                 container_id: container_id.clone(),
                 grace_s,
+                pre_stop: None,
             },
         )
         .await;
@@ -157,6 +158,7 @@ pub async fn a_stop_asks_and_then_kills(Subject { runtime, logs }: Subject<impl 
             Step::StopContainer {
                 container_id,
                 grace_s,
+                pre_stop: None,
             },
         )
         .await;
@@ -170,6 +172,7 @@ pub async fn a_second_stop_shortens_the_first(Subject { runtime, .. }: Subject<i
     let patient = Step::StopContainer {
         container_id: container_id.clone(),
         grace_s: 1000,
+        pre_stop: None,
     };
     let patient = tokio::spawn({
         let runtime = runtime.clone();
@@ -181,6 +184,7 @@ pub async fn a_second_stop_shortens_the_first(Subject { runtime, .. }: Subject<i
         Step::StopContainer {
             container_id: container_id.clone(),
             grace_s: 0,
+            pre_stop: None,
         },
     )
     .await;
@@ -266,6 +270,7 @@ pub async fn what_is_gone_is_done(Subject { runtime, .. }: Subject<impl Containe
         Step::StopContainer {
             container_id: id.into(),
             grace_s: 5,
+            pre_stop: None,
         },
     )
     .await;
@@ -354,6 +359,7 @@ pub async fn a_change_wakes(Subject { runtime, .. }: Subject<impl ContainerRunti
         Step::StopContainer {
             container_id,
             grace_s: 0,
+            pre_stop: None,
         },
     )
     .await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step};
-use edge_protocol::v1::{ContainerSpec, PullPolicy, QosClass, Resources};
+use edge_protocol::v1::{ContainerSpec, Manifest, QosClass, Resources, VERSION, WorkloadSpec};
 use edge_protocol::{Digest, PodUid};
 
 /// Present in every runtime that the contract is run on.
@@ -22,10 +22,11 @@ pub struct Workload {
 
 impl Workload {
     pub fn new(name: &str) -> Self {
+        let uid: PodUid = format!("uid-{name}")
+            .parse()
+            .expect("names in tests make good uids");
         let sandbox = SandboxSpec {
-            uid: format!("uid-{name}")
-                .parse()
-                .expect("names in tests make good uids"),
+            uid: uid.clone(),
             namespace: "default".into(),
             name: name.into(),
             attempt: 0,
@@ -34,6 +35,18 @@ impl Workload {
             labels: BTreeMap::from([("app".into(), name.into())]),
             annotations: BTreeMap::new(),
             ports: Vec::new(),
+            manifest: std::sync::Arc::new(Manifest {
+                v: VERSION,
+                uid,
+                namespace: "default".into(),
+                name: name.into(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                workload: WorkloadSpec::new(name, Vec::new()),
+                objects: Vec::new(),
+                requires: Vec::new(),
+                replaces: Vec::new(),
+            }),
             cpu_request_milli: 0,
             cpu_limit_milli: None,
             memory_limit_bytes: None,
@@ -70,17 +83,13 @@ impl Workload {
             sandbox: self.sandbox.clone(),
             attempt,
             container: ContainerSpec {
-                name: name.into(),
-                image: IMAGE.into(),
-                pull_policy: PullPolicy::IfNotPresent,
                 command: vec!["sh".into(), "-c".into()],
                 args: vec![script.into()],
-                working_dir: None,
-                env: Vec::new(),
-                ports: Vec::new(),
                 resources: self.resources.clone(),
                 restart_digest: restart_digest(),
+                ..ContainerSpec::new(name, IMAGE)
             },
+            pod_ip: None,
         }))
     }
 }

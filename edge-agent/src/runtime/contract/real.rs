@@ -80,6 +80,7 @@ async fn limits_are_enforced_and_go_with_the_workload() {
         cpu_limit_milli: Some(250),
         memory_request_bytes: Some(32 * MIB),
         memory_limit_bytes: Some(64 * MIB),
+        ..Resources::default()
     };
     let sandbox = started(&runtime, workload.run_sandbox(0)).await;
     let script = "echo score $(cat /proc/self/oom_score_adj); sleep 1000";
@@ -241,6 +242,7 @@ async fn neighbours_are_left_alone() {
         Step::StopContainer {
             container_id: container_b.clone(),
             grace_s: 0,
+            pre_stop: None,
         },
         Step::RemoveContainer {
             container_id: container_b.clone(),

@@ -110,6 +110,7 @@ impl Settings {
             sandbox,
             attempt,
             container,
+            pod_ip: _,
         } = start;
         let identity = labels::identity(&self.agent, &sandbox.uid, &sandbox.namespace, &sandbox.name);
         let image = ImageSpec {
@@ -196,7 +197,7 @@ fn port_mapping(port: &PortSpec) -> Option<PortMapping> {
 fn environment(variables: &[EnvVar]) -> Vec<KeyValue> {
     let mut result: Vec<KeyValue> = Vec::with_capacity(variables.len());
     let mut places = BTreeMap::new();
-    for EnvVar { name, value } in variables {
+    for EnvVar { name, value, from: _ } in variables {
         let place = *places.entry(name.as_str()).or_insert(result.len());
         let value = value.clone().into_bytes();
         match result.get_mut(place) {
@@ -231,11 +232,11 @@ mod tests {
 
     #[test]
     fn the_last_variable_of_a_name_wins() {
-        let variable = |name: &str, value: &str| EnvVar {
-            name: name.into(),
-            value: value.into(),
-        };
-        let env = environment(&[variable("A", "1"), variable("B", "2"), variable("A", "3")]);
+        let env = environment(&[
+            EnvVar::literal("A", "1"),
+            EnvVar::literal("B", "2"),
+            EnvVar::literal("A", "3"),
+        ]);
         let pairs: Vec<_> = env
             .iter()
             .map(|pair| (pair.key.as_str(), pair.value.as_slice()))

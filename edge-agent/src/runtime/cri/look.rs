@@ -314,6 +314,8 @@ fn describe(container: &Container, status: ContainerStatus) -> Option<ObservedCo
         image_id: status.image_ref,
         restart_digest: labels::restart_digest(&container.annotations)?,
         state,
+        resources: None,
+        user: None,
     })
 }
 

@@ -38,6 +38,8 @@ pub(super) enum StepFailure {
     NotOurs { id: String },
     #[error("a sandbox of this attempt still holds containers: {id}")]
     SandboxInUse { id: String },
+    #[error("this runtime cannot do that")]
+    Unsupported,
     #[error("the work was abandoned because the agent is ending")]
     Abandoned,
 }
@@ -55,6 +57,7 @@ impl StepFailure {
             | Self::Logs(_)
             | Self::SandboxInUse { .. }
             | Self::NotOurs { .. }
+            | Self::Unsupported
             | Self::Abandoned => general,
         };
         let mut message = self.to_string();
@@ -78,7 +81,11 @@ pub(super) fn general_reason(step: &Step) -> Reason {
     match step {
         Step::EnsureImage { .. } => Reason::ErrImagePull,
         Step::RunSandbox(_) => Reason::FailedCreatePodSandBox,
+        Step::SyncVolumes { .. } => Reason::FailedMount,
         Step::StartContainer(_) => Reason::CreateContainerError,
+        Step::PostStart(_) => Reason::PostStartHookError,
+        Step::Probe { .. } => Reason::Unhealthy,
+        Step::Resize { .. } => Reason::Failed,
         Step::StopContainer { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
@@ -98,9 +105,14 @@ impl Inner {
             Step::EnsureImage { image, policy } => self.ensure_image(&image, policy).await,
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
+            // No manifest that this agent accepts asks for more yet: it announces no such ability.
+            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } | Step::Probe { .. } => {
+                Err(StepFailure::Unsupported)
+            }
             Step::StopContainer {
                 container_id,
                 grace_s,
+                pre_stop: _,
             } => self.stop_container(&container_id, grace_s).await,
             Step::RemoveContainer { container_id } => self.remove_container(&container_id).await,
             Step::StopSandbox { sandbox_id } => self.stop_sandbox(&sandbox_id).await,
@@ -194,6 +206,7 @@ impl Inner {
             Some(found) if found.state() != ContainerState::ContainerCreated => {
                 return Ok(StepOutcome::Started {
                     container_id: found.id,
+                    skipped_variables: Vec::new(),
                 });
             }
             Some(found)
@@ -224,7 +237,10 @@ impl Inner {
             .start_container(&container_id)
             .await
             .map_err(because(Reason::RunContainerError))?;
-        Ok(StepOutcome::Started { container_id })
+        Ok(StepOutcome::Started {
+            container_id,
+            skipped_variables: Vec::new(),
+        })
     }
 
     async fn container_of_attempt(&self, start: &StartContainer) -> Result<Option<Container>, StepFailure> {

@@ -91,14 +91,12 @@ fn word(name: &str, device: &str, state: ContainerState, restarts: u32) -> Conta
     ContainerRollup {
         device: Some(DeviceId::new(device).unwrap()),
         status: DeviceWord {
-            name: name.to_owned(),
-            image: String::new(),
             image_id: "sha256:00".to_owned(),
             container_id: "containerd://c1".to_owned(),
             state,
-            last: None,
             restart_count: restarts,
             ready,
+            ..DeviceWord::waiting(name, "", Reason::ContainerCreating)
         },
     }
 }
@@ -132,6 +130,7 @@ fn rollup(
         stopping_offline: Vec::new(),
         as_of_ms: Some(NOW_MS),
         unconfirmed: false,
+        workload: None,
     }
 }
 

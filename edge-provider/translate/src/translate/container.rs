@@ -61,8 +61,7 @@ pub(super) fn build(
         env: environment.into_vars(),
         ports: ports?,
         resources,
-        name,
-        image,
+        ..ContainerSpec::new(name, image)
     };
     Some((built, ask))
 }
@@ -165,5 +164,6 @@ fn resources(ask: &Ask) -> Resources {
         cpu_limit_milli: ask.cpu.limit.map(Amount::milli),
         memory_request_bytes: ask.memory.request.map(Amount::whole),
         memory_limit_bytes: ask.memory.limit.map(Amount::whole),
+        ..Resources::default()
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{
-    ContainerRollup, ContainerState, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus,
-    FailingDevice, Manifest, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION,
-    WorkloadStatus,
+    ContainerRollup, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus, FailingDevice,
+    Manifest, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION, WorkloadStatus,
 };
 use edge_protocol::{DeviceId, Incarnation};
 
@@ -342,7 +341,14 @@ impl Deployment {
             stopping_offline: self.rollup.stopping_offline().cloned().collect(),
             as_of_ms: self.rollup.as_of_ms(),
             unconfirmed: self.is_unconfirmed(incarnation),
+            workload: self.only_word(),
         }
+    }
+
+    fn only_word(&self) -> Option<Box<WorkloadStatus>> {
+        let mut assignments = self.assignments.values();
+        let only = assignments.next().filter(|_| assignments.next().is_none())?;
+        only.status.as_deref().cloned().map(Box::new)
     }
 
     fn container(&self, index: usize) -> ContainerRollup {
@@ -351,19 +357,9 @@ impl Deployment {
         let said = device
             .and_then(|id| self.assignments.get(id)?.status.as_deref())
             .and_then(|status| find_container(status, name));
-        let mut status = said.cloned().unwrap_or_else(|| ContainerStatus {
-            name: name.clone(),
-            image: image.clone(),
-            image_id: String::new(),
-            container_id: String::new(),
-            state: ContainerState::Waiting {
-                reason: Reason::ContainerCreating,
-                message: String::new(),
-            },
-            last: None,
-            restart_count: 0,
-            ready: false,
-        });
+        let mut status = said
+            .cloned()
+            .unwrap_or_else(|| ContainerStatus::waiting(name, image, Reason::ContainerCreating));
         status.restart_count = self.rollup.restarts(index);
         ContainerRollup {
             device: device.filter(|_| self.rollup.has_spoken()).cloned(),

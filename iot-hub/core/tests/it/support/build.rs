@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use edge_protocol::sign::Signer;
 use edge_protocol::v1::{
-    ContainerSpec, DeploymentSpec, LinkClass, Manifest, PullPolicy, QosClass, ReadyPolicy, Resources,
-    RestartPolicy, Source, TargetSpec, TombstoneReason, WorkloadSpec,
+    ContainerSpec, DeploymentSpec, LinkClass, Manifest, ReadyPolicy, RestartPolicy, Source, TargetSpec,
+    TombstoneReason, WorkloadSpec,
 };
-use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, PodUid, SealingKey};
+use edge_protocol::{DeviceId, EnrolmentSerial, HubId, PodUid, SealingKey};
 use iot_hub_core::{Call, Enrolment, HubConfig};
 
 pub fn device(name: &str) -> DeviceId {
@@ -78,18 +78,7 @@ pub struct Wanted {
 
 /// One container, restart policy Always, for all devices in scope of `condition`.
 pub fn wanted(uid: &str, condition: &str) -> Wanted {
-    let container = ContainerSpec {
-        name: "main".to_owned(),
-        image: "app:1".to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        env: Vec::new(),
-        ports: Vec::new(),
-        resources: Resources::default(),
-        restart_digest: Digest::of("1"),
-    };
+    let container = ContainerSpec::new("main", "app:1");
     Wanted {
         manifest: Manifest {
             v: 1,
@@ -98,13 +87,7 @@ pub fn wanted(uid: &str, condition: &str) -> Wanted {
             name: uid.to_owned(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            workload: WorkloadSpec {
-                hostname: uid.to_owned(),
-                restart_policy: RestartPolicy::Always,
-                termination_grace_period_s: 30,
-                qos: QosClass::BestEffort,
-                containers: vec![container],
-            },
+            workload: WorkloadSpec::new(uid, vec![container]),
             objects: Vec::new(),
             requires: Vec::new(),
             replaces: Vec::new(),

@@ -385,7 +385,10 @@ pub fn blank(item: &SetItem, rung: Rung, phase: Phase) -> WorkloadStatus {
         reason: None,
         message: String::new(),
         containers: Vec::new(),
+        init_containers: Vec::new(),
+        sandbox_ready: false,
         pod_ip: None,
+        further_pod_ips: Vec::new(),
         started: None,
         since: time(),
     }
@@ -417,14 +420,9 @@ pub fn container(name: &str, image: &str, behaviour: Behaviour) -> ContainerStat
         ),
     };
     ContainerStatus {
-        name: name.to_owned(),
-        image: image.to_owned(),
-        image_id: String::new(),
-        container_id: String::new(),
         state,
-        last: None,
-        restart_count: 0,
         ready,
+        ..ContainerStatus::waiting(name, image, Reason::ContainerCreating)
     }
 }
 
