@@ -10,11 +10,13 @@
 //! * [`frame`]: bytes on an MQTT topic ⇄ a document, with every size capped before it is allocated.
 //! * [`sign`]: DSSE envelopes. Nothing that changes a device has an unsigned form.
 //! * [`sealing`]: a device's sealing key, and how its identity key vouches for it.
+//! * [`expand`]: the `$(VAR)` rule, of whoever resolves a variable: the writer of a manifest, or the device.
 //! * [`text`]: what a device's strings go through before a person or an API server sees them.
 //!
 //! It must not know of MQTT, HTTP, SQL, Kubernetes' API types or any runtime.
 
 pub mod digest;
+pub mod expand;
 pub mod frame;
 pub mod generation;
 pub mod ids;

@@ -7,14 +7,12 @@
 //!   Kubernetes 1.37 `PodSpec`.
 //! * [`pod_status`]: the hub's roll-up of a deployment → the [`PodStatus`](k8s_openapi::api::core::v1::PodStatus) to patch, by the
 //!   API's own rules.
-//! * [`expand`]: the `$(VAR)` rule, usable by whoever must expand later (a device, for values that only it knows).
 //! * [`annotations`]: the annotations read here.
 //!
 //! It must not know of the hub, of targets and namespaces' rights, or of how a pod is watched and patched.
 
 pub mod annotations;
 mod api_access;
-pub mod expand;
 pub mod fields;
 mod qos;
 mod quantity;

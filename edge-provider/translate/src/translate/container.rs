@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, ResourceRequirements}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{accept, image};
-use crate::expand::Environment;
 use crate::qos::{Ask, Bounds};
 use crate::quantity::Amount;
 use crate::refusal::{Path, Refusal};
+use edge_protocol::expand::Environment;
 
 /// The container and what it asks for. `None` only together with a new refusal.
 pub(super) fn build(

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_protocol::v1::EnvVar;
+use crate::v1::EnvVar;
 
 /// Expands every reference in `input` with the variables that `lookup` knows.
 pub fn expand<'v>(input: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
