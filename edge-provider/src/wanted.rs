@@ -6,7 +6,7 @@ use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
 };
-use edge_provider_translate::{Context, Note, Update, translate};
+use edge_provider_translate::{Context, Note, Untranslated, Update, translate};
 use serde_json::Value;
 use virtual_kubelet::ObservedPod;
 use virtual_kubelet::core::deletion::Cause;
@@ -96,10 +96,20 @@ fn plan(
         return Err(refuse(refusal));
     }
     let unknown = unknown_annotations(observed);
-    let translated = match translate(&observed.raw, Context { held }) {
+    let context = Context {
+        held,
+        ..Context::default()
+    };
+    let translated = match translate(&observed.raw, context) {
         Ok(translated) if unknown.is_empty() => translated,
-        Ok(_) => return Err(unsupported(unknown.join("; "))),
-        Err(refusals) => {
+        Err(Untranslated::NotYet(waits)) if unknown.is_empty() => {
+            return Err(PodRefusal {
+                reason: waits.reason(),
+                message: waits.to_string(),
+            });
+        }
+        Ok(_) | Err(Untranslated::NotYet(_)) => return Err(unsupported(unknown.join("; "))),
+        Err(Untranslated::Refused(refusals)) => {
             let mut all = unknown;
             let left = MESSAGE.saturating_sub(all.iter().map(|text| text.len() + 2).sum());
             all.push(refusals.summary(left));

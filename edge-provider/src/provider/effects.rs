@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
 use edge_provider_core::{Effect, Kin, Line, Note, OpId, PodRefusal, PodView};
-use edge_provider_translate::{Refused, Shown, Surroundings, pod_status};
+use edge_provider_translate::{Refused, Shown, Speaker, Surroundings, pod_status};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
@@ -85,6 +85,7 @@ impl EdgeProvider {
         };
         let host_ip = self.options.node_ip.to_string();
         let around = Surroundings {
+            speaker: Speaker::Fleet,
             now: Timestamp::now(),
             host_ip: Some(&host_ip),
             observed_generation: pod.metadata.generation,

@@ -52,6 +52,11 @@ impl<'a> ApiAccess<'a> {
         !self.names.is_empty()
     }
 
+    /// Whether a volume of this name is one of them.
+    pub(crate) fn is_named(&self, volume: &str) -> bool {
+        self.names.contains(volume)
+    }
+
     pub(crate) fn is_volume(&self, volume: &Map<String, Value>) -> bool {
         has_shape(volume) && name(volume).is_some_and(|name| self.names.contains(name))
     }

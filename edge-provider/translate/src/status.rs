@@ -33,9 +33,25 @@ pub enum Shown<'a> {
     Stopped(Option<&'a DeploymentStatus>),
 }
 
+/// Whose word a status is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speaker {
+    /// Many devices, rolled up by the hub.
+    #[default]
+    Fleet,
+    /// One device, whose whole word the pod shows as a kubelet would.
+    Device {
+        /// Whether others of the cluster can reach the pod's address, so that it may be shown as `podIP`.
+        routable: bool,
+        /// When the device was last heard, once it is past the deadline of its link: its pods are not Ready then.
+        silent_since: Option<Timestamp>,
+    },
+}
+
 /// What besides the pod and the roll-up goes into a status.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
+    pub speaker: Speaker,
     /// By the bridge's clock; used for transition times and for the age of a stale word.
     pub now: Timestamp,
     /// The node's address, shown as the pod's `hostIP`.

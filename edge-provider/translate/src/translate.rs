@@ -2,6 +2,8 @@
 
 mod container;
 mod image;
+mod objects;
+pub(crate) mod volume;
 
 use edge_protocol::PodUid;
 use edge_protocol::v1::{Manifest, ReadyPolicy, RestartPolicy, VERSION, WorkloadSpec};
@@ -11,6 +13,8 @@ use serde_json::Value;
 
 use crate::annotations::{self, READY_POLICY, SERVICE_ACCOUNT_TOKEN, UPDATE, Update};
 use crate::api_access::ApiAccess;
+use crate::node::Context;
+use crate::not_yet::Untranslated;
 use crate::refusal::{Path, Refusal, Refusals, quoted};
 use crate::{fields, qos};
 
@@ -19,19 +23,10 @@ const HOSTNAME: usize = 63;
 /// What the API server writes when the author says nothing.
 const DEFAULT_GRACE_S: i64 = 30;
 
-/// What besides the pod decides how it is translated.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Context<'a> {
-    /// The manifest made earlier from the same pod UID, if one is with the hub: resources that differ from it were resized in
-    /// place, which a fleet refuses.
-    pub held: Option<&'a Manifest>,
-}
-
-/// A pod that a fleet can run.
+/// A pod that can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translated {
-    /// `objects`, `requires` and `replaces` are empty: nothing here needs more than what every version 1 agent does, and whose
-    /// place it takes is decided by who knows the other pods.
+    /// `replaces` is empty: whose place it takes is decided by who knows the other pods.
     pub manifest: Manifest,
     /// From the pod's annotation.
     pub ready_policy: ReadyPolicy,
@@ -84,8 +79,9 @@ pub fn document(manifest: &Manifest) -> String {
 /// do not know, and those must be refused by name too.
 ///
 /// # Errors
-/// [`Refusals`] with every path that cannot be honoured, all at once; nothing of such a pod may reach a device.
-pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Refusals> {
+/// [`Refusals`] with every path that cannot be honoured, all at once; nothing of such a pod may reach a device. [`NotYet`](crate::NotYet) with
+/// all that such a pod waits for in the cluster.
+pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untranslated> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     let access = ApiAccess::find(spec);
     let mut refused = fields::refused(spec, &access);
@@ -99,6 +95,7 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Refusa
     };
     Refusals::none_or(refused)?;
     let mut translated = translated.expect("whatever keeps a manifest from being built is refused with it");
+    translated.manifest.objects = objects::found(spec, context)?;
     if access.is_present() {
         translated.notes.push(Note::TokenWithheld);
     }

@@ -18,6 +18,7 @@ const NOW_MS: i64 = 1_795_254_000_123;
 fn at(ms: i64) -> Surroundings<'static> {
     let now = Timestamp::from_millisecond(ms).unwrap();
     Surroundings {
+        speaker: Speaker::Fleet,
         now,
         host_ip: Some("192.0.2.7"),
         observed_generation: Some(3),

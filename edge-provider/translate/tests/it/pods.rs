@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use edge_provider_translate::{Context, Refusals, Translated};
+use edge_provider_translate::{Context, Refusals, Translated, Untranslated};
 use serde_json::Value;
 
 pub fn directory() -> PathBuf {
@@ -16,7 +16,11 @@ pub fn read(name: &str) -> Value {
 }
 
 pub fn translate(pod: &Value) -> Result<Translated, Refusals> {
-    edge_provider_translate::translate(pod, Context::default())
+    match edge_provider_translate::translate(pod, Context::default()) {
+        Ok(translated) => Ok(translated),
+        Err(Untranslated::Refused(refusals)) => Err(refusals),
+        Err(Untranslated::NotYet(waits)) => panic!("{waits}"),
+    }
 }
 
 /// The refused paths; empty for a pod that passes.

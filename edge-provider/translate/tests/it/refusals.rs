@@ -1,6 +1,6 @@
 //! What is refused beyond single fields, and that everything is named at once.
 
-use edge_provider_translate::{Context, translate};
+use edge_provider_translate::{Context, Untranslated, translate};
 use serde_json::{Value, json};
 
 use crate::pods;
@@ -138,10 +138,14 @@ fn a_resize_in_place_is_refused_and_another_spelling_is_none() {
     let resized = |cpu: &str| {
         let mut pod = pods::read("everything");
         pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!(cpu);
-        let refused = translate(&pod, Context { held: Some(&held) }).err();
-        refused
-            .map(|all| all.paths().map(str::to_owned).collect::<Vec<_>>())
-            .unwrap_or_default()
+        let context = Context {
+            held: Some(&held),
+            ..Context::default()
+        };
+        match translate(&pod, context) {
+            Err(Untranslated::Refused(all)) => all.paths().map(str::to_owned).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        }
     };
     assert_eq!(resized("1.5"), [""; 0]);
     assert_eq!(resized("2"), ["spec.containers[0].resources"]);
