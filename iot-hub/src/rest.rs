@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::Store;
@@ -37,8 +37,10 @@ use crate::pump::PumpHandle;
 
 use problem::Refusal;
 
-/// The largest body of any request, in bytes: a deployment with the largest manifest, escaped.
-const MAX_BODY: usize = 4 << 20;
+/// The largest body of a request, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// That of a deployment: the largest manifest and all the objects that it may have, escaped.
+const MAX_DEPLOYMENT: usize = 12 << 20;
 /// Requests under way at a time, watches aside.
 const MAX_CALLS: usize = 128;
 /// Watches at a time.
@@ -109,7 +111,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(devices::workloads))
         .routes(routes!(devices::forget))
         .routes(routes!(deployments::list))
-        .routes(routes!(deployments::one, deployments::put, deployments::delete))
+        .routes(
+            routes!(deployments::one, deployments::put, deployments::delete)
+                .layer(DefaultBodyLimit::max(MAX_DEPLOYMENT)),
+        )
         .routes(routes!(deployments::release))
         .routes(routes!(deployments::assignments))
         .routes(routes!(tokens::list, tokens::create))

@@ -1,5 +1,7 @@
 //! Frames from the hub to a device. What changes a device is a signed [`Statement`]; what only acknowledges is not.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::LinkClass;
@@ -29,11 +31,28 @@ pub enum Down {
     Unknown,
 }
 
-/// Content by its address. The reader checks the digest; the signature covers the digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Content by its address. The reader checks the digest; the signature covers the digest. `Debug` does not show the body.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Blob {
     pub digest: Digest,
     pub body: String,
+}
+
+impl Blob {
+    pub fn new(body: impl Into<String>) -> Self {
+        let body = body.into();
+        Self {
+            digest: Digest::of(&body),
+            body,
+        }
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.digest, self.body.len())
+    }
 }
 
 /// The hub has committed all reports up to these.

@@ -19,7 +19,15 @@ pub mod kind {
     pub const PULL_CREDENTIAL: &str = "PullCredential";
     /// The variables of services and of the API server, as a pod with `enableServiceLinks` gets them. There is at most one, named `services`.
     pub const SERVICES: &str = "Services";
+
+    /// Whether an object of this kind leaves its cluster sealed only.
+    pub fn is_secret(kind: &str) -> bool {
+        matches!(kind, SECRET | TOKEN | PULL_CREDENTIAL)
+    }
 }
+
+/// The largest body of an object, in bytes: 1 MiB of values, which is all that a `ConfigMap` or a `Secret` may hold, in base64 twice.
+pub const MAX_OBJECT: usize = 2 << 20;
 
 /// An object in clear. `Debug` shows the keys only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,6 +54,8 @@ problem_codes! {
     /// A target condition does not parse; `position` counts characters from 1.
     BadCondition => 422, "urn:outrigger:problem:bad-condition", "The target condition is not valid";
     BadManifest => 422, "urn:outrigger:problem:bad-manifest", "The manifest is not valid";
+    /// An object that the manifest names did not come along, or is not what it is said to be.
+    BadObject => 422, "urn:outrigger:problem:bad-object", "An object of the deployment is not valid";
     BadTags => 422, "urn:outrigger:problem:bad-tags", "The tags are not valid";
     BadValue => 422, "urn:outrigger:problem:bad-value", "A value is out of its range";
     Unauthenticated => 401, "urn:outrigger:problem:unauthenticated", "The request carries no valid token";

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use edge_protocol::v1::{
-    DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Rung, WorkloadStatus,
+    Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Rung,
+    WorkloadStatus,
 };
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, EnrolmentSerial, PodUid, SetGeneration};
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,15 @@ pub enum WorkloadDesired {
 pub struct ForgetDevice {
     /// Must be true: the workloads that the tombstones were to stop may run on, on a device that nobody can tell to stop them.
     pub accept_running_workloads: bool,
+}
+
+/// Asks for a deployment, with the bodies of the objects that its manifest names. Those that the deployment has already may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PutDeployment {
+    #[serde(flatten)]
+    pub spec: DeploymentSpec,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<Blob>,
 }
 
 /// A deployment, and what the devices say of it.

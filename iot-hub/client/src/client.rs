@@ -8,7 +8,7 @@ use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
     Assignment, AuditEntry, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
     DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, LinkUpdate, List, Problem,
-    Revision, StateUpdate, TagsUpdate,
+    PutDeployment, Revision, StateUpdate, TagsUpdate,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -130,9 +130,14 @@ impl HubClient {
         self.get(&format!("/deployments/{uid}"), &()).await
     }
 
-    /// Creates the deployment, replaces it, or confirms it when it is the same.
+    /// Creates the deployment, replaces it, or confirms it when it is the same. Its manifest names no object that the hub does not have.
     pub async fn put_deployment(&self, spec: &DeploymentSpec) -> Result<(), ClientError> {
         self.put(&format!("/deployments/{}", spec.uid), spec).await
+    }
+
+    /// As [`put_deployment`](Self::put_deployment), with the bodies of the objects that its manifest names.
+    pub async fn put_deployment_with(&self, put: &PutDeployment) -> Result<(), ClientError> {
+        self.put(&format!("/deployments/{}", put.spec.uid), put).await
     }
 
     /// Tombstones to every device that may hold it. A repeat may shorten the grace period (seconds). A deployment that the

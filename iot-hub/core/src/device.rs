@@ -21,7 +21,7 @@ use edge_protocol::{
 use crate::condition::Subject;
 use crate::io::{ConnectionId, DeviceRecord, DeviceView, RefusedSet, SetRecord};
 
-pub(crate) use offer::{Offered, Part};
+pub(crate) use offer::{Need, Offered, Part};
 pub(crate) use quarantine::Quarantine;
 pub(crate) use rates::Allowance;
 pub use rates::{Rate, Rates};

@@ -10,6 +10,7 @@ mod deployments;
 mod devices;
 mod finish;
 mod frames;
+mod objects;
 mod reports;
 mod restore;
 mod targets;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
-    AckStage, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase,
+    AckStage, Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase,
     TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
@@ -74,7 +74,11 @@ pub enum Call {
         device: DeviceId,
     },
     /// Create, replace or (same content) confirm a deployment.
-    PutDeployment(Box<DeploymentSpec>),
+    PutDeployment {
+        spec: Box<DeploymentSpec>,
+        /// The bodies of the objects that its manifest names; those that the deployment has already may be left out.
+        objects: Vec<Blob>,
+    },
     /// Tombstones on all devices that may hold it. A repeat with a shorter grace shortens it.
     DeleteDeployment {
         uid: PodUid,
@@ -127,6 +131,8 @@ pub enum CallError {
     },
     #[error("the manifest is not valid: {0}")]
     BadManifest(String),
+    #[error("{kind} {name:?} is not valid: {why}")]
+    BadObject { kind: String, name: String, why: String },
     #[error("the deployment belongs to another provider")]
     NotYours,
     #[error("device id {0} is taken; only a token made for this id can enrol the device anew")]
@@ -294,7 +300,7 @@ pub struct Restored {
     pub deployments: Vec<DeploymentRecord>,
     pub sets: Vec<(DeviceId, SetRecord)>,
     pub assignments: Vec<AssignmentRecord>,
-    /// Manifests and tombstones that sets name; all of them.
+    /// Manifests and tombstones that sets name, and the objects that manifests name; all of them.
     pub blobs: Vec<(Digest, String)>,
 }
 

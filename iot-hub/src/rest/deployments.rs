@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use edge_protocol::PodUid;
-use edge_protocol::v1::{DeploymentSpec, TombstoneReason};
-use iot_hub_api::{Assignment, Deployment, List, Problem, ProblemCode, Revision};
+use edge_protocol::v1::TombstoneReason;
+use iot_hub_api::{Assignment, Deployment, List, Problem, ProblemCode, PutDeployment, Revision};
 use iot_hub_core::condition::Condition;
 use iot_hub_core::{AssignmentView, Call, CallError};
 use serde::Deserialize;
@@ -73,19 +73,19 @@ pub(super) async fn one(
 
 /// Creates a deployment, replaces it, or confirms it when it is the same.
 #[utoipa::path(put, path = "/api/v1/deployments/{uid}", tag = "deployments",
-    params(("uid" = String, Path, description = "Pod UID; the same as in the body")), request_body = DeploymentSpec,
+    params(("uid" = String, Path, description = "Pod UID; the same as in the body")), request_body = PutDeployment,
     responses(
         (status = 204, description = "It is on disk"),
         (status = 403, description = "Not the caller's source", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It is being deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Condition or manifest not valid; `field` and `position` say where", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 422, description = "Condition, manifest or an object not valid; `field` and `position` say where",
+            body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn put(
     State(api): State<Api>,
     caller: Caller,
     Path(uid): Path<PodUid>,
-    Body(spec): Body<DeploymentSpec>,
+    Body(PutDeployment { spec, objects }): Body<PutDeployment>,
 ) -> Result<StatusCode, Refusal> {
     let principal = &caller.principal;
     if spec.uid != uid {
@@ -101,7 +101,10 @@ pub(super) async fn put(
             .at_position(error.position as u64)
             .into());
     }
-    let call = Call::PutDeployment(Box::new(principal.narrow(spec)));
+    let call = Call::PutDeployment {
+        spec: Box::new(principal.narrow(spec)),
+        objects,
+    };
     match api
         .try_change(principal, "put-deployment", uid.to_string(), call)
         .await?

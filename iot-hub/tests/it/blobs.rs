@@ -4,7 +4,7 @@ use edge_protocol::Digest;
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState};
 
 use crate::device::{Device, HubPort};
-use crate::site::{Site, deployment};
+use crate::site::{Site, deployment, with_config};
 
 #[tokio::test]
 async fn a_device_gets_what_its_own_set_names() {
@@ -76,6 +76,38 @@ async fn a_device_gets_what_its_own_set_names() {
             .as_u16(),
         404
     );
+}
+
+#[tokio::test]
+async fn an_object_goes_to_the_devices_of_its_deployment_in_parts_if_they_like() {
+    let site = Site::start().await;
+    let admin = site.admin().await;
+    let token = site
+        .enrolment_token(CreateEnrolmentToken {
+            uses: 2,
+            ..CreateEnrolmentToken::default()
+        })
+        .await;
+    let (one, two) = (
+        Device::enrol(&site, &token, "d1").await,
+        Device::enrol(&site, &token, "d2").await,
+    );
+    // More than travels inline.
+    let put = with_config(deployment("u1", "deviceId = 'd1'"), "large", &"x".repeat(1 << 20));
+    admin.put_deployment_with(&put).await.unwrap();
+    let blob = &put.objects[0];
+    let port = HubPort::of(&site);
+    let url = port.url(&format!("/blobs/{}", blob.digest));
+    let mut body = Vec::new();
+    for range in ["bytes=0-499999", "bytes=500000-"] {
+        let http = port.http(Some(&one));
+        let part = http.get(&url).header("range", range).send().await.unwrap();
+        assert_eq!(part.status().as_u16(), 206);
+        body.extend(part.bytes().await.unwrap());
+    }
+    assert_eq!(body, blob.body.as_bytes());
+    let other = port.http(Some(&two)).get(&url).send().await.unwrap();
+    assert_eq!(other.status().as_u16(), 404);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, Problem, ProblemCod
 use iot_hub_client::{ClientError, Disposition, EventFilter};
 
 use crate::device::Device;
-use crate::site::{Site, deployment, source, uid};
+use crate::site::{Site, deployment, source, uid, with_config};
 
 fn code(error: &ClientError) -> ProblemCode {
     error
@@ -406,7 +406,7 @@ async fn http_itself_is_refused_in_the_same_form() {
             ProblemCode::UnsupportedMediaType,
         ),
         (json("{".into()), 400, ProblemCode::BadRequest),
-        (json(" ".repeat(5 << 20)), 413, ProblemCode::TooLarge),
+        (json(" ".repeat(13 << 20)), 413, ProblemCode::TooLarge),
         (
             http.delete(format!("{deployment_url}?reason=superseded")),
             422,
@@ -450,4 +450,38 @@ async fn http_itself_is_refused_in_the_same_form() {
         metrics.contains("hub_commits_total") && metrics.contains("mqtt_sessions"),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn objects_come_with_the_put_and_are_not_read_back() {
+    let site = Site::start().await;
+    let admin = site.admin().await;
+    let put = with_config(deployment("u1", "*"), "settings", "some text");
+    let error = admin.put_deployment(&put.spec).await.unwrap_err();
+    let problem = error.problem().unwrap();
+    assert_eq!(
+        (problem.code, problem.field.as_deref()),
+        (ProblemCode::BadObject, Some("objects"))
+    );
+    assert!(problem.detail.contains("settings"), "{problem}");
+    admin.put_deployment_with(&put).await.unwrap();
+    let held = admin.deployment(&uid("u1")).await.unwrap();
+    assert_eq!(held.spec, put.spec);
+    assert!(!serde_json::to_string(&held).unwrap().contains("some text"));
+    // Confirmed without them.
+    admin.put_deployment(&put.spec).await.unwrap();
+    assert_eq!(
+        admin.deployment(&uid("u1")).await.unwrap().revision,
+        held.revision
+    );
+
+    // All that a deployment may have gets through, and quotes cost twice.
+    let large = "\"".repeat(1_000_000);
+    let mut put = with_config(deployment("u2", "*"), "a", &large);
+    let second = with_config(put.spec, "b", &format!("{large}b"));
+    put = iot_hub_client::api::PutDeployment {
+        objects: put.objects.into_iter().chain(second.objects).collect(),
+        spec: second.spec,
+    };
+    admin.put_deployment_with(&put).await.unwrap();
 }

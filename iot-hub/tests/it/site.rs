@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_protocol::PodUid;
+use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, ReadyPolicy, Source, TargetSpec, VERSION,
-    WorkloadSpec,
+    Blob, ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, ObjectData, ObjectRef, ReadyPolicy,
+    Source, TargetSpec, VERSION, WorkloadSpec,
 };
 use iot_hub::ca::CaFiles;
 use iot_hub::grant::{Grant, Role};
 use iot_hub::{Addresses, Options, RunError, build, token};
-use iot_hub_client::api::CreateEnrolmentToken;
+use iot_hub_client::api::{CreateEnrolmentToken, PutDeployment};
 use iot_hub_client::{ApiToken, ClientOptions, HubClient};
 use iot_hub_store::{HubStore as _, SqliteStore};
 use tokio::task::JoinHandle;
@@ -165,5 +166,31 @@ pub fn deployment(id: &str, condition: &str) -> DeploymentSpec {
         },
         ready_policy: ReadyPolicy::All,
         manifest: serde_json::to_string(&manifest).unwrap(),
+    }
+}
+
+/// The same deployment with one more object, a config map of one text in clear.
+pub fn with_config(spec: DeploymentSpec, name: &str, text: &str) -> PutDeployment {
+    let data = ObjectData {
+        v: VERSION,
+        kind: kind::CONFIG_MAP.into(),
+        name: name.into(),
+        text: [("key".to_owned(), text.to_owned())].into(),
+        binary: [].into(),
+    };
+    let blob = Blob::new(serde_json::to_string(&data).unwrap());
+    let mut manifest: Manifest = serde_json::from_str(&spec.manifest).unwrap();
+    manifest.objects.push(ObjectRef {
+        kind: data.kind,
+        name: data.name,
+        digest: blob.digest,
+        sealed: false,
+    });
+    PutDeployment {
+        spec: DeploymentSpec {
+            manifest: serde_json::to_string(&manifest).unwrap(),
+            ..spec
+        },
+        objects: vec![blob],
     }
 }

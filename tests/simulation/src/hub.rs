@@ -392,7 +392,7 @@ fn form_path(body: &StatementBody) -> Path {
 
 fn about(call: &Call) -> String {
     match call {
-        Call::PutDeployment(spec) => format!("put {}", spec.uid),
+        Call::PutDeployment { spec, .. } => format!("put {}", spec.uid),
         Call::DeleteDeployment {
             uid, grace_period_s, ..
         } => format!("delete {uid} within {grace_period_s:?}"),

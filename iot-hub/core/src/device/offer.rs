@@ -27,8 +27,15 @@ pub(crate) struct Offer {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) body: StatementBody,
-    /// The blobs that the device may lack for it.
-    pub(crate) needs: Vec<Digest>,
+    /// The items whose blobs the device may lack.
+    pub(crate) needs: Vec<Need>,
+}
+
+/// An item that is other than what the device is known to hold, with the blob it holds for that workload.
+#[derive(Debug)]
+pub(crate) struct Need {
+    pub(crate) item: SetItem,
+    pub(crate) held: Option<Digest>,
 }
 
 impl Device {
@@ -157,14 +164,15 @@ impl Offered {
     }
 }
 
-/// The blobs of these items that the device has not got with what it is known to hold; each once.
-fn needs(items: &[SetItem], known: Option<&DesiredSet>) -> Vec<Digest> {
-    let mut needs: Vec<Digest> = items
+/// Those of these items that the device has not got with what it is known to hold.
+fn needs(items: &[SetItem], known: Option<&DesiredSet>) -> Vec<Need> {
+    let held = |item: &SetItem| known.and_then(|set| set.get(&item.uid)).map(|held| held.digest);
+    items
         .iter()
-        .filter(|item| known.and_then(|set| set.get(&item.uid)).map(|held| held.digest) != Some(item.digest))
-        .map(|item| item.digest)
-        .collect();
-    needs.sort_unstable();
-    needs.dedup();
-    needs
+        .map(|item| Need {
+            item: item.clone(),
+            held: held(item),
+        })
+        .filter(|need| need.held != Some(need.item.digest))
+        .collect()
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{
     ContainerRollup, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus, FailingDevice,
-    Manifest, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION, WorkloadStatus,
+    Manifest, ObjectRef, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION,
+    WorkloadStatus,
 };
-use edge_protocol::{DeviceId, Incarnation};
+use edge_protocol::{DeviceId, Digest, Incarnation};
 
 use super::assignment::{Assignment, Role, Standing};
 use super::rollup::{Contribution, MAX_FAILING, Rollup};
@@ -19,6 +20,8 @@ pub(crate) struct Deployment {
     pub(crate) record: DeploymentRecord,
     pub(crate) target: Target,
     pub(crate) outline: Outline,
+    /// The manifest before this one, and its objects: a device that holds it has them.
+    former: Option<(Digest, BTreeSet<Digest>)>,
     assignments: BTreeMap<DeviceId, Assignment>,
     rollup: Rollup,
 }
@@ -38,7 +41,7 @@ pub(crate) struct Outline {
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) grace_period_s: u32,
     pub(crate) replaces: Vec<edge_protocol::PodUid>,
-    carries_secrets: bool,
+    pub(crate) objects: Vec<ObjectRef>,
 }
 
 impl Target {
@@ -94,7 +97,7 @@ impl Target {
     pub(crate) fn check_secrets(&self, outline: &Outline) -> Result<(), CallError> {
         let attributes = self.attributes();
         let claims_alone = !attributes.is_empty() && !attributes.iter().any(Attribute::is_authoritative);
-        if outline.carries_secrets && claims_alone {
+        if claims_alone && outline.objects.iter().any(|object| object.sealed) {
             return Err(CallError::BadCondition {
                 field: "condition",
                 position: 1,
@@ -140,7 +143,7 @@ impl Outline {
             restart_policy: workload.restart_policy,
             grace_period_s: workload.termination_grace_period_s,
             replaces: manifest.replaces,
-            carries_secrets: manifest.objects.iter().any(|object| object.sealed),
+            objects: manifest.objects,
         })
     }
 
@@ -151,7 +154,7 @@ impl Outline {
             restart_policy: RestartPolicy::Always,
             grace_period_s: 30,
             replaces: Vec::new(),
-            carries_secrets: false,
+            objects: Vec::new(),
         }
     }
 }
@@ -163,14 +166,41 @@ impl Deployment {
             record,
             target,
             outline,
+            former: None,
             assignments: BTreeMap::new(),
             rollup,
         }
     }
 
+    /// The digests of the objects that the manifest names, each once.
+    pub(crate) fn objects(&self) -> BTreeSet<Digest> {
+        self.outline.objects.iter().map(|object| object.digest).collect()
+    }
+
+    /// The manifest and its objects: the blobs that the deployment holds.
+    pub(crate) fn blobs(&self) -> BTreeSet<Digest> {
+        let mut blobs = self.objects();
+        blobs.insert(self.record.manifest);
+        blobs
+    }
+
+    /// The objects that a device needs for the present manifest if it holds another, as far as that is known.
+    pub(crate) fn objects_beyond(&self, held: Option<Digest>) -> BTreeSet<Digest> {
+        let mut objects = self.objects();
+        if let Some((_, known)) = self.former.as_ref().filter(|(former, _)| Some(*former) == held) {
+            objects.retain(|object| !known.contains(object));
+        }
+        objects
+    }
+
     /// The same assignments under a new record. Every assignment must be refreshed afterwards.
     pub(crate) fn renewed(self, record: DeploymentRecord, target: Target, outline: Outline) -> Self {
         let mut next = Self::new(record, target, outline);
+        next.former = if next.record.manifest == self.record.manifest {
+            self.former
+        } else {
+            Some((self.record.manifest, self.objects()))
+        };
         next.assignments = self.assignments;
         for assignment in next.assignments.values_mut() {
             assignment.contribution = Contribution::default();

@@ -1,4 +1,4 @@
-//! Manifests and tombstones by their digest, kept as long as a deployment or a set names them.
+//! Manifests, tombstones and objects by their digest, kept as long as a deployment or a set names them.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use crate::io::Write;
 #[derive(Debug, Default)]
 pub(super) struct Blobs {
     blobs: BTreeMap<Digest, Blob>,
+    /// The sum of the bodies' lengths.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,7 @@ impl Blobs {
             stored: true,
         };
         Self {
+            bytes: blobs.iter().map(|(_, body)| body.len()).sum(),
             blobs: blobs
                 .into_iter()
                 .map(|(digest, body)| (digest, stored(body)))
@@ -37,10 +40,13 @@ impl Blobs {
 
     /// One more holder of a blob that may be new.
     pub(super) fn hold(&mut self, digest: Digest, body: &str) {
-        let blob = self.blobs.entry(digest).or_insert_with(|| Blob {
-            holders: 0,
-            body: body.to_owned(),
-            stored: false,
+        let blob = self.blobs.entry(digest).or_insert_with(|| {
+            self.bytes += body.len();
+            Blob {
+                holders: 0,
+                body: body.to_owned(),
+                stored: false,
+            }
         });
         blob.holders += 1;
     }
@@ -62,6 +68,11 @@ impl Blobs {
         self.blobs.get(digest).map(|blob| blob.body.as_str())
     }
 
+    /// How many bytes all of them have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The digests that nothing holds.
     pub(super) fn idle(&self) -> impl Iterator<Item = Digest> {
         self.blobs
@@ -81,6 +92,7 @@ impl Blobs {
             });
         }
         let stored = blob.stored;
+        self.bytes = self.bytes.saturating_sub(blob.body.len());
         self.blobs.remove(digest);
         stored.then_some(Write::DropBlob(*digest))
     }

@@ -15,7 +15,7 @@ impl Hub {
             Call::SetLink { device, link } => self.set_link(turn, &device, link),
             Call::SetDeviceState { device, state } => self.set_device_state(turn, &device, state),
             Call::ForgetDevice { device } => self.forget_device(turn, &device),
-            Call::PutDeployment(spec) => self.put_deployment(turn, *spec),
+            Call::PutDeployment { spec, objects } => self.put_deployment(turn, *spec, objects),
             Call::DeleteDeployment {
                 uid,
                 source_node,

@@ -2,6 +2,7 @@
 
 use edge_protocol::HubId;
 use edge_protocol::sign::Signer;
+use edge_protocol::v1::object::MAX_OBJECT;
 
 use crate::device::Rates;
 
@@ -20,6 +21,11 @@ pub struct Limits {
     pub devices: usize,
     pub deployments: usize,
     pub manifest_bytes: usize,
+    /// Of one object's body, and of all objects of one deployment together.
+    pub object_bytes: usize,
+    pub deployment_object_bytes: usize,
+    /// Of all objects' bodies that the hub holds.
+    pub objects_bytes: usize,
     pub tags: usize,
     /// Of a tag's key and of its value each.
     pub tag_bytes: usize,
@@ -49,6 +55,9 @@ impl Default for Limits {
             devices: 100_000,
             deployments: 20_000,
             manifest_bytes: 1 << 20,
+            object_bytes: MAX_OBJECT,
+            deployment_object_bytes: 2 * MAX_OBJECT,
+            objects_bytes: 512 << 20,
             tags: 64,
             tag_bytes: 256,
             workloads: 1_000,

@@ -1,14 +1,20 @@
 //! A deployment's life: put, released, superseded, deleted, ended.
 
-use edge_protocol::v1::{DeploymentSpec, DeploymentState, TombstoneReason};
+use edge_protocol::v1::{Blob, DeploymentSpec, DeploymentState, TombstoneReason};
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, PodUid};
 
+use super::objects::Bodies;
 use super::{Hub, Turn};
 use crate::fleet::{Deployment, Outline, Role, Target, may_replace};
 use crate::io::{CallError, Change, DeploymentRecord};
 
 impl Hub {
-    pub(super) fn put_deployment(&mut self, turn: &mut Turn, spec: DeploymentSpec) -> Result<(), CallError> {
+    pub(super) fn put_deployment(
+        &mut self,
+        turn: &mut Turn,
+        spec: DeploymentSpec,
+        objects: Vec<Blob>,
+    ) -> Result<(), CallError> {
         let uid = spec.uid.clone();
         if let Some(held) = self.fleet.get(&uid) {
             if held.record.spec.source != spec.source {
@@ -17,7 +23,11 @@ impl Hub {
             if held.is_deleting() {
                 return Err(CallError::BeingDeleted);
             }
-            if held.record.spec == spec && held.record.state == DeploymentState::Active {
+            let whole = held
+                .objects()
+                .iter()
+                .all(|object| self.blobs.get(object).is_some());
+            if held.record.spec == spec && held.record.state == DeploymentState::Active && whole {
                 self.ask(turn, &uid);
                 return Ok(());
             }
@@ -26,11 +36,12 @@ impl Hub {
         let outline = Outline::parse(&spec, self.config.limits.manifest_bytes)?;
         target.check_secrets(&outline)?;
         self.check_replaces(&spec, &outline)?;
+        let objects = self.check_objects(&uid, &outline, objects)?;
         let replaced = outline.replaces.clone();
         if self.fleet.get(&uid).is_some() {
-            self.renew(turn, spec, target, outline);
+            self.renew(turn, spec, (target, outline), &objects);
         } else {
-            self.found(turn, spec, target, outline)?;
+            self.found(turn, spec, (target, outline), &objects)?;
         }
         // To name a workload in `replaces` is to ask for its end.
         for uid in std::iter::once(&uid).chain(&replaced) {
@@ -74,8 +85,8 @@ impl Hub {
         &mut self,
         turn: &mut Turn,
         spec: DeploymentSpec,
-        target: Target,
-        outline: Outline,
+        (target, outline): (Target, Outline),
+        objects: &Bodies,
     ) -> Result<(), CallError> {
         let limit = self.config.limits.deployments;
         if self.fleet.iter().len() >= limit {
@@ -94,9 +105,8 @@ impl Hub {
             asked: self.incarnation,
             ended: None,
         };
-        self.blobs.hold(record.manifest, &record.spec.manifest);
-        turn.blobs.insert(record.manifest);
         let deployment = Deployment::new(record, target, outline);
+        self.hold_blobs(turn, &deployment, objects);
         let candidates = self.candidates(&deployment);
         self.fleet.insert(deployment);
         turn.deployment_changed(&uid);
@@ -108,7 +118,13 @@ impl Hub {
     }
 
     /// Other content, or an orphan whose pod is back.
-    fn renew(&mut self, turn: &mut Turn, spec: DeploymentSpec, target: Target, outline: Outline) {
+    fn renew(
+        &mut self,
+        turn: &mut Turn,
+        spec: DeploymentSpec,
+        (target, outline): (Target, Outline),
+        objects: &Bodies,
+    ) {
         let uid = spec.uid.clone();
         let Some(held) = self.fleet.remove(&uid) else {
             return;
@@ -121,7 +137,7 @@ impl Hub {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        let former = held.record.manifest;
+        let former = held.blobs();
         let same = held.record.spec == spec;
         let record = DeploymentRecord {
             manifest: Digest::of(&spec.manifest),
@@ -132,10 +148,10 @@ impl Hub {
             asked: held.record.asked,
             ended: held.record.ended,
         };
-        self.blobs.hold(record.manifest, &record.spec.manifest);
-        self.blobs.release(&former);
-        turn.blobs.extend([record.manifest, former]);
         let deployment = held.renewed(record, target, outline);
+        // In this order: what an older hub lost has no holder to lose.
+        self.release_blobs(turn, former);
+        self.hold_blobs(turn, &deployment, objects);
         let candidates = self.candidates(&deployment);
         self.fleet.insert(deployment);
         turn.deployment_changed(&uid);
@@ -276,8 +292,7 @@ impl Hub {
         let Some(ended) = self.fleet.remove(uid) else {
             return;
         };
-        self.blobs.release(&ended.record.manifest);
-        turn.blobs.insert(ended.record.manifest);
+        self.release_blobs(turn, ended.blobs());
         turn.deployments.insert(uid.clone());
         turn.checks.remove(uid);
         let present = Change::Deployment { uid: uid.clone() };

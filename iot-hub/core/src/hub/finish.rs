@@ -8,7 +8,7 @@ use edge_protocol::{DeviceId, Digest, Lane, PodUid};
 
 use super::timers::Timer;
 use super::{Hub, Turn};
-use crate::device::Part;
+use crate::device::{Need, Part};
 use crate::io::{Change, Effect, Note, Tx, Write};
 
 impl Hub {
@@ -145,10 +145,18 @@ impl Hub {
     }
 
     /// Those of the blobs that travel along: the smaller ones first, so that most need no second round trip.
-    fn inline(&self, needs: &[Digest]) -> Vec<Blob> {
-        let mut bodies: Vec<_> = needs
+    fn inline(&self, needs: &[Need]) -> Vec<Blob> {
+        let digests: BTreeSet<Digest> = needs
             .iter()
-            .filter_map(|digest| Some((digest, self.blobs.get(digest)?)))
+            .flat_map(|need| {
+                self.objects_beyond(&need.item, need.held)
+                    .into_iter()
+                    .chain([need.item.digest])
+            })
+            .collect();
+        let mut bodies: Vec<_> = digests
+            .into_iter()
+            .filter_map(|digest| Some((digest, self.blobs.get(&digest)?)))
             .collect();
         bodies.sort_by_key(|(_, body)| body.len());
         let mut room = MAX_INLINE;
@@ -158,7 +166,7 @@ impl Hub {
             left.is_some()
         });
         fits.map(|(digest, body)| Blob {
-            digest: *digest,
+            digest,
             body: body.to_owned(),
         })
         .collect()

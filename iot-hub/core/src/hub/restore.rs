@@ -6,6 +6,7 @@ use edge_protocol::v1::{Tombstone, TombstoneReason};
 use edge_protocol::{AfterCommit, DeviceId, Incarnation, ItemState, Now, SetItem};
 
 use super::blobs::Blobs;
+use super::objects::Bodies;
 use super::timers::{Timer, Timers};
 use super::waiting::Waiting;
 use super::{Hub, HubConfig, Turn};
@@ -92,9 +93,9 @@ impl Hub {
             unreadable(error.to_string());
             Outline::unreadable()
         });
-        self.blobs.hold(record.manifest, &record.spec.manifest);
-        turn.blobs.insert(record.manifest);
-        self.fleet.insert(Deployment::new(record, target, outline));
+        let deployment = Deployment::new(record, target, outline);
+        self.hold_blobs(turn, &deployment, &Bodies::new());
+        self.fleet.insert(deployment);
         turn.checks.insert(uid);
     }
 

@@ -101,10 +101,13 @@ impl Hub {
         }
     }
 
-    /// A blob that a present assignment of this device names; no other is served to it (law 9).
+    /// A blob that a present assignment of this device names, or that the manifest named there names as an object; no other is served
+    /// to it (law 9).
     pub fn blob(&self, device: &DeviceId, digest: &Digest) -> Option<&str> {
         let items = self.devices.get(device)?.items();
-        items.iter().find(|item| item.digest == *digest)?;
+        items
+            .iter()
+            .find(|item| item.digest == *digest || self.objects_beyond(item, None).contains(digest))?;
         self.blobs.get(digest)
     }
 }

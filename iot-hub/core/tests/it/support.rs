@@ -248,11 +248,11 @@ impl World {
     /// What the device could fetch over HTTPS: the hub decides by digest, the device asks for what it lacks.
     pub fn fetchable(&self, id: &DeviceId, bytes: &[u8]) -> BTreeMap<edge_protocol::Digest, String> {
         let frame: DownFrame = frame::decode(bytes).unwrap();
-        let digests = model::digests(&frame);
-        digests
-            .into_iter()
-            .filter_map(|digest| Some((digest, self.hub.blob(id, &digest)?.to_owned())))
-            .collect()
+        let get = |digest| Some((digest, self.hub.blob(id, &digest)?.to_owned()));
+        let items: BTreeMap<_, String> = model::digests(&frame).into_iter().filter_map(get).collect();
+        let named = items.values().flat_map(|body| store::objects(body));
+        let objects: BTreeMap<_, _> = named.filter_map(get).collect();
+        items.into_iter().chain(objects).collect()
     }
 
     /// Delivers until nothing is under way.

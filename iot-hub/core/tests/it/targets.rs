@@ -197,7 +197,10 @@ fn what_is_not_valid_is_refused_and_changes_nothing() {
     );
     let mut garbage = wanted("p", "*").spec();
     garbage.manifest = "[]".to_owned();
-    let refused = world.call(Call::PutDeployment(Box::new(garbage)));
+    let refused = world.call(Call::PutDeployment {
+        spec: Box::new(garbage),
+        objects: Vec::new(),
+    });
     assert!(matches!(refused, Err(CallError::BadManifest(_))), "{refused:?}");
     let large = wanted("p", "*").label("big", "x".repeat(1 << 20));
     assert!(matches!(world.call(large.put()), Err(CallError::BadManifest(_))));
@@ -231,16 +234,7 @@ fn what_is_not_valid_is_refused_and_changes_nothing() {
 #[test]
 fn secrets_need_an_authoritative_term() {
     let mut world = World::new();
-    let sealed = |condition: &str| {
-        let mut deployment = wanted("p", condition);
-        deployment.manifest.objects.push(edge_protocol::v1::ObjectRef {
-            kind: "Secret".to_owned(),
-            name: "s".to_owned(),
-            digest: edge_protocol::Digest::of("s"),
-            sealed: true,
-        });
-        deployment.put()
-    };
+    let sealed = |condition: &str| wanted("p", condition).object("Secret", "s", "sealed").put();
     let refused = world.call(sealed("facts.arch = 'arm64'"));
     assert!(
         matches!(refused, Err(CallError::BadCondition { .. })),

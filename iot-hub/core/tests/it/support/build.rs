@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use edge_protocol::sign::Signer;
+use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    ContainerSpec, DeploymentSpec, LinkClass, Manifest, ReadyPolicy, RestartPolicy, Source, TargetSpec,
-    TombstoneReason, WorkloadSpec,
+    Blob, Bytes, ContainerSpec, DeploymentSpec, LinkClass, Manifest, ObjectData, ObjectRef, ReadyPolicy,
+    RestartPolicy, SealedObject, Source, TargetSpec, TombstoneReason, WorkloadSpec,
 };
-use edge_protocol::{DeviceId, EnrolmentSerial, HubId, PodUid, SealingKey};
+use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, PodUid, SealingKey};
 use iot_hub_core::{Call, Enrolment, HubConfig};
 
 pub fn device(name: &str) -> DeviceId {
@@ -74,6 +75,8 @@ pub fn enrol_again(name: &str, enrolment: Enrolment) -> Call {
 pub struct Wanted {
     pub spec: DeploymentSpec,
     pub manifest: Manifest,
+    /// Those that come along with a put.
+    pub objects: Vec<Blob>,
 }
 
 /// One container, restart policy Always, for all devices in scope of `condition`.
@@ -109,7 +112,42 @@ pub fn wanted(uid: &str, condition: &str) -> Wanted {
             ready_policy: ReadyPolicy::All,
             manifest: String::new(),
         },
+        objects: Vec::new(),
     }
+}
+
+/// An object of one text, in clear or (only in form) sealed.
+pub fn object(kind: &str, name: &str, text: &str) -> (ObjectRef, Blob) {
+    let sealed = kind::is_secret(kind);
+    let (kind, name) = (kind.to_owned(), name.to_owned());
+    let blob = Blob::new(if sealed {
+        let sealed = SealedObject {
+            v: 1,
+            kind: kind.clone(),
+            name: name.clone(),
+            key: Digest::of(text),
+            nonce: Bytes(vec![0; 12]),
+            ciphertext: Bytes(text.into()),
+        };
+        serde_json::to_string(&sealed).unwrap()
+    } else {
+        let data = ObjectData {
+            v: 1,
+            kind: kind.clone(),
+            name: name.clone(),
+            text: BTreeMap::from([("key".to_owned(), text.to_owned())]),
+            binary: BTreeMap::new(),
+        };
+        serde_json::to_string(&data).unwrap()
+    });
+    let digest = blob.digest;
+    let reference = ObjectRef {
+        kind,
+        name,
+        digest,
+        sealed,
+    };
+    (reference, blob)
 }
 
 impl Wanted {
@@ -133,13 +171,26 @@ impl Wanted {
         self
     }
 
+    pub fn object(self, kind: &str, name: &str, text: &str) -> Self {
+        self.with(object(kind, name, text))
+    }
+
+    pub fn with(mut self, (reference, blob): (ObjectRef, Blob)) -> Self {
+        self.manifest.objects.push(reference);
+        self.objects.push(blob);
+        self
+    }
+
     pub fn spec(mut self) -> DeploymentSpec {
         self.spec.manifest = serde_json::to_string(&self.manifest).unwrap();
         self.spec
     }
 
     pub fn put(self) -> Call {
-        Call::PutDeployment(Box::new(self.spec()))
+        Call::PutDeployment {
+            objects: self.objects.clone(),
+            spec: Box::new(self.spec()),
+        }
     }
 }
 

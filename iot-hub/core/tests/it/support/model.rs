@@ -14,6 +14,7 @@ use edge_protocol::{
 use iot_hub_core::ConnectionId;
 
 use super::build::{hub_id, key, serial};
+use super::store::objects;
 
 /// How workloads fare on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +227,7 @@ impl Model {
             Verdict::Conflict => return vec![self.frame(ack(AckStage::Quarantined))],
             Verdict::Same | Verdict::Newer => {}
         }
-        if next.iter().any(|item| !self.blobs.contains_key(&item.digest)) {
+        if next.iter().any(|item| !self.has_all_of(item)) {
             // It would fetch them; a later offer names what is still there.
             return answers;
         }
@@ -240,6 +241,12 @@ impl Model {
         self.act();
         answers.extend(self.report());
         answers
+    }
+
+    /// The item's blob, and the objects that it names if it is a manifest (law 6).
+    fn has_all_of(&self, item: &SetItem) -> bool {
+        let body = self.blobs.get(&item.digest);
+        body.is_some_and(|body| objects(body).iter().all(|object| self.blobs.contains_key(object)))
     }
 
     /// The rule of every agent: another item of the same workload is a newer one (law 4). Only a hub that was set back may break it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_protocol::v1::DeviceEvent;
+use edge_protocol::v1::{DeviceEvent, Manifest};
 use edge_protocol::{DeviceId, Digest, Incarnation, PodUid};
 use iot_hub_core::{AssignmentRecord, DeploymentRecord, DeviceRecord, Restored, SetRecord, Tx, Write};
 
@@ -63,6 +63,11 @@ impl Store {
     fn check(&self) {
         let mut named: Vec<Digest> = self.deployments.values().map(|record| record.manifest).collect();
         named.extend(
+            self.deployments
+                .values()
+                .flat_map(|record| objects(&record.spec.manifest)),
+        );
+        named.extend(
             self.sets
                 .values()
                 .flat_map(|set| set.items.iter().map(|item| item.digest)),
@@ -85,4 +90,11 @@ impl Store {
             blobs: self.blobs.clone().into_iter().collect(),
         }
     }
+}
+
+/// The objects that a blob names, if it is a manifest.
+pub fn objects(body: &str) -> Vec<Digest> {
+    let manifest = serde_json::from_str::<Manifest>(body).ok();
+    let objects = manifest.map_or(Vec::new(), |manifest| manifest.objects);
+    objects.into_iter().map(|object| object.digest).collect()
 }
