@@ -1,0 +1,196 @@
+//! What can be seen of a case on one side, as flat facts, with what differs by nature masked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::ConformanceError;
+use crate::cluster::Cluster;
+use crate::side::Side;
+
+/// Facts by path: `pod.status.phase`, `pod.status.conditions[Ready].status`, `pod.log[main]`, `pod.events`.
+pub type Facts = BTreeMap<String, String>;
+
+/// Keys by which a list is a map.
+const LIST_KEYS: [&str; 4] = ["type", "name", "ip", "mountPath"];
+/// Moments: that one is there counts, which one does not.
+const TIMES: [&str; 6] = [
+    "startTime",
+    "startedAt",
+    "finishedAt",
+    "lastTransitionTime",
+    "lastProbeTime",
+    "deletionTimestamp",
+];
+/// Events that tell of the machine or of the way there, not of the pod.
+const QUIET_EVENTS: [&str; 2] = ["Scheduled", "FailedScheduling"];
+
+/// Everything that can be seen now of all pods of a case.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts, ConformanceError> {
+    let namespace = side.namespace(slug);
+    let mut facts = Facts::new();
+    for (name, pod) in cluster.pods(&namespace) {
+        let mask = Mask::of(&pod, side, slug);
+        flatten(&format!("{name}.status"), &pod["status"], &mask, &mut facts);
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            facts.insert(format!("{name}.deleting"), "true".to_owned());
+        }
+        for (container, text) in logs(side, &namespace, &name, &pod) {
+            facts.insert(format!("{name}.log[{container}]"), mask.apply(&text));
+        }
+        let events = cluster.events(&namespace, &name).await?;
+        let reasons: BTreeSet<String> = events
+            .iter()
+            .filter_map(|event| Some((event.reason.as_deref()?, event.type_.as_deref()?)))
+            .filter(|(reason, _)| !QUIET_EVENTS.contains(reason))
+            .map(|(reason, level)| format!("{level} {reason}"))
+            .collect();
+        facts.insert(
+            format!("{name}.events"),
+            reasons.into_iter().collect::<Vec<_>>().join(", "),
+        );
+    }
+    Ok(facts)
+}
+
+/// The newest log of each container.
+pub fn logs(side: &Side, namespace: &str, name: &str, pod: &Value) -> BTreeMap<String, String> {
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    let directory = side.logs.join(format!("{namespace}_{name}_{uid}"));
+    let mut found = BTreeMap::new();
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array().into_iter().flatten() {
+            let container = container["name"].as_str().unwrap_or_default();
+            if let Some(text) = newest(&directory.join(container)) {
+                found.insert(container.to_owned(), text);
+            }
+        }
+    }
+    found
+}
+
+/// The lines of the log with the greatest number, without the runtime's time, stream and tag.
+fn newest(directory: &Path) -> Option<String> {
+    let numbers = std::fs::read_dir(directory).ok()?.filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.strip_suffix(".log")?.parse::<u32>().ok()
+    });
+    let text = std::fs::read_to_string(directory.join(format!("{}.log", numbers.max()?))).ok()?;
+    let lines = text
+        .lines()
+        .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default());
+    Some(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// What a side calls its own, in the words of both.
+struct Mask(Vec<(String, &'static str)>);
+
+impl Mask {
+    fn of(pod: &Value, side: &Side, slug: &str) -> Self {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let mut words = vec![
+            (side.scratch(slug).display().to_string(), "<scratch>"),
+            (side.namespace(slug), "<namespace>"),
+            (text("/metadata/uid").to_owned(), "<uid>"),
+            (text("/status/podIP").to_owned(), "<pod ip>"),
+            (side.host_ip.clone(), "<host ip>"),
+            (side.node.clone(), "<node>"),
+        ];
+        words.retain(|(word, _)| word.len() > 2);
+        // The longer first: one may be the beginning of another.
+        words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        Self(words)
+    }
+
+    fn apply(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (word, name) in &self.0 {
+            text = text.replace(word, name);
+        }
+        text
+    }
+}
+
+fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let below = format!("{path}.{name}");
+                match name.as_str() {
+                    name if TIMES.contains(&name) && !value.is_null() => {
+                        facts.insert(below, "<time>".to_owned());
+                    }
+                    "containerID" => {
+                        let scheme = value.as_str().and_then(|id| id.split_once("://"));
+                        facts.insert(below, scheme.map_or("", |(scheme, _)| scheme).to_owned());
+                    }
+                    _ => flatten(&below, value, mask, facts),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let key = LIST_KEYS.iter().find_map(|key| item.get(*key)?.as_str());
+                let key = key.map_or_else(|| index.to_string(), |key| mask.apply(key));
+                flatten(&format!("{path}[{key}]"), item, mask, facts);
+            }
+        }
+        Value::Null => {}
+        Value::String(text) => {
+            facts.insert(path.to_owned(), mask.apply(text));
+        }
+        other => {
+            facts.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_differs_by_nature_is_masked_and_nothing_else() {
+        let side = Side {
+            name: "kubelet",
+            node: "worker".into(),
+            host_ip: "10.1.0.2".into(),
+            logs: "/nowhere".into(),
+            scratch: "/scratch".into(),
+            registry: "r/".into(),
+        };
+        let pod = json!({
+            "metadata": { "uid": "1234-5678" },
+            "status": {
+                "phase": "Running", "podIP": "10.88.0.7", "hostIP": "10.1.0.2", "startTime": "2026-11-21T00:00:00Z",
+                "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "x" }],
+                "containerStatuses": [{ "name": "main", "containerID": "containerd://abc", "restartCount": 0, "message": "on worker" }],
+            },
+        });
+        let mut facts = Facts::new();
+        flatten("p", &pod["status"], &Mask::of(&pod, &side, "case"), &mut facts);
+        let expect = [
+            ("p.conditions[Ready].lastTransitionTime", "<time>"),
+            ("p.conditions[Ready].status", "True"),
+            ("p.conditions[Ready].type", "Ready"),
+            ("p.containerStatuses[main].containerID", "containerd"),
+            ("p.containerStatuses[main].message", "on <node>"),
+            ("p.containerStatuses[main].name", "main"),
+            ("p.containerStatuses[main].restartCount", "0"),
+            ("p.hostIP", "<host ip>"),
+            ("p.phase", "Running"),
+            ("p.podIP", "<pod ip>"),
+            ("p.startTime", "<time>"),
+        ];
+        let expect: Facts = expect
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        assert_eq!(facts, expect);
+    }
+}

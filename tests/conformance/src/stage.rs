@@ -1,0 +1,89 @@
+//! The real parts: a cluster, a worker with a real kubelet, and a device with an agent, each on a containerd of its own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bench::baseline::Baseline;
+use lab::{ControlPlaneOptions, Device, Lab, LabOptions};
+use site::{DeviceSpec, Programs, Site, SiteOptions};
+
+use crate::side::Side;
+
+const WORKER: &str = "worker";
+const DEVICE: &str = "edge";
+/// What cases are made of.
+const IMAGES: [(&str, &str); 3] = [("busybox", "v1"), ("busybox", "v2"), ("server", "v1")];
+
+/// A running stage. What it started outlives it; `lab::down` removes all of it.
+pub struct Parts {
+    pub kubeconfig: PathBuf,
+    pub kubelet: Side,
+    /// Absent where the real kubelet is asked alone.
+    pub device: Option<Side>,
+}
+
+impl Parts {
+    /// Starts everything and brings the images to both nodes, so that no pull is part of a case that does not ask for one.
+    ///
+    /// # Errors
+    /// The part that failed.
+    pub fn both(directory: &Path) -> anyhow::Result<Self> {
+        let site = Site::start(SiteOptions {
+            devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
+            programs: Programs::default(),
+            ..SiteOptions::in_directory(directory)
+        })?;
+        let device = site.device(DEVICE)?;
+        bring_images(site.lab(), &device)?;
+        Ok(Self {
+            kubeconfig: site.cluster().kubeconfig().to_owned(),
+            kubelet: kubelet(site.lab())?,
+            device: Some(side(site.lab(), "device", &device, "agent/pods")?),
+        })
+    }
+
+    /// Starts the cluster and the worker, and nothing of Outrigger.
+    ///
+    /// # Errors
+    /// The part that failed.
+    pub fn kubelet_alone(directory: &Path) -> anyhow::Result<Self> {
+        let lab = Lab::start(LabOptions {
+            control_plane: Some(ControlPlaneOptions::default()),
+            ..LabOptions::in_directory(directory)
+        })?;
+        Ok(Self {
+            kubelet: kubelet(&lab)?,
+            kubeconfig: lab.control_plane()?.kubeconfig(),
+            device: None,
+        })
+    }
+}
+
+fn kubelet(lab: &Lab) -> anyhow::Result<Side> {
+    let baseline = Baseline::start(lab, WORKER).context("the real kubelet")?;
+    bring_images(lab, baseline.device())?;
+    side(lab, "kubelet", baseline.device(), "kubelet/logs")
+}
+
+fn bring_images(lab: &Lab, device: &Device) -> anyhow::Result<()> {
+    for (name, tag) in IMAGES {
+        let image = lab.registry()?.reference(name, tag);
+        device.ctr(["images", "pull", "--plain-http", &image])?;
+    }
+    Ok(())
+}
+
+fn side(lab: &Lab, name: &'static str, device: &Device, logs: &str) -> anyhow::Result<Side> {
+    let reference = lab.registry()?.reference("", "");
+    let (registry, _) = reference
+        .rsplit_once('/')
+        .context("a reference without a registry")?;
+    Ok(Side {
+        name,
+        node: device.name().to_owned(),
+        host_ip: device.address().to_string(),
+        logs: device.directory().join(logs),
+        scratch: device.directory().join("scratch"),
+        registry: format!("{registry}/"),
+    })
+}

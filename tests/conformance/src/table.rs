@@ -1,0 +1,48 @@
+//! The result, for people.
+
+use comfy_table::Table;
+
+use crate::run::{Outcome, Verdict};
+
+/// Longest text that a cell shows, in characters.
+const CELL: usize = 240;
+
+/// One line per case that is not equal, its differences below, and the sums.
+pub fn print(verdicts: &[Verdict]) {
+    let mut table = Table::new();
+    table.set_header(["case", "fact", "kubelet", "device"]);
+    for verdict in verdicts {
+        match &verdict.outcome {
+            Outcome::Equal => {}
+            Outcome::Failed(error) => {
+                table.add_row([&verdict.case, "not played", &cut(error), ""]);
+            }
+            Outcome::Different(differences) => {
+                for difference in differences {
+                    let shown = |value: &Option<String>| value.as_deref().map_or_else(|| "-".to_owned(), cut);
+                    table.add_row([
+                        verdict.case.clone(),
+                        difference.fact.clone(),
+                        shown(&difference.kubelet),
+                        shown(&difference.device),
+                    ]);
+                }
+            }
+        }
+    }
+    if table.row_count() > 0 {
+        println!("{table}");
+    }
+    let equal = verdicts
+        .iter()
+        .filter(|verdict| matches!(verdict.outcome, Outcome::Equal))
+        .count();
+    println!("{equal} of {} cases equal", verdicts.len());
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(CELL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
