@@ -1,5 +1,6 @@
 //! From options to a process that runs: everything that can fail at start fails in [`build`].
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,14 +12,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet::core::NodeSpec;
-use virtual_kubelet::{Cluster, KubeletOptions, LeaderOptions, VirtualKubelet};
+use virtual_kubelet::core::FleetSpec;
+use virtual_kubelet::{Cluster, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
 
 use crate::health;
-use crate::hub::{self, HubSetupError, HubTask};
+use crate::hub::{self, HubSetupError, HubTask, Pin, Sources};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::provider::{Channels, EdgeProvider, ProviderOptions};
+use crate::switchboard::{Routes, Switchboard};
 
 /// Of Kubernetes' minor version whose pod fields are classified.
 const KUBELET_VERSION: &str = "v1.37.1-outrigger.1";
@@ -115,32 +117,39 @@ impl Bound {
         self.health_addr
     }
 
-    /// Runs until `stop` is cancelled. Node, pods and deployments stay as they are (law 1). Each message of `brake_released` lets the
+    /// Runs until `stop` is cancelled. Node, pods and deployments stay as they are (law 1). Each change of `brake_released` lets the
     /// removals that are held back at that moment pass.
     ///
     /// # Errors
     /// When what the process cannot do without ended: above all the leader lease.
     pub async fn run(
         self,
-        brake_released: mpsc::Receiver<()>,
+        brake_released: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
         let metrics = Metrics::default();
         let (events, hub_events) = mpsc::channel(HUB_EVENTS);
-        let (source, wanted_source) = watch::channel(None);
-        let channels = Channels {
-            hub_events,
-            source,
+        let (cluster, known_cluster) = watch::channel(None);
+        let (routes, routed) = watch::channel(Routes::new());
+        let (ask, asked) = mpsc::channel(1);
+        let kubelet_options = kubelet_options(&self.options);
+        let pin = Pin {
+            node: self.options.node.name.clone(),
+            configured: self.options.kubernetes.cluster_uid.is_some(),
+        };
+        let switchboard = Switchboard::new(&self.options.node.name, routed, ask);
+        let hub_task = HubTask::new(self.hub.clone(), known_cluster, Sources::Node, pin, asked, events);
+        let mut providers = Providers {
+            options: self.options,
+            hub: self.hub,
+            metrics: metrics.clone(),
+            routes,
+            cluster,
             brake_released,
         };
-        let kubelet_options = kubelet_options(&self.options);
-        let cluster_uid = self.options.kubernetes.cluster_uid.clone();
-        let (options, hub, counted) = (self.options, self.hub.clone(), metrics.clone());
-        let provider = move |restored: Option<String>| {
-            let restored = memory(restored.as_deref());
-            provider(&options, hub, channels, counted, restored)
-        };
-        let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, provider);
+        let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
+        let (_nodes, nodes) = watch::channel(BTreeSet::new());
+        let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, nodes, provider);
         let (leads, mut led) = watch::channel(false);
         let mut tasks: JoinSet<RunError> = JoinSet::new();
         let router = health::router(metrics.clone());
@@ -151,10 +160,14 @@ impl Bound {
             RunError::TaskEnded { task: "health" }
         });
         tasks.spawn(async move {
-            let hub = HubTask::new(self.hub, wanted_source, cluster_uid, events);
-            hub.run()
+            hub_task
+                .run()
                 .await
                 .map_or_else(RunError::from, |()| RunError::TaskEnded { task: "hub" })
+        });
+        tasks.spawn(async move {
+            switchboard.run(hub_events).await;
+            RunError::TaskEnded { task: "switchboard" }
         });
         tasks.spawn(async move {
             // An end of the sender is the end of the kubelet, which is told below.
@@ -186,56 +199,79 @@ fn memory(text: Option<&str>) -> Memory {
     })
 }
 
-fn provider(
-    options: &Options,
+/// Makes the provider of a node, and tells the switchboard where its events go.
+struct Providers {
+    options: Options,
     hub: HubClient,
-    channels: Channels,
     metrics: Metrics,
-    restored: Memory,
-) -> EdgeProvider {
-    let config = BridgeConfig {
-        cluster_uid: options.kubernetes.cluster_uid.clone(),
-        brake: Brake {
-            workloads: options.brake.workloads,
-            percent: options.brake.percent,
-            window_ms: options.brake.window_s.saturating_mul(1000),
-        },
-        ..BridgeConfig::new(&options.node.name)
-    };
-    let bridge = Bridge::new(config, restored, rand::random());
-    let options = ProviderOptions {
-        node: options.node.name.clone(),
-        node_ip: options.node.ip,
-        namespaces: options.namespace_map(),
-        capacity_bound: options.node.capacity.capacity(),
-    };
-    EdgeProvider::new(options, bridge, hub, channels, metrics)
+    routes: watch::Sender<Routes>,
+    cluster: watch::Sender<Option<String>>,
+    brake_released: watch::Receiver<u64>,
 }
 
-fn kubelet_options(options: &Options) -> KubeletOptions {
+impl Providers {
+    fn provider(&mut self, node: &str, restored: Option<&str>) -> EdgeProvider {
+        let options = &self.options;
+        let config = BridgeConfig {
+            cluster_uid: options.kubernetes.cluster_uid.clone(),
+            brake: Brake {
+                workloads: options.brake.workloads,
+                percent: options.brake.percent,
+                window_ms: options.brake.window_s.saturating_mul(1000),
+            },
+            ..BridgeConfig::new(node)
+        };
+        let bridge = Bridge::new(config, memory(restored), rand::random());
+        let (events, hub_events) = mpsc::channel(HUB_EVENTS);
+        self.routes
+            .send_modify(|routes| drop(routes.insert(node.to_owned(), events)));
+        let mut brake_released = self.brake_released.clone();
+        // A signal of before is not meant for what is held back later.
+        brake_released.mark_unchanged();
+        let channels = Channels {
+            hub_events,
+            cluster: self.cluster.clone(),
+            brake_released,
+        };
+        let options = ProviderOptions {
+            node: fleet_spec(options),
+            namespaces: options.namespace_map(),
+            capacity_bound: options.node.capacity.capacity(),
+        };
+        EdgeProvider::new(options, bridge, self.hub.clone(), channels, self.metrics.clone())
+    }
+}
+
+fn fleet_spec(options: &Options) -> FleetSpec {
     let node = &options.node;
     let hub = options
         .hub
         .url
         .trim_start_matches("https://")
         .trim_end_matches('/');
+    FleetSpec {
+        name: node.name.clone(),
+        internal_ip: node.ip.to_string(),
+        kubelet_port: node.kubelet_port,
+        provider_id: format!("outrigger://{hub}/{}", node.name),
+        zone: node.zone(),
+        os: node.os.clone(),
+        arch: node.arch.clone(),
+        kubelet_version: KUBELET_VERSION.to_owned(),
+        labels: node.labels.clone(),
+        annotations: node.annotations.clone(),
+    }
+}
+
+fn kubelet_options(options: &Options) -> KubeletOptions {
+    let node = &options.node.name;
     KubeletOptions {
-        node: NodeSpec {
-            name: node.name.clone(),
-            internal_ip: node.ip.to_string(),
-            kubelet_port: node.kubelet_port,
-            provider_id: format!("outrigger://{hub}/{}", node.name),
-            zone: node.zone(),
-            os: node.os.clone(),
-            arch: node.arch.clone(),
-            kubelet_version: KUBELET_VERSION.to_owned(),
-            labels: node.labels.clone(),
-            annotations: node.annotations.clone(),
-        },
+        node: node.clone(),
+        selection: Selection::Node(node.clone()),
         leader: Some(LeaderOptions {
             namespace: options.kubernetes.leader.namespace.clone(),
             name: options.lease_name(),
-            identity: format!("{}-{}", node.name, uuid::Uuid::new_v4()),
+            identity: format!("{node}-{}", uuid::Uuid::new_v4()),
         }),
     }
 }

@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
-/// Listens from now on; the returned future tells `released` of each signal, and never ends.
+/// Listens from now on; the returned future counts each signal in `released`, and never ends.
 ///
 /// # Errors
 /// When the handler cannot be set.
-pub fn listen(released: mpsc::Sender<()>) -> io::Result<impl Future<Output = Infallible>> {
+pub fn listen(released: watch::Sender<u64>) -> io::Result<impl Future<Output = Infallible>> {
     let mut release = signal(SignalKind::user_defined1())?;
     Ok(async move {
         loop {
@@ -19,8 +19,7 @@ pub fn listen(released: mpsc::Sender<()>) -> io::Result<impl Future<Output = Inf
                 std::future::pending::<()>().await;
             }
             tracing::warn!("an operator lets held-back removals pass");
-            // One that already waits is as good.
-            let _ = released.try_send(());
+            released.send_modify(|count| *count += 1);
         }
     })
 }

@@ -31,6 +31,7 @@ impl Fleet {
             cpu_milli: device.facts.cpu_milli,
             memory_bytes: device.facts.memory_bytes,
             pods: u64::from(device.facts.pods),
+            ..Capacity::default()
         };
         self.devices.insert(device.id.clone(), capacity);
     }
@@ -42,6 +43,7 @@ impl Fleet {
                 cpu_milli: sum.cpu_milli.saturating_add(device.cpu_milli),
                 memory_bytes: sum.memory_bytes.saturating_add(device.memory_bytes),
                 pods: sum.pods.saturating_add(device.pods),
+                ..sum
             })
     }
 }

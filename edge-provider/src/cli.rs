@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use daemon::config::Config as _;
 use daemon::signals;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Options, brake, rbac};
@@ -100,7 +100,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     // Both kube and the hub client name their provider; this covers whatever asks for the process's default.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();
-    let (release, released) = mpsc::channel(1);
+    let (release, released) = watch::channel(0);
     let signals = signals::listen(stop.clone()).context("cannot listen for signals")?;
     let releases = brake::listen(release).context("cannot listen for SIGUSR1")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "starting");

@@ -51,7 +51,7 @@ pub enum HubEvent {
     /// All devices that the token may see.
     Devices(Vec<Device>),
     Device(Box<Device>),
-    /// All deployments of our source, read to the end.
+    /// All deployments of ours, read to the end.
     Deployments(Vec<HeldDeployment>),
     Changed(Box<HeldDeployment>),
     Ended(PodUid),
@@ -60,28 +60,52 @@ pub enum HubEvent {
     Silent(String),
 }
 
+/// Whose deployments are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sources {
+    /// Those of the one node.
+    Node,
+    /// Those of every node of our cluster.
+    Cluster,
+}
+
 /// Lists and watches for ever.
 #[derive(Debug)]
 pub struct HubTask {
     client: HubClient,
-    /// Set once the cluster is known; nothing is asked before.
-    source: watch::Receiver<Option<Source>>,
-    /// The cluster that the configuration names.
-    cluster_uid: Option<String>,
+    /// The UID of our cluster; nothing is asked before it is known.
+    cluster: watch::Receiver<Option<String>>,
+    sources: Sources,
+    pin: Pin,
+    /// Wishes for a list; many at once are one.
+    list_asked: mpsc::Receiver<()>,
     events: mpsc::Sender<HubEvent>,
+}
+
+/// How a hub is known to be ours.
+#[derive(Debug, Clone)]
+pub struct Pin {
+    /// The node whose deployments of another cluster would say that it is not.
+    pub node: String,
+    /// The configuration names the cluster, so there is nothing to ask.
+    pub configured: bool,
 }
 
 impl HubTask {
     pub fn new(
         client: HubClient,
-        source: watch::Receiver<Option<Source>>,
-        cluster_uid: Option<String>,
+        cluster: watch::Receiver<Option<String>>,
+        sources: Sources,
+        pin: Pin,
+        list_asked: mpsc::Receiver<()>,
         events: mpsc::Sender<HubEvent>,
     ) -> Self {
         Self {
             client,
-            source,
-            cluster_uid,
+            cluster,
+            sources,
+            pin,
+            list_asked,
             events,
         }
     }
@@ -91,12 +115,16 @@ impl HubTask {
     /// # Errors
     /// [`OtherCluster`] before anything was told: no cluster is configured, and the hub knows this node from another one.
     pub async fn run(mut self) -> Result<(), OtherCluster> {
-        let known = self.source.wait_for(Option::is_some).await;
-        let Ok(Some(source)) = known.map(|source| source.clone()) else {
+        let known = self.cluster.wait_for(Option::is_some).await;
+        let Ok(Some(cluster)) = known.map(|cluster| cluster.clone()) else {
             return Ok(());
         };
+        let source = Source {
+            cluster_uid: cluster,
+            node: self.pin.node.clone(),
+        };
         let mut failures = 0_u32;
-        let mut pinned = self.cluster_uid.is_some();
+        let mut pinned = self.pin.configured;
         while !self.events.is_closed() {
             let began = async {
                 if !pinned {
@@ -130,9 +158,14 @@ impl HubTask {
     }
 
     async fn list(&self, source: &Source) -> Result<Revision, ClientError> {
-        let deployments = self.client.deployments(Some(source)).await?;
+        let filter = match self.sources {
+            Sources::Node => Some(source),
+            Sources::Cluster => None,
+        };
+        let deployments = self.client.deployments(filter).await?;
         let devices = self.client.devices().await?;
-        let held = deployments.items.into_iter().map(held).collect();
+        let ours = |deployment: &Deployment| self.is_ours(source, deployment);
+        let held = deployments.items.into_iter().filter(ours).map(held).collect();
         self.tell(HubEvent::Answers).await;
         self.tell(HubEvent::Devices(devices.items)).await;
         self.tell(HubEvent::Deployments(held)).await;
@@ -140,11 +173,24 @@ impl HubTask {
         Ok(deployments.revision)
     }
 
-    /// Returns when only a list can tell what was missed.
-    async fn follow(&self, from: Revision, source: &Source) {
+    fn is_ours(&self, source: &Source, deployment: &Deployment) -> bool {
+        let of = &deployment.spec.source;
+        match self.sources {
+            Sources::Node => of == source,
+            Sources::Cluster => of.cluster_uid == source.cluster_uid,
+        }
+    }
+
+    /// Returns when only a list can tell what was missed, or when one is asked for.
+    async fn follow(&mut self, from: Revision, source: &Source) {
         let mut watch = self.client.watch(from);
         let mut answers = true;
-        while let Some(item) = watch.next().await {
+        loop {
+            let item = tokio::select! {
+                item = watch.next() => item,
+                Some(()) = self.list_asked.recv() => return,
+            };
+            let Some(item) = item else { return };
             if self.events.is_closed() {
                 return;
             }
@@ -162,7 +208,7 @@ impl HubTask {
             }
             match event.change {
                 Change::Device { device } => self.tell(HubEvent::Device(device)).await,
-                Change::Deployment { deployment } if deployment.spec.source == *source => {
+                Change::Deployment { deployment } if self.is_ours(source, &deployment) => {
                     self.tell(HubEvent::Changed(Box::new(held(*deployment)))).await;
                 }
                 Change::DeploymentEnded { uid } => self.tell(HubEvent::Ended(uid)).await,

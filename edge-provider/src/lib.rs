@@ -3,7 +3,7 @@
 //! * [`options`]: the configuration file. [`cli`]: the command line. [`build`] → [`Bound`]: everything that can fail at start has.
 //! * [`wanted`]: a pod as the API server shows it → a `WantedPod`: taint acknowledged, target allowed, translated; or refused by name.
 //! * [`provider`]: the pump of the `Bridge` machine. It feeds it what the cluster and the hub say, executes its effects, decides nothing.
-//! * [`hub`]: the hub's side of that pump: lists and watches in, calls out.
+//! * [`hub`]: the hub's side of that pump: lists and watches in, calls out. [`switchboard`]: which node hears what of it.
 //! * [`notices`]: what people read: events of devices, refusals, notes.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node.
@@ -22,6 +22,7 @@ mod notices;
 pub mod options;
 pub mod provider;
 pub mod rbac;
+pub mod switchboard;
 pub mod wanted;
 
 pub use bound::{Bound, RunError, build};

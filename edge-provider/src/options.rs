@@ -116,6 +116,7 @@ impl CapacityBound {
             cpu_milli: self.cpu_milli,
             memory_bytes: self.memory_mib.saturating_mul(1 << 20),
             pods: self.pods,
+            ..Capacity::default()
         }
     }
 }

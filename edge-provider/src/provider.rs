@@ -1,11 +1,9 @@
 //! The pump of the bridge: executes its effects and decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_protocol::v1::Source;
 use edge_protocol::{BootId, Now, PodUid};
 use edge_provider_core::{Bridge, Input, OpId, Outcome};
 use iot_hub_client::HubClient;
@@ -13,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use virtual_kubelet::core::{Capacity, NamespaceMap};
+use virtual_kubelet::core::{Capacity, FleetSpec, NamespaceMap};
 use virtual_kubelet::{FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
 
 use crate::capacity::Fleet;
@@ -36,8 +34,7 @@ const AWAY_AFTER: Duration = Duration::from_secs(10);
 /// What the pump is told at start.
 #[derive(Debug, Clone)]
 pub struct ProviderOptions {
-    pub node: String,
-    pub node_ip: IpAddr,
+    pub node: FleetSpec,
     pub namespaces: NamespaceMap,
     pub capacity_bound: Capacity,
 }
@@ -46,10 +43,10 @@ pub struct ProviderOptions {
 #[derive(Debug)]
 pub struct Channels {
     pub hub_events: mpsc::Receiver<HubEvent>,
-    /// Tells the hub's task whose deployments to list.
-    pub source: watch::Sender<Option<Source>>,
-    /// An operator lets held-back removals pass.
-    pub brake_released: mpsc::Receiver<()>,
+    /// Tells the hub's task which cluster this is.
+    pub cluster: watch::Sender<Option<String>>,
+    /// Counts how often an operator let held-back removals pass.
+    pub brake_released: watch::Receiver<u64>,
 }
 
 /// The pump. Sole owner of the bridge.
@@ -154,7 +151,7 @@ impl EdgeProvider {
             () = sleep_until(wake) => Woken::Time,
             () = sleep_until(gathered) => Woken::Gathered,
             () = sleep_until(silent) => Woken::Silent,
-            Some(()) = self.channels.brake_released.recv() => Woken::Released,
+            Ok(()) = self.channels.brake_released.changed() => Woken::Released,
         }
     }
 }

@@ -14,42 +14,65 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const NOTE: usize = 1024;
 const WORD: usize = 128;
 
-/// A cheap handle: events are queued, never waited for.
+/// What tells one event, about what, and how it reads.
+type Told = (Recorder, ObjectReference, EventText);
+
+/// The queue that all nodes of a process share.
 #[derive(Debug, Clone)]
+pub struct EventsQueue {
+    cluster: Cluster,
+    queue: mpsc::Sender<Told>,
+}
+
+impl EventsQueue {
+    /// The handle of one node, which is named as the reporter.
+    pub fn of_node(&self, node: &str) -> EventsHandle {
+        let reporter = Reporter {
+            controller: "outrigger-kubelet".to_owned(),
+            instance: Some(node.to_owned()),
+        };
+        EventsHandle {
+            recorder: Recorder::new(self.cluster.client(), reporter),
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+/// A cheap handle: events are queued, never waited for.
+#[derive(Clone)]
 pub struct EventsHandle {
-    queue: mpsc::Sender<(ObjectReference, EventText)>,
+    recorder: Recorder,
+    queue: mpsc::Sender<Told>,
 }
 
 impl EventsHandle {
     /// Queues an event; dropped when the queue is full.
     pub fn tell(&self, about: ObjectReference, event: EventText) {
-        if let Err(error) = self.queue.try_send((about, event)) {
-            tracing::warn!(%error, "an event was dropped");
+        let told = (self.recorder.clone(), about, event);
+        if self.queue.try_send(told).is_err() {
+            tracing::warn!("an event was dropped");
         }
     }
 }
 
 /// Sends the queued events one after another.
 pub struct EventsTask {
-    recorder: Recorder,
-    queue: mpsc::Receiver<(ObjectReference, EventText)>,
+    queue: mpsc::Receiver<Told>,
 }
 
 impl EventsTask {
-    /// `instance` is the node's name.
-    pub fn new(cluster: &Cluster, instance: &str) -> (EventsHandle, Self) {
+    pub fn new(cluster: Cluster) -> (EventsQueue, Self) {
         let (sender, queue) = mpsc::channel(WAITING);
-        let reporter = Reporter {
-            controller: "outrigger-kubelet".to_owned(),
-            instance: Some(instance.to_owned()),
+        let handle = EventsQueue {
+            cluster,
+            queue: sender,
         };
-        let recorder = Recorder::new(cluster.client(), reporter);
-        (EventsHandle { queue: sender }, Self { recorder, queue })
+        (handle, Self { queue })
     }
 
     /// Runs until every handle is dropped.
     pub async fn run(mut self) {
-        while let Some((about, text)) = self.queue.recv().await {
+        while let Some((recorder, about, text)) = self.queue.recv().await {
             let event = Event {
                 type_: if text.warning {
                     EventType::Warning
@@ -61,7 +84,7 @@ impl EventsTask {
                 action: cut(text.action, WORD),
                 secondary: None,
             };
-            match timeout(TIMEOUT, self.recorder.publish(&event, &about)).await {
+            match timeout(TIMEOUT, recorder.publish(&event, &about)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "an event was not taken"),
                 Err(_) => tracing::warn!(reason = event.reason, "an event was not sent in time"),

@@ -1,60 +1,70 @@
-//! Wires the tasks to one provider: facts go to it in order, its effects go out, at most one write per pod at a time.
+//! Joins the sources, which all nodes of a process share, with the pumps of its nodes: nodes come and go, the sources stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::{NodeSpec, NodeState};
+use virtual_kubelet_core::leader::{MEMORY, memory_of};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::events::{EventsHandle, EventsTask};
+use crate::events::{EventsQueue, EventsTask};
 use crate::leader::{self, LeaderOptions, LeaderTask, Left};
 use crate::node_task::NodeTask;
-use crate::pod_watch::PodWatch;
-use crate::pod_writer::{PodWriter, Written};
-use crate::provider::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, PodLine, Provider};
+use crate::pod_watch::{PodWatch, Routes, Selection};
+use crate::pod_writer::PodWriter;
+use crate::provider::{PodInput, Provider};
 use crate::successors::SuccessorTask;
+use crate::work::{Own, Shared, Work};
 
-/// Facts that wait for the provider.
+/// Facts that wait for a provider.
 const INPUTS: usize = 256;
 /// Writes of different pods at the same time.
 const WRITERS: usize = 32;
-const RETRY_CAP: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct KubeletOptions {
-    pub node: NodeSpec,
+    /// The node that is always served, and whose memory is the lease's first.
+    pub node: String,
+    /// Which pods are asked for: all that are bound, if there may be other nodes beside that one.
+    pub selection: Selection,
     /// `None` leads without asking: for a cluster where only one process can be.
     pub leader: Option<LeaderOptions>,
 }
 
-/// One virtual node.
+/// The virtual nodes of one process.
 pub struct VirtualKubelet<F> {
     cluster: Cluster,
     leases: Cluster,
     options: KubeletOptions,
-    provider: F,
+    nodes: watch::Receiver<BTreeSet<String>>,
+    providers: F,
 }
 
-impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
-    /// `provider` is made once this process leads, from what the leader before it remembered last, if anything. `leases` is the same
-    /// cluster by connections of its own, on which the leader lease waits for nothing else.
-    pub fn new(cluster: Cluster, leases: Cluster, options: KubeletOptions, provider: F) -> Self {
+impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
+    /// `leases` is the same cluster by connections of its own, on which the leader lease waits for nothing else. `nodes` are further
+    /// nodes to serve; one that is taken out of them is left as it is. `providers` makes the provider of a node once this process leads,
+    /// from what the one before it remembered last, if anything.
+    pub fn new(
+        cluster: Cluster,
+        leases: Cluster,
+        options: KubeletOptions,
+        nodes: watch::Receiver<BTreeSet<String>>,
+        providers: F,
+    ) -> Self {
         Self {
             cluster,
             leases,
             options,
-            provider,
+            nodes,
+            providers,
         }
     }
 
-    /// Stands by until this process leads, then runs until `token` is cancelled. The Node and its pods stay as they are: stopping
+    /// Stands by until this process leads, then runs until `token` is cancelled. Nodes and their pods stay as they are: stopping
     /// a bridge is no one's intent (law 1). `leads` turns true when the standby ends.
     ///
     /// # Errors
@@ -63,9 +73,9 @@ impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         // Cancelled only once nothing writes any more, so that the lease outlives the last write.
         let lease = CancellationToken::new();
-        let (memory, remembered) = watch::channel(None);
+        let (memory, remembered) = watch::channel(Left::default());
         let (keep, kept) = watch::channel(0);
-        let mut restored = None;
+        let mut restored = BTreeMap::new();
         if let Some(options) = self.options.leader.clone() {
             let mut leader = LeaderTask::new(self.leases.clone(), options);
             tokio::select! {
@@ -78,41 +88,35 @@ impl<P: Provider, F: FnOnce(Option<String>) -> P> VirtualKubelet<F> {
         }
         // Nobody need listen.
         let _ = leads.send(true);
-        let (inputs, received) = mpsc::channel(INPUTS);
-        let (state, shown) = watch::channel(None);
+        let (routes, routed) = watch::channel(Routes::new());
         let (ask, asked) = mpsc::channel(1);
-        let (events, events_task) = EventsTask::new(&self.cluster, &self.options.node.name);
-        let node = NodeTask::new(
-            self.cluster.clone(),
-            self.options.node.clone(),
-            shown,
-            inputs.clone(),
-        );
-        let (look, successors) =
-            SuccessorTask::new(self.cluster.clone(), &self.options.node.name, inputs.clone());
-        let pods = PodWatch::new(self.cluster.clone(), &self.options.node.name, inputs, asked);
-        tasks.spawn(ended("node", node.run()));
-        tasks.spawn(ended("pods", pods.run()));
-        tasks.spawn(ended("events", events_task.run()));
-        tasks.spawn(ended("successors", successors.run()));
-        let work = Work {
-            provider: (self.provider)(restored),
-            node: self.options.node.name,
-            pods: BTreeMap::new(),
-            missed: BTreeSet::new(),
-            slots: BTreeMap::new(),
-            writes: JoinSet::new(),
+        let (events, events_task) = EventsTask::new(self.cluster.clone());
+        let (look, successors) = SuccessorTask::new(self.cluster.clone());
+        let pods = PodWatch::new(self.cluster.clone(), self.options.selection, routed, asked);
+        let shared = Shared {
+            writer: PodWriter::new(self.cluster.clone()),
             permits: Arc::new(Semaphore::new(WRITERS)),
-            writer: PodWriter::new(self.cluster),
-            events,
-            state,
             ask,
             look,
             memory,
             kept,
         };
+        let nodes = Nodes {
+            cluster: self.cluster,
+            first: self.options.node,
+            providers: self.providers,
+            restored,
+            routes,
+            events,
+            shared,
+            served: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        tasks.spawn(ended("pods", pods.run()));
+        tasks.spawn(ended("events", events_task.run()));
+        tasks.spawn(ended("successors", successors.run()));
         let result = tokio::select! {
-            () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),
+            error = nodes.run(self.nodes) => Err(error),
             Some(ended) = tasks.join_next() => match ended {
                 Ok(result) => result,
                 Err(_) => Err(Error::TaskEnded { task: "a task that panicked" }),
@@ -135,271 +139,94 @@ async fn ended(task: &'static str, run: impl Future<Output = ()>) -> Result<(), 
     Err(Error::TaskEnded { task })
 }
 
-struct Work<P> {
-    provider: P,
-    node: String,
-    /// The objects as last seen: what a status is compared with.
-    pods: BTreeMap<String, Arc<ObservedPod>>,
-    /// Those of them that the last list lacked.
-    missed: BTreeSet<String>,
-    slots: BTreeMap<String, Slot>,
-    writes: JoinSet<WriteEnded>,
-    permits: Arc<Semaphore>,
-    writer: PodWriter,
-    events: EventsHandle,
-    state: watch::Sender<Option<NodeState>>,
-    ask: mpsc::Sender<()>,
-    look: mpsc::Sender<PodLine>,
-    memory: watch::Sender<Option<Left>>,
-    /// The number of the newest memory that is kept.
-    kept: watch::Receiver<u64>,
+/// The nodes that are served now.
+struct Nodes<F> {
+    cluster: Cluster,
+    first: String,
+    providers: F,
+    /// What the process before this one remembered, by annotation.
+    restored: BTreeMap<String, String>,
+    routes: watch::Sender<Routes>,
+    events: EventsQueue,
+    shared: Shared,
+    served: BTreeMap<String, CancellationToken>,
+    /// A node that ended because it was told so is a result; any other end is one for all.
+    tasks: JoinSet<Result<(), Error>>,
 }
 
-/// What waits to be written to one pod, while one write is under way or not.
-#[derive(Debug, Default)]
-struct Slot {
-    busy: bool,
-    clear: bool,
-    show: Option<Value>,
-    finish: Option<(u64, Option<Value>)>,
-}
-
-#[derive(Debug)]
-enum Write {
-    Clear,
-    Show(Value),
-    Finish(u64, Option<Value>),
-}
-
-struct WriteEnded {
-    uid: String,
-    write: Write,
-    result: Result<Written, Error>,
-    failures: u32,
-}
-
-impl<P: Provider> Work<P> {
-    async fn run(mut self, mut inputs: mpsc::Receiver<PodInput>) {
+impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
+    async fn run(mut self, mut wanted: watch::Receiver<BTreeSet<String>>) -> Error {
+        let mut fixed = false;
         loop {
-            let effects = tokio::select! {
-                input = inputs.recv() => match input {
-                    Some(input) => self.take(input),
-                    None => return,
+            let mut names = wanted.borrow_and_update().clone();
+            names.insert(self.first.clone());
+            self.serve(&names);
+            tokio::select! {
+                changed = wanted.changed(), if !fixed => fixed = changed.is_err(),
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error,
+                    Err(_) => return Error::TaskEnded { task: "a node that panicked" },
                 },
-                effects = self.provider.next() => effects,
-                Ok(()) = self.kept.changed() => {
-                    let seq = *self.kept.borrow_and_update();
-                    self.provider.observe(PodInput::Remembered { seq })
-                }
-                Some(ended) = self.writes.join_next() => match ended {
-                    Ok(ended) => self.ended(ended),
-                    // Tasks are neither aborted nor do they panic; if one does, this loop must not go on without it.
-                    Err(_) => return,
-                },
-            };
-            for effect in effects {
-                self.execute(effect);
             }
         }
     }
 
-    fn take(&mut self, input: PodInput) -> Vec<PodEffect> {
-        let mut vanished = None;
-        match &input {
-            PodInput::Listed(snapshot) => self.keep_listed(&snapshot.pods),
-            PodInput::Seen(pod) => {
-                self.missed.remove(&pod.uid);
-                self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+    fn serve(&mut self, names: &BTreeSet<String>) {
+        let gone: Vec<String> = self
+            .served
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .cloned()
+            .collect();
+        for name in &gone {
+            tracing::info!(node = name, "no longer served");
+            if let Some(token) = self.served.remove(name) {
+                token.cancel();
             }
-            PodInput::Vanished(pod) => vanished = Some(pod.uid.clone()),
-            PodInput::WatchedTo { .. }
-            | PodInput::Node { .. }
-            | PodInput::Finished { .. }
-            | PodInput::Elsewhere(_)
-            | PodInput::Remembered { .. } => {}
         }
-        let effects = self.provider.observe(input);
-        if let Some(uid) = vanished {
-            self.missed.remove(&uid);
-            self.pods.remove(&uid);
-        }
-        effects
-    }
-
-    /// One list without an object proves nothing; after a second one its object is forgotten here, and only here.
-    fn keep_listed(&mut self, listed: &[Arc<ObservedPod>]) {
-        let mut missed: BTreeSet<String> = self.pods.keys().cloned().collect();
-        for pod in listed {
-            missed.remove(&pod.uid);
-            self.pods.insert(pod.uid.clone(), Arc::clone(pod));
-        }
-        for uid in self.missed.intersection(&missed) {
-            self.pods.remove(uid);
-        }
-        self.missed = missed;
-    }
-
-    fn execute(&mut self, effect: PodEffect) {
-        let uid = match effect {
-            PodEffect::Show { uid, status } => {
-                self.slot(&uid).show = Some(status);
-                uid
-            }
-            PodEffect::Finish { op, uid, status } => {
-                self.slot(&uid).finish = Some((op, status));
-                uid
-            }
-            PodEffect::ClearTolerationSeconds { uid } => {
-                self.slot(&uid).clear = true;
-                uid
-            }
-            PodEffect::PodEvent { uid, event } => return self.pod_event(&uid, event),
-            PodEffect::NodeEvent { event } => return self.events.tell(self.node_reference(), event),
-            PodEffect::Node(state) => {
-                self.state
-                    .send_if_modified(|shown| shown.replace(state.clone()) != Some(state));
-                return;
-            }
-            PodEffect::Remember { seq, text } => {
-                self.memory.send_replace(Some(Left { seq, text }));
-                return;
-            }
-            PodEffect::LookElsewhere(line) => {
-                // Who asks does so again.
-                let _ = self.look.try_send(line);
-                return;
-            }
-            PodEffect::ListPods => {
-                // A wish that already waits is as good.
-                let _ = self.ask.try_send(());
-                return;
-            }
-        };
-        if self.slots.get(&uid).is_some_and(|slot| !slot.busy) {
-            self.start(&uid);
-        }
-    }
-
-    fn slot(&mut self, uid: &str) -> &mut Slot {
-        self.slots.entry(uid.to_owned()).or_default()
-    }
-
-    /// Starts the next write of a pod, if there is one: a finish makes a status that waits superfluous.
-    fn start(&mut self, uid: &str) {
-        let Some(slot) = self.slots.get_mut(uid) else {
+        let new: Vec<&String> = names
+            .iter()
+            .filter(|name| !self.served.contains_key(*name))
+            .collect();
+        if gone.is_empty() && new.is_empty() {
             return;
-        };
-        let write = if let Some((op, status)) = slot.finish.take() {
-            slot.show = None;
-            slot.clear = false;
-            Write::Finish(op, status)
-        } else if std::mem::take(&mut slot.clear) {
-            Write::Clear
-        } else if let Some(status) = slot.show.take() {
-            Write::Show(status)
+        }
+        let mut routes = self.routes.borrow().clone();
+        routes.retain(|name, _| !gone.contains(name));
+        for name in new {
+            let (inputs, received) = mpsc::channel(INPUTS);
+            routes.insert(name.clone(), inputs.clone());
+            self.begin(name, inputs, received);
+        }
+        self.routes.send_replace(routes);
+    }
+
+    fn begin(&mut self, name: &str, inputs: mpsc::Sender<PodInput>, received: mpsc::Receiver<PodInput>) {
+        let memory = if name == self.first {
+            MEMORY.to_owned()
         } else {
-            self.slots.remove(uid);
-            return;
+            memory_of(name)
         };
-        slot.busy = true;
-        self.spawn(uid.to_owned(), write, 0);
-    }
-
-    fn spawn(&mut self, uid: String, write: Write, failures: u32) {
-        let pod = self.pods.get(&uid).cloned();
-        let writer = self.writer.clone();
-        let permits = Arc::clone(&self.permits);
-        self.writes.spawn(async move {
-            let result = execute(&writer, &permits, pod, &write).await;
-            let failures = if result.is_err() { failures + 1 } else { 0 };
-            if result.is_err() && !matches!(write, Write::Finish(..)) {
-                let ceiling = Duration::from_millis(300)
-                    .saturating_mul(1 << failures.min(10))
-                    .min(RETRY_CAP);
-                tokio::time::sleep(ceiling.mul_f64(rand::random::<f64>())).await;
-            }
-            WriteEnded {
-                uid,
-                write,
-                result,
-                failures,
+        let (view, shown) = watch::channel(None);
+        let node = NodeTask::new(self.cluster.clone(), name, shown, inputs.clone());
+        let own = Own {
+            node: name.to_owned(),
+            provider: (self.providers)(name, self.restored.get(&memory).map(String::as_str)),
+            memory,
+            events: self.events.of_node(name),
+            view,
+            inputs,
+        };
+        let work = Work::new(own, self.shared.clone());
+        let token = CancellationToken::new();
+        self.served.insert(name.to_owned(), token.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),
+                () = node.run() => Err(Error::TaskEnded { task: "node" }),
+                () = token.cancelled() => Ok(()),
             }
         });
-    }
-
-    /// A failed status is repeated unless a newer one waits; a failed finish is the provider's to repeat.
-    fn ended(&mut self, ended: WriteEnded) -> Vec<PodEffect> {
-        let WriteEnded {
-            uid,
-            write,
-            result,
-            failures,
-        } = ended;
-        if let Err(error) = &result {
-            tracing::warn!(uid, failures, error = error.chain(), "writing a pod failed");
-        }
-        let slot = self.slot(&uid);
-        slot.busy = false;
-        let mut effects = Vec::new();
-        match (write, result) {
-            (Write::Finish(op, _), result) => {
-                let outcome = match result {
-                    Ok(_) => FinishOutcome::Done,
-                    Err(error) => FinishOutcome::Failed {
-                        message: error.chain(),
-                    },
-                };
-                effects = self.provider.observe(PodInput::Finished { op, outcome });
-            }
-            (write @ Write::Show(_), Err(_)) if slot.show.is_none() && slot.finish.is_none() => {
-                slot.busy = true;
-                self.spawn(uid.clone(), write, failures);
-                return effects;
-            }
-            // Whoever moved the tolerations in between is seen soon, and then they are looked at again.
-            (Write::Clear | Write::Show(_), _) => {}
-        }
-        self.start(&uid);
-        effects
-    }
-
-    fn pod_event(&self, uid: &str, event: EventText) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(pod.name.clone()),
-            namespace: Some(pod.namespace.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        };
-        self.events.tell(about, event);
-    }
-
-    /// The kubelet too names a Node by its name in place of the UID, and `kubectl describe node` asks for that.
-    fn node_reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Node".to_owned()),
-            name: Some(self.node.clone()),
-            uid: Some(self.node.clone()),
-            ..ObjectReference::default()
-        }
-    }
-}
-
-/// Executes one write on the object as last seen. An object that is not there needs none.
-async fn execute(
-    writer: &PodWriter,
-    permits: &Semaphore,
-    pod: Option<Arc<ObservedPod>>,
-    write: &Write,
-) -> Result<Written, Error> {
-    let Some(pod) = pod else { return Ok(Written::Gone) };
-    let _permit = permits.acquire().await.expect("the semaphore is never closed");
-    match write {
-        Write::Clear => writer.clear_toleration_seconds(&pod).await,
-        Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
-        Write::Show(status) => writer.show(&pod, status).await,
     }
 }

@@ -1,5 +1,6 @@
 //! Which of several processes for one node writes: it holds a coordination lease in its own namespace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{Leader, LeaderStep, MEMORY, RETRY_MS, TRY_MS};
+use virtual_kubelet_core::leader::{Leader, LeaderStep, RETRY_MS, TRY_MS, memories};
 use virtual_kubelet_core::lease::{LeaseAction, LeaseFacts};
 
 use crate::cluster::Cluster;
@@ -25,20 +26,18 @@ pub struct LeaderOptions {
 }
 
 /// What a leader leaves to the next one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Counts up; a later one replaces an earlier.
+    /// Counts up with every change; 0 while nothing was left.
     pub seq: u64,
-    pub text: String,
+    /// By annotation of the lease.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// For a process that leads without a lease: there is nowhere to keep anything. Ends when nobody remembers any more.
-pub async fn keep_nothing(mut left: watch::Receiver<Option<Left>>, kept: watch::Sender<u64>) {
+pub async fn keep_nothing(mut left: watch::Receiver<Left>, kept: watch::Sender<u64>) {
     while left.changed().await.is_ok() {
-        let seq = left.borrow_and_update().as_ref().map(|left| left.seq);
-        if let Some(seq) = seq {
-            kept.send_replace(seq);
-        }
+        kept.send_replace(left.borrow_and_update().seq);
     }
 }
 
@@ -46,7 +45,7 @@ pub async fn keep_nothing(mut left: watch::Receiver<Option<Left>>, kept: watch::
 enum Turn {
     /// With what the lease carried before the write.
     Leads {
-        memory: Option<String>,
+        memory: BTreeMap<String, String>,
     },
     Stands {
         holder: String,
@@ -74,9 +73,9 @@ impl LeaderTask {
         }
     }
 
-    /// Waits as a standby until this process leads, and gives what the leader before it remembered last: of the very lease that was
-    /// taken over, since the write names its version. Dropping the future loses nothing.
-    pub async fn lead(&mut self) -> Option<String> {
+    /// Waits as a standby until this process leads, and gives what the leader before it remembered last, by annotation: of the very
+    /// lease that was taken over, since the write names its version. Dropping the future loses nothing.
+    pub async fn lead(&mut self) -> BTreeMap<String, String> {
         let mut told = String::new();
         loop {
             match self.try_in_time().await {
@@ -99,7 +98,7 @@ impl LeaderTask {
     /// [`Error::LeaseLost`] once the lease could not be renewed in time: nothing may be written from then on.
     pub async fn hold(
         mut self,
-        mut left: watch::Receiver<Option<Left>>,
+        mut left: watch::Receiver<Left>,
         kept: watch::Sender<u64>,
         token: CancellationToken,
     ) -> Result<(), Error> {
@@ -136,14 +135,10 @@ impl LeaderTask {
     }
 
     /// Takes the newest memory; its number is 0 while there is none.
-    fn remember(&mut self, left: &mut watch::Receiver<Option<Left>>) -> u64 {
-        match left.borrow_and_update().as_ref() {
-            Some(left) => {
-                self.leader.remember(left.text.clone());
-                left.seq
-            }
-            None => 0,
-        }
+    fn remember(&mut self, left: &mut watch::Receiver<Left>) -> u64 {
+        let left = left.borrow_and_update();
+        self.leader.remember(left.texts.clone());
+        left.seq
     }
 
     fn lost(&self) -> Error {
@@ -174,7 +169,9 @@ impl LeaderTask {
             match self.cluster.put(&self.path(), &body).await {
                 Ok(lease) => {
                     self.leader.written(begun, parse(self.path(), lease)?);
-                    return Ok(Turn::Leads { memory: None });
+                    return Ok(Turn::Leads {
+                        memory: BTreeMap::new(),
+                    });
                 }
                 Err(error) if matches!(error.code(), Some(404 | 409)) => {
                     tracing::info!(
@@ -195,7 +192,9 @@ impl LeaderTask {
             LeaderStep::Write(LeaseAction::Put(body)) => self.cluster.put(&self.path(), &body).await?,
         };
         self.leader.written(begun, parse(self.path(), written)?);
-        let memory = lease.and_then(|mut lease| lease.metadata.annotations.remove(MEMORY));
+        let memory = lease
+            .map(|lease| memories(lease.metadata.annotations))
+            .unwrap_or_default();
         Ok(Turn::Leads { memory })
     }
 

@@ -1,10 +1,11 @@
-//! A virtual node's dealings with an API server: watches in, patches out. What they mean is the [`Provider`]'s business.
+//! Virtual nodes' dealings with an API server: watches in, patches out. What they mean is the [`Provider`]'s business.
 //!
 //! * [`provider`]: the seam: facts about pods in, effects on pods out.
-//! * [`kubelet`]: [`VirtualKubelet`] wires the tasks below to one provider and owns the objects as last seen.
+//! * [`kubelet`]: [`VirtualKubelet`] wires the sources below, of which a process has one each, to its nodes. `work`: the pump of one node,
+//!   sole user of its provider, which owns the objects as last seen.
 //! * [`cluster`]: one bounded, timed call of the API server; every body is plain JSON made by `virtual-kubelet-core`.
 //! * [`node_task`]: keeps the Node and its lease. [`leader`]: which process does so at all.
-//! * [`pod_watch`]: complete lists and changes of our pods, with [`references`] (owners followed, namespace labels).
+//! * [`pod_watch`]: complete lists ([`lists`]) and changes of our pods, with [`references`] (owners followed, namespace labels).
 //! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
 //! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
 //! * [`events`]: events.k8s.io/v1, bounded.
@@ -16,17 +17,20 @@ pub mod error;
 pub mod events;
 pub mod kubelet;
 pub mod leader;
+pub mod lists;
 pub mod node_task;
 pub mod pod_watch;
 pub mod pod_writer;
 pub mod provider;
 pub mod references;
 pub mod successors;
+mod work;
 
 pub use cluster::Cluster;
 pub use error::Error;
 pub use kubelet::{KubeletOptions, VirtualKubelet};
 pub use leader::LeaderOptions;
+pub use pod_watch::Selection;
 pub use provider::{
     EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner, PodSnapshot,
     Provider, ReadyElsewhere,

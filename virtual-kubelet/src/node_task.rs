@@ -6,20 +6,21 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use virtual_kubelet_core::lease::{self, LeaseAction, plan_node_lease};
-use virtual_kubelet_core::node::{NodeAction, NodeSpec, NodeState, ObservedNode, plan_node};
+use virtual_kubelet_core::node::{NodeAction, NodeView, ObservedNode, plan_node};
 
 use crate::cluster::{Cluster, PatchKind};
 use crate::error::Error;
 use crate::leader;
+use crate::lists::uid_of;
 use crate::provider::PodInput;
 
 /// Sole owner of the Node object. It never gives up.
 #[derive(Debug)]
 pub struct NodeTask {
     cluster: Cluster,
-    spec: NodeSpec,
+    name: String,
     /// `None` until the provider said what to show; a Node that exists is left as it is until then.
-    state: watch::Receiver<Option<NodeState>>,
+    view: watch::Receiver<Option<NodeView>>,
     inputs: mpsc::Sender<PodInput>,
     /// The Node's UID as last read.
     uid: Option<String>,
@@ -30,14 +31,14 @@ pub struct NodeTask {
 impl NodeTask {
     pub fn new(
         cluster: Cluster,
-        spec: NodeSpec,
-        state: watch::Receiver<Option<NodeState>>,
+        name: impl Into<String>,
+        view: watch::Receiver<Option<NodeView>>,
         inputs: mpsc::Sender<PodInput>,
     ) -> Self {
         Self {
             cluster,
-            spec,
-            state,
+            name: name.into(),
+            view,
             inputs,
             uid: None,
             told: false,
@@ -51,18 +52,14 @@ impl NodeTask {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                changed = self.state.changed() => {
+                changed = self.view.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
             }
             if let Err(error) = self.keep().await {
-                tracing::warn!(
-                    node = self.spec.name,
-                    error = error.chain(),
-                    "keeping the node failed"
-                );
+                tracing::warn!(node = self.name, error = error.chain(), "keeping the node failed");
             }
         }
     }
@@ -78,7 +75,7 @@ impl NodeTask {
         {
             self.uid.clone_from(uid);
             self.told = true;
-            // A closed channel ends this task by way of `state`.
+            // A closed channel ends this task by way of `view`.
             let _ = self.inputs.send(PodInput::Node { uid: uid.clone() }).await;
         }
         self.renew(self.uid.as_deref()).await?;
@@ -86,14 +83,14 @@ impl NodeTask {
     }
 
     async fn keep_node(&mut self) -> Result<Option<String>, Error> {
-        let path = format!("/api/v1/nodes/{}", self.spec.name);
+        let path = format!("/api/v1/nodes/{}", self.name);
         let found = self.cluster.get(&path).await?;
         let mut uid = found.as_ref().and_then(uid_of);
         let observed: Option<ObservedNode> = found.map(|node| parse(&path, node)).transpose()?;
-        let Some(state) = self.state.borrow_and_update().clone() else {
+        let Some(view) = self.view.borrow_and_update().clone() else {
             return Ok(uid);
         };
-        for action in plan_node(observed.as_ref(), &self.spec, &state, Timestamp::now()) {
+        for action in plan_node(observed.as_ref(), &view, Timestamp::now()) {
             let written = self.write(&path, &action).await;
             match written {
                 Ok(node) => uid = uid_of(&node).or(uid),
@@ -111,7 +108,7 @@ impl NodeTask {
         let status = format!("{path}/status");
         match action {
             NodeAction::Create(node) => {
-                tracing::info!(node = self.spec.name, "creating the node");
+                tracing::info!(node = self.name, "creating the node");
                 self.cluster.post("/api/v1/nodes", node).await
             }
             NodeAction::Apply(body) => self.cluster.patch(path, PatchKind::Apply, body).await,
@@ -126,12 +123,12 @@ impl NodeTask {
             "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
             lease::NAMESPACE
         );
-        let path = format!("{collection}/{}", self.spec.name);
+        let path = format!("{collection}/{}", self.name);
         let current = self.cluster.get(&path).await?;
         let current = current
             .map(|lease| leader::parse(path.clone(), lease))
             .transpose()?;
-        match plan_node_lease(current.as_ref(), &self.spec.name, node_uid, Timestamp::now()) {
+        match plan_node_lease(current.as_ref(), &self.name, node_uid, Timestamp::now()) {
             LeaseAction::Create(body) => self.cluster.post(&collection, &body).await?,
             LeaseAction::Put(body) => self.cluster.put(&path, &body).await?,
         };
@@ -142,10 +139,6 @@ impl NodeTask {
 /// A JSON patch whose test fails answers 422, a creation that came second 409.
 fn is_guarded(action: &NodeAction) -> bool {
     matches!(action, NodeAction::PatchTaints(_) | NodeAction::Create(_))
-}
-
-fn uid_of(node: &Value) -> Option<String> {
-    Some(node.get("metadata")?.get("uid")?.as_str()?.to_owned())
 }
 
 /// Absent members read as their defaults, `null` ones too.

@@ -1,23 +1,25 @@
-//! Complete lists and changes of the pods bound to one node.
+//! Complete lists and changes of the pods bound to our nodes: one watch, however many nodes there are.
 //!
-//! A list is read page by page to its end from a quorum, with the UIDs of the cluster and of the Node read after it; what fails
-//! half way is nothing. A watch resumes where it broke; only when the server no longer knows that version is the list read again.
+//! A list is read page by page to its end from a quorum, with the UIDs of the cluster and of the Nodes read after it; what fails
+//! half way is nothing. What was read whole is whole for each node. A watch resumes where it broke; only when the server no longer
+//! knows that version is the list read again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::core::WatchEvent;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{Cluster, encode};
+use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::provider::{PodInput, PodSnapshot};
+use crate::lists::{read_to_end, uid_of};
+use crate::provider::{ObservedPod, PodInput, PodSnapshot};
 use crate::references::References;
 
-const PAGE: usize = 500;
 /// The server ends a watch after this long; bookmarks come about once a minute, so longer silence means a dead connection.
 const WATCH_S: u32 = 290;
 const WATCH_SILENCE: Duration = Duration::from_secs(150);
@@ -25,13 +27,26 @@ const WATCH_SILENCE: Duration = Duration::from_secs(150);
 const RELIST: Duration = Duration::from_mins(5);
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
 
-/// Sole owner of the watch. Ends when its receiver does.
+/// What the API server is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// One node, known from the start: the server finds its pods by an index.
+    Node(String),
+    /// Every pod that is bound to any node. Those on nodes that are not ours are dropped as they are read.
+    Bound,
+}
+
+/// Where the facts about the pods of each of our nodes go.
+pub type Routes = BTreeMap<String, mpsc::Sender<PodInput>>;
+
+/// Sole owner of the watch. Ends when nobody can change the routes any more.
 #[derive(Debug)]
 pub struct PodWatch {
     cluster: Cluster,
-    node: String,
+    selection: Selection,
     references: References,
-    inputs: mpsc::Sender<PodInput>,
+    /// A node that is new here is told a list as soon as one is read.
+    routes: watch::Receiver<Routes>,
     /// Wishes for a list; many at once are one.
     list_asked: mpsc::Receiver<()>,
     failures: u32,
@@ -50,15 +65,15 @@ enum Ended {
 impl PodWatch {
     pub fn new(
         cluster: Cluster,
-        node: impl Into<String>,
-        inputs: mpsc::Sender<PodInput>,
+        selection: Selection,
+        routes: watch::Receiver<Routes>,
         list_asked: mpsc::Receiver<()>,
     ) -> Self {
         Self {
             references: References::new(cluster.clone()),
             cluster,
-            node: node.into(),
-            inputs,
+            selection,
+            routes,
             list_asked,
             failures: 0,
         }
@@ -70,12 +85,12 @@ impl PodWatch {
             let mut from = match self.list().await {
                 Ok(from) => from,
                 Err(error) => {
-                    tracing::warn!(node = self.node, error = error.chain(), "listing pods failed");
+                    tracing::warn!(error = error.chain(), "listing pods failed");
                     self.pause().await;
                     continue;
                 }
             };
-            if self.inputs.is_closed() {
+            if self.routes.has_changed().is_err() {
                 return;
             }
             loop {
@@ -90,60 +105,60 @@ impl PodWatch {
     }
 
     async fn list(&mut self) -> Result<String, Error> {
-        let (raw, version) = self.read_pages().await?;
+        let routes = self.routes.borrow_and_update().clone();
+        let (raw, version) = read_to_end(&self.cluster, &self.path(), "PodList").await?;
+        let resource_version = number(&version)?;
         let system = self.cluster.get("/api/v1/namespaces/kube-system").await?;
         let cluster_uid = system.as_ref().and_then(uid_of).ok_or(Error::Malformed {
             path: "/api/v1/namespaces/kube-system".to_owned(),
             what: "metadata.uid",
         })?;
-        let node = self.cluster.get(&format!("/api/v1/nodes/{}", self.node)).await?;
-        let mut pods = Vec::with_capacity(raw.len());
+        let node_uids = self.node_uids().await?;
+        let mut pods: BTreeMap<String, Vec<Arc<ObservedPod>>> = BTreeMap::new();
         for pod in raw {
-            pods.push(Arc::new(self.references.resolve(pod).await?));
+            let Some(node) = node_of(&pod).filter(|node| routes.contains_key(*node)) else {
+                continue;
+            };
+            let node = node.to_owned();
+            let pod = Arc::new(self.references.resolve(pod).await?);
+            pods.entry(node).or_default().push(pod);
         }
         self.failures = 0;
-        let snapshot = PodSnapshot {
-            cluster_uid,
-            resource_version: number(&version)?,
-            node_uid: node.as_ref().and_then(uid_of),
-            pods,
-        };
-        self.tell(PodInput::Listed(snapshot)).await;
+        for (node, inputs) in &routes {
+            let snapshot = PodSnapshot {
+                cluster_uid: cluster_uid.clone(),
+                resource_version,
+                node_uid: node_uids.get(node).cloned(),
+                pods: pods.remove(node).unwrap_or_default(),
+            };
+            tell(inputs, PodInput::Listed(snapshot)).await;
+        }
         Ok(version)
     }
 
-    /// All pages of one consistent list. A continue token that expired is an error, never a shorter list.
-    async fn read_pages(&self) -> Result<(Vec<Value>, String), Error> {
-        let base = self.path();
-        let mut items = Vec::new();
-        let mut token = String::new();
-        loop {
-            let path = format!("{base}&limit={PAGE}{token}");
-            let malformed = |what| Error::Malformed {
-                path: base.clone(),
-                what,
-            };
-            let mut page = self.cluster.get(&path).await?.ok_or(malformed("a list"))?;
-            if page.get("kind").and_then(Value::as_str) != Some("PodList") {
-                return Err(malformed("kind PodList"));
+    /// The UIDs of the Nodes that are there now, by name.
+    async fn node_uids(&self) -> Result<BTreeMap<String, String>, Error> {
+        let nodes = match &self.selection {
+            Selection::Node(name) => {
+                Vec::from_iter(self.cluster.get(&format!("/api/v1/nodes/{name}")).await?)
             }
-            match page.get_mut("items").map(Value::take) {
-                Some(Value::Array(page)) => items.extend(page),
-                Some(Value::Null) => {}
-                _ => return Err(malformed("items")),
-            }
-            let metadata = page.get("metadata");
-            let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)?.as_str());
-            let Some(next) = text("continue").filter(|next| !next.is_empty()) else {
-                let version = text("resourceVersion").ok_or(malformed("metadata.resourceVersion"))?;
-                return Ok((items, version.to_owned()));
+            Selection::Bound => read_to_end(&self.cluster, "/api/v1/nodes", "NodeList").await?.0,
+        };
+        let named = |node: &Value| {
+            let name = match &self.selection {
+                Selection::Node(name) => name.clone(),
+                Selection::Bound => node.get("metadata")?.get("name")?.as_str()?.to_owned(),
             };
-            token = format!("&continue={}", encode(next));
-        }
+            Some((name, uid_of(node)?))
+        };
+        Ok(nodes.iter().filter_map(named).collect())
     }
 
     fn path(&self) -> String {
-        format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", self.node)
+        match &self.selection {
+            Selection::Node(name) => format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{name}"),
+            Selection::Bound => "/api/v1/pods?fieldSelector=spec.nodeName!%3D".to_owned(),
+        }
     }
 
     async fn watch(&mut self, mut from: String) -> Ended {
@@ -165,12 +180,18 @@ impl PodWatch {
                     }
                     relist_at = Instant::now();
                 }
+                changed = self.routes.changed() => {
+                    if changed.is_err() {
+                        return Ended::Unheard;
+                    }
+                    relist_at = Instant::now();
+                }
                 () = tokio::time::sleep_until(relist_at) => {
                     relist_at = Instant::now() + RELIST;
                     while self.list_asked.try_recv().is_ok() {}
                     // The watch goes on from its own version: a list must not hide the deletions before it.
                     if let Err(error) = self.list().await {
-                        tracing::warn!(node = self.node, error = error.chain(), "listing pods failed");
+                        tracing::warn!(error = error.chain(), "listing pods failed");
                     }
                 }
                 event = timeout(WATCH_SILENCE, stream.next()) => {
@@ -184,9 +205,6 @@ impl PodWatch {
                         Ok(Some(Err(error))) => return self.broken(&error, from),
                         Ok(None) | Err(_) => return Ended::Broken(from),
                     }
-                    if self.inputs.is_closed() {
-                        return Ended::Unheard;
-                    }
                 }
             }
         }
@@ -194,7 +212,7 @@ impl PodWatch {
 
     fn broken(&mut self, error: &Error, from: String) -> Ended {
         self.failures = self.failures.saturating_add(1);
-        tracing::warn!(node = self.node, error = error.chain(), "watching pods broke");
+        tracing::warn!(error = error.chain(), "watching pods broke");
         Ended::Broken(from)
     }
 
@@ -207,16 +225,14 @@ impl PodWatch {
                 *from = bookmark.metadata.resource_version;
                 self.failures = 0;
                 let resource_version = number(from).map_err(Some)?;
-                self.tell(PodInput::WatchedTo { resource_version }).await;
+                let routes = self.routes.borrow().clone();
+                for inputs in routes.values() {
+                    tell(inputs, PodInput::WatchedTo { resource_version }).await;
+                }
                 return Ok(());
             }
             WatchEvent::Error(status) => {
-                tracing::info!(
-                    node = self.node,
-                    code = status.code,
-                    message = status.message,
-                    "the watch expired"
-                );
+                tracing::info!(code = status.code, message = status.message, "the watch expired");
                 return Err(None);
             }
         };
@@ -224,6 +240,11 @@ impl PodWatch {
             .get("metadata")
             .and_then(|metadata| metadata.get("resourceVersion")?.as_str());
         let version = version.unwrap_or(from.as_str()).to_owned();
+        let route = node_of(&object).and_then(|node| self.routes.borrow().get(node).cloned());
+        let Some(inputs) = route else {
+            *from = version;
+            return Ok(());
+        };
         let pod = Arc::new(self.references.resolve(object).await.map_err(Some)?);
         let input = if vanished {
             PodInput::Vanished(pod)
@@ -232,15 +253,10 @@ impl PodWatch {
         };
         let resource_version = number(&version).map_err(Some)?;
         self.failures = 0;
-        self.tell(PodInput::WatchedTo { resource_version }).await;
-        self.tell(input).await;
+        tell(&inputs, PodInput::WatchedTo { resource_version }).await;
+        tell(&inputs, input).await;
         *from = version;
         Ok(())
-    }
-
-    async fn tell(&self, input: PodInput) {
-        // A closed channel is looked for after each list and each change.
-        let _ = self.inputs.send(input).await;
     }
 
     async fn pause(&self) {
@@ -251,8 +267,13 @@ impl PodWatch {
     }
 }
 
-fn uid_of(object: &Value) -> Option<String> {
-    Some(object.get("metadata")?.get("uid")?.as_str()?.to_owned())
+/// A node that ended hears nothing more, and its route goes with it.
+async fn tell(inputs: &mpsc::Sender<PodInput>, input: PodInput) {
+    let _ = inputs.send(input).await;
+}
+
+fn node_of(pod: &Value) -> Option<&str> {
+    pod.get("spec")?.get("nodeName")?.as_str()
 }
 
 /// Resource versions of built-in kinds are numbers (KEP-5504 makes that a promise).

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Value;
-use virtual_kubelet_core::NodeState;
+use virtual_kubelet_core::NodeView;
 use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
 
 /// Runs pods somewhere. It sees every fact about its pods in the order in which the API server told them.
@@ -79,7 +79,7 @@ pub enum PodEffect {
         event: EventText,
     },
     /// What the Node should show from now on.
-    Node(NodeState),
+    Node(Box<NodeView>),
     /// A complete list is wanted soon.
     ListPods,
     /// Are there pods of this line on other nodes, and Ready? Answered by [`PodInput::Elsewhere`] or not at all.

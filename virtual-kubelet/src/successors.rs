@@ -17,29 +17,30 @@ const PAGE: usize = 250;
 /// What lies beyond is not counted, which only ever keeps an orphan longer.
 const PAGES: usize = 8;
 
-/// Sole user of its queue. Ends when every asker is gone.
+/// One question of one node.
+#[derive(Debug)]
+pub struct Look {
+    /// Whose own pods do not count.
+    pub node: String,
+    pub line: PodLine,
+    /// Where the answer goes.
+    pub answer: mpsc::Sender<PodInput>,
+}
+
+/// Sole user of its queue, which all nodes share. Ends when every asker is gone.
 #[derive(Debug)]
 pub struct SuccessorTask {
     cluster: Cluster,
-    node: String,
     references: References,
-    inputs: mpsc::Sender<PodInput>,
-    asked: mpsc::Receiver<PodLine>,
+    asked: mpsc::Receiver<Look>,
 }
 
 impl SuccessorTask {
-    /// `node` is the one whose own pods do not count.
-    pub fn new(
-        cluster: Cluster,
-        node: impl Into<String>,
-        inputs: mpsc::Sender<PodInput>,
-    ) -> (mpsc::Sender<PodLine>, Self) {
+    pub fn new(cluster: Cluster) -> (mpsc::Sender<Look>, Self) {
         let (ask, asked) = mpsc::channel(WAITING);
         let task = Self {
             references: References::new(cluster.clone()),
             cluster,
-            node: node.into(),
-            inputs,
             asked,
         };
         (ask, task)
@@ -47,10 +48,10 @@ impl SuccessorTask {
 
     /// Answers each look, or logs why it cannot.
     pub async fn run(mut self) {
-        while let Some(line) = self.asked.recv().await {
-            match self.look(line).await {
-                // A closed channel ends this task by way of `asked`.
-                Ok(Some(found)) => drop(self.inputs.send(PodInput::Elsewhere(found)).await),
+        while let Some(Look { node, line, answer }) = self.asked.recv().await {
+            match self.look(&node, line).await {
+                // A node that ended needs no answer.
+                Ok(Some(found)) => drop(answer.send(PodInput::Elsewhere(found)).await),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(error = error.chain(), "looking for successors failed"),
             }
@@ -58,7 +59,7 @@ impl SuccessorTask {
     }
 
     /// `None` when the controller is of no kind whose pods can be found, or is gone.
-    async fn look(&mut self, line: PodLine) -> Result<Option<ReadyElsewhere>, Error> {
+    async fn look(&mut self, node: &str, line: PodLine) -> Result<Option<ReadyElsewhere>, Error> {
         let (wanted, query) = match &line.owner {
             None => (
                 1,
@@ -84,7 +85,7 @@ impl SuccessorTask {
                 (wanted, format!("labelSelector={}", encode(&selector)))
             }
         };
-        let ready = self.count(&line, wanted, &query).await?;
+        let ready = self.count(node, &line, wanted, &query).await?;
         let system = self.cluster.get("/api/v1/namespaces/kube-system").await?;
         let cluster_uid = system
             .as_ref()
@@ -99,7 +100,7 @@ impl SuccessorTask {
     }
 
     /// Counts no further than to `wanted`.
-    async fn count(&mut self, line: &PodLine, wanted: u32, query: &str) -> Result<u32, Error> {
+    async fn count(&mut self, node: &str, line: &PodLine, wanted: u32, query: &str) -> Result<u32, Error> {
         let base = format!("/api/v1/namespaces/{}/pods", line.namespace);
         let mut ready = 0;
         let mut token = String::new();
@@ -113,7 +114,7 @@ impl SuccessorTask {
             let Some(Value::Array(pods)) = page.get_mut("items").map(Value::take) else {
                 return Err(malformed("items"));
             };
-            for pod in pods.into_iter().filter(|pod| is_ready_elsewhere(pod, &self.node)) {
+            for pod in pods.into_iter().filter(|pod| is_ready_elsewhere(pod, node)) {
                 if ready >= wanted {
                     return Ok(ready);
                 }

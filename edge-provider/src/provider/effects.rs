@@ -83,11 +83,10 @@ impl EdgeProvider {
             PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
         };
-        let host_ip = self.options.node_ip.to_string();
         let around = Surroundings {
             speaker: Speaker::Fleet,
             now: Timestamp::now(),
-            host_ip: Some(&host_ip),
+            host_ip: Some(&self.options.node.internal_ip),
             observed_generation: pod.metadata.generation,
             refused_edit: match view {
                 PodView::EditRefused { refusal, .. } => Some(refused(refusal)),

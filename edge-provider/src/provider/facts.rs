@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Owner, Source};
+use edge_protocol::v1::Owner;
 use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
 use tokio::time::Instant;
-use virtual_kubelet::core::NodeState;
 use virtual_kubelet::core::tolerations::clear_seconds;
+use virtual_kubelet::core::{FleetState, HubWord};
 use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 
 use super::{AWAY_AFTER, EdgeProvider};
@@ -134,29 +134,25 @@ impl EdgeProvider {
         if self.fleet.is_none() && away.is_none() {
             return None;
         }
-        Some(PodEffect::Node(NodeState {
-            capacity: self
-                .fleet
-                .as_ref()
-                .map(|fleet| fleet.capacity().at_most(self.options.capacity_bound)),
-            hub_reachable: away.is_none(),
-            hub_message: away
-                .map(|(_, message)| message.chars().take(512).collect())
-                .unwrap_or_default(),
-        }))
+        let hub = match away {
+            Some((_, message)) => HubWord::Silent {
+                message: message.chars().take(512).collect(),
+            },
+            None => HubWord::Answers,
+        };
+        let fleet = self.fleet.as_ref();
+        let capacity = fleet.map(|fleet| fleet.capacity().at_most(self.options.capacity_bound));
+        let view = self.options.node.view(&FleetState { capacity, hub });
+        Some(PodEffect::Node(Box::new(view)))
     }
 
     pub(super) fn list(&mut self, snapshot: PodSnapshot, out: &mut Vec<PodEffect>) {
-        let source = Source {
-            cluster_uid: snapshot.cluster_uid.clone(),
-            node: self.options.node.clone(),
-        };
-        self.channels.source.send_if_modified(|known| {
+        self.channels.cluster.send_if_modified(|known| {
             let first = known.is_none();
-            known.get_or_insert_with(|| source.clone());
+            known.get_or_insert_with(|| snapshot.cluster_uid.clone());
             first
         });
-        let is_ours = self.channels.source.borrow().as_ref() == Some(&source);
+        let is_ours = self.channels.cluster.borrow().as_ref() == Some(&snapshot.cluster_uid);
         let mut pods = Vec::new();
         if is_ours {
             let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();

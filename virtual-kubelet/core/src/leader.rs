@@ -3,6 +3,8 @@
 //! As client-go's `leaderelection`: a holder's clock is never compared with ours. What counts is for how long, by our own monotonic
 //! clock, the lease was not seen to change.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -18,6 +20,19 @@ pub const RENEW_DEADLINE_MS: u64 = 10_000;
 pub const TRY_MS: u64 = 4_000;
 /// Where the lease carries what a leader leaves to the next one. It is opaque here; every renewal writes it.
 pub const MEMORY: &str = "outrigger.io/evidence";
+/// Before the name of a further node of the same process, whose memory is apart.
+const MEMORY_OF: &str = "evidence.outrigger.io/";
+
+/// The annotation of a node other than the one that the lease is named for. The node's name is a label.
+pub fn memory_of(node: &str) -> String {
+    format!("{MEMORY_OF}{node}")
+}
+
+/// What of a lease's annotations is memory.
+pub fn memories(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_memory = |(key, _): &(String, String)| key == MEMORY || key.starts_with(MEMORY_OF);
+    annotations.into_iter().filter(is_memory).collect()
+}
 /// Between two tries, of leader and standby alike.
 pub const RETRY_MS: u64 = 1_000;
 
@@ -33,7 +48,8 @@ pub struct Leader {
     held: Option<LeaseFacts>,
     /// When the write that last succeeded was begun.
     renewed_at: Option<u64>,
-    memory: Option<String>,
+    /// By annotation.
+    memory: BTreeMap<String, String>,
 }
 
 /// What to do after a look at the lease.
@@ -55,13 +71,13 @@ impl Leader {
             observed: None,
             held: None,
             renewed_at: None,
-            memory: None,
+            memory: BTreeMap::new(),
         }
     }
 
-    /// What the next write leaves to the next leader. Until the first of these, what the lease carries stays.
-    pub fn remember(&mut self, memory: String) {
-        self.memory = Some(memory);
+    /// What the next write leaves to the next leader, by annotation. What is not named here stays as the lease carries it.
+    pub fn remember(&mut self, memory: BTreeMap<String, String>) {
+        self.memory = memory;
     }
 
     /// The body that renews the lease as it was last written, if this process has written it: no look is needed while nobody else
@@ -136,9 +152,7 @@ impl Leader {
         let mut annotations = lease
             .map(|lease| lease.metadata.annotations.clone())
             .unwrap_or_default();
-        if let Some(memory) = &self.memory {
-            annotations.insert(MEMORY.to_owned(), memory.clone());
-        }
+        annotations.extend(self.memory.clone());
         metadata["annotations"] = json!(annotations);
         if let Some(lease) = lease {
             metadata["resourceVersion"] = json!(lease.metadata.resource_version);
@@ -255,7 +269,7 @@ mod tests {
         let mut leader = Leader::new("ns", "node", "a");
         let before = json!({"theirs": "x", MEMORY: "old"});
         assert_eq!(written(&mut leader, &annotated(before.clone())), before);
-        leader.remember("new".into());
+        leader.remember(BTreeMap::from([(MEMORY.to_owned(), "new".to_owned())]));
         let after = json!({"theirs": "x", MEMORY: "new"});
         assert_eq!(written(&mut leader, &annotated(before.clone())), after);
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What a virtual node and its pods need decided, over small facts of its own: no Kubernetes types, no client, no clock.
 //!
-//! * [`node`]: the fleet Node object, and which writes bring the one in the cluster to it without touching what others own.
+//! * [`node`]: a Node object, and which writes bring the one in the cluster to it without touching what others own.
 //! * [`lease`]: the Node's lease, and [`leader`]: which of two processes writes at all.
 //! * [`taint`]: whether a pod acknowledged our taint by key, and the patches that restore a missing taint.
 //! * [`deletion`]: whether a deletion is someone's intent or Kubernetes' reaction to silence (law 1).
@@ -25,7 +25,7 @@ pub mod tolerations;
 pub use deletion::{Cause, deletion_cause};
 pub use leader::{Leader, LeaderStep};
 pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
-pub use node::{Capacity, NodeAction, NodeSpec, NodeState, ObservedNode, plan_node};
+pub use node::{Capacity, FleetSpec, FleetState, HubWord, NodeAction, NodeView, ObservedNode, plan_node};
 pub use patch::{completed, would_change};
 pub use scope::{Asks, NamespaceEntry, NamespaceMap, Rights, Selector, Target, TargetRefusal};
 pub use taint::{Taint, Toleration, acknowledges};

@@ -119,7 +119,7 @@ pub fn pod(uid: &str) -> Value {
             "name": "web", "namespace": "shop", "uid": uid, "resourceVersion": "7", "managedFields": [{"manager": "x"}],
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs", "controller": true}],
         },
-        "spec": {"tolerations": [
+        "spec": {"nodeName": "edge", "tolerations": [
             {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
         ]},
         "status": {"phase": "Pending"},

@@ -1,5 +1,6 @@
 //! Two processes, one lease.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet::core::leader::MEMORY;
+use virtual_kubelet::core::leader::{MEMORY, memory_of};
 use virtual_kubelet::leader::{LeaderTask, Left};
 use virtual_kubelet::{Error, LeaderOptions};
 
@@ -48,21 +49,25 @@ fn lease() -> impl Fn(&Asked) -> (u16, Value) + Send + Sync {
 async fn a_standby_leads_as_soon_as_the_leader_resigns() {
     let api = Api::start(lease()).await;
     let mut first = LeaderTask::new(api.cluster.clone(), options("a"));
-    assert_eq!(first.lead().await, None);
+    assert_eq!(first.lead().await, BTreeMap::new());
     let mut second = LeaderTask::new(api.cluster.clone(), options("b"));
     let waited = tokio::time::timeout(Duration::from_millis(500), second.lead()).await;
     assert!(waited.is_err(), "two led");
-    let (_remember, memory) = watch::channel(Some(Left {
+    let knew = BTreeMap::from([
+        (MEMORY.to_owned(), "what it knew".to_owned()),
+        (memory_of("press-7"), "of another node".to_owned()),
+    ]);
+    let (_remember, memory) = watch::channel(Left {
         seq: 1,
-        text: "what it knew".to_owned(),
-    }));
+        texts: knew.clone(),
+    });
     let token = CancellationToken::new();
     token.cancel();
     first.hold(memory, watch::channel(0).0, token).await.unwrap();
     let told = tokio::time::timeout(Duration::from_secs(20), second.lead())
         .await
         .unwrap();
-    assert_eq!(told.as_deref(), Some("what it knew"));
+    assert_eq!(told, knew);
     let last = api.writes().pop().unwrap();
     assert_eq!(last.body["spec"]["holderIdentity"], "b");
 }
@@ -79,7 +84,7 @@ async fn a_leader_whose_lease_another_took_stops() {
     let held = tokio::time::timeout(
         Duration::from_secs(20),
         leader.hold(
-            watch::channel(None).1,
+            watch::channel(Left::default()).1,
             watch::channel(0).0,
             CancellationToken::new(),
         ),
@@ -93,14 +98,14 @@ async fn a_new_memory_is_written_at_once_and_told() {
     let api = Api::start(lease()).await;
     let mut leader = LeaderTask::new(api.cluster.clone(), options("a"));
     leader.lead().await;
-    let (remember, memory) = watch::channel(None);
+    let (remember, memory) = watch::channel(Left::default());
     let (kept, mut told) = watch::channel(0);
     let holding = tokio::spawn(leader.hold(memory, kept, CancellationToken::new()));
     for seq in 1..=5 {
-        remember.send_replace(Some(Left {
+        remember.send_replace(Left {
             seq,
-            text: format!("memory {seq}"),
-        }));
+            texts: BTreeMap::from([(MEMORY.to_owned(), format!("memory {seq}"))]),
+        });
         let waited = tokio::time::timeout(Duration::from_secs(5), told.wait_for(|kept| *kept == seq)).await;
         drop(waited.unwrap().unwrap());
     }
@@ -133,7 +138,7 @@ async fn a_slow_api_server_does_not_end_a_leader() {
     let mut leader = LeaderTask::new(api.cluster.clone(), options("a"));
     leader.lead().await;
     let holding = leader.hold(
-        watch::channel(None).1,
+        watch::channel(Left::default()).1,
         watch::channel(0).0,
         CancellationToken::new(),
     );

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use virtual_kubelet::PodInput;
-use virtual_kubelet::core::{Capacity, NodeSpec, NodeState};
+use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord};
 use virtual_kubelet::node_task::NodeTask;
 
 use crate::api::{Api, Asked, not_found};
 
-fn spec() -> NodeSpec {
-    NodeSpec {
+fn spec() -> FleetSpec {
+    FleetSpec {
         name: "edge".into(),
         internal_ip: "192.0.2.7".into(),
         kubelet_port: None,
@@ -58,14 +58,13 @@ fn store() -> impl Fn(&Asked) -> (u16, Value) + Send + Sync {
 #[tokio::test]
 async fn a_deleted_node_is_made_again_and_owns_its_lease() {
     let api = Api::start(store()).await;
-    let state = NodeState {
+    let state = FleetState {
         capacity: Some(Capacity::default()),
-        hub_reachable: true,
-        hub_message: String::new(),
+        hub: HubWord::Answers,
     };
-    let (_keep, shown) = watch::channel(Some(state));
+    let (_keep, shown) = watch::channel(Some(spec().view(&state)));
     let (inputs, mut told) = mpsc::channel(8);
-    let mut task = NodeTask::new(api.cluster.clone(), spec(), shown, inputs);
+    let mut task = NodeTask::new(api.cluster.clone(), "edge", shown, inputs);
 
     task.keep().await.unwrap();
     let writes = api.writes();
@@ -98,7 +97,7 @@ async fn a_node_is_left_alone_until_there_is_something_to_show() {
     let api = Api::start(store()).await;
     let (_keep, shown) = watch::channel(None);
     let (inputs, _told) = mpsc::channel(8);
-    NodeTask::new(api.cluster.clone(), spec(), shown, inputs)
+    NodeTask::new(api.cluster.clone(), "edge", shown, inputs)
         .keep()
         .await
         .unwrap();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use virtual_kubelet::PodInput;
-use virtual_kubelet::pod_watch::PodWatch;
+use tokio::sync::{mpsc, watch};
+use virtual_kubelet::pod_watch::{PodWatch, Routes};
+use virtual_kubelet::{PodInput, Selection};
 
 use crate::api::{Api, Asked, pod, status};
 
@@ -47,10 +47,15 @@ fn is_watch(asked: &Asked) -> bool {
     asked.query.contains("watch=true")
 }
 
+fn edge() -> Selection {
+    Selection::Node("edge".to_owned())
+}
+
 async fn first_input(api: &Api) -> PodInput {
     let (inputs, mut received) = mpsc::channel(16);
     let (_ask, asked) = mpsc::channel(1);
-    let watch = PodWatch::new(api.cluster.clone(), "edge", inputs, asked);
+    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), inputs)]));
+    let watch = PodWatch::new(api.cluster.clone(), edge(), routed, asked);
     tokio::select! {
         () = watch.run() => panic!("the watch ended"),
         input = received.recv() => input.unwrap(),
@@ -132,7 +137,8 @@ async fn changes_are_told_and_a_cut_watch_resumes_where_it_broke() {
     .await;
     let (inputs, mut received) = mpsc::channel(16);
     let (_ask, asked) = mpsc::channel(1);
-    let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), "edge", inputs, asked).run());
+    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), inputs)]));
+    let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), edge(), routed, asked).run());
     let mut kinds = Vec::new();
     while kinds.len() < 6 {
         let input = tokio::time::timeout(Duration::from_secs(20), received.recv())
@@ -152,5 +158,78 @@ async fn changes_are_told_and_a_cut_watch_resumes_where_it_broke() {
         ["listed", "at 50", "seen", "at 60", "vanished", "listed"],
         "an expired watch lists again"
     );
+    watch.abort();
+}
+
+/// Three nodes in the cluster, of which two are ours, with a pod each.
+fn many(asked: &Asked) -> (u16, String) {
+    let on = |uid: &str, node: &str| {
+        let mut pod = pod(uid);
+        pod["spec"]["nodeName"] = json!(node);
+        pod
+    };
+    let list = |kind: &str, items: Vec<Value>| {
+        json!({"kind": kind, "metadata": {"resourceVersion": "40"}, "items": items}).to_string()
+    };
+    let body = match asked.path.as_str() {
+        "/api/v1/namespaces/kube-system" => json!({"metadata": {"uid": "cluster-a"}}).to_string(),
+        "/api/v1/namespaces/shop" => json!({"metadata": {}}).to_string(),
+        "/apis/apps/v1/namespaces/shop/replicasets/web-1" => json!({"metadata": {"uid": "rs"}}).to_string(),
+        "/api/v1/nodes" => {
+            let node = |name: &str| json!({"metadata": {"name": name, "uid": format!("uid-{name}")}});
+            list("NodeList", ["edge", "press-7", "worker"].map(node).into())
+        }
+        "/api/v1/pods" if is_watch(asked) => {
+            assert!(
+                asked.query.contains("fieldSelector=spec.nodeName!%3D"),
+                "{}",
+                asked.query
+            );
+            let event = |object: Value| json!({"type": "ADDED", "object": object}).to_string() + "\n";
+            if !asked.query.contains("resourceVersion=40") {
+                return (410, status(410, "Expired", "too old").1.to_string());
+            }
+            event(on("u4", "worker")) + &event(on("u5", "press-7"))
+        }
+        "/api/v1/pods" => list(
+            "PodList",
+            vec![on("u1", "edge"), on("u2", "press-7"), on("u3", "worker")],
+        ),
+        other => panic!("{other}"),
+    };
+    (200, body)
+}
+
+#[tokio::test]
+async fn of_one_list_each_node_is_told_its_own_whole_and_a_node_that_joins_is_told_one_too() {
+    let api = Api::start_raw(many).await;
+    let (edge, mut of_edge) = mpsc::channel(16);
+    let (press, mut of_press) = mpsc::channel(16);
+    let (_ask, asked) = mpsc::channel(1);
+    let (routes, routed) = watch::channel(Routes::from([("edge".to_owned(), edge)]));
+    let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), Selection::Bound, routed, asked).run());
+    let uids = |input: &PodInput| match input {
+        PodInput::Listed(snapshot) => snapshot.pods.iter().map(|pod| pod.uid.clone()).collect(),
+        other => vec![format!("{other:?}")],
+    };
+    assert_eq!(uids(&of_edge.recv().await.unwrap()), ["u1"]);
+    routes.send_modify(|routes| drop(routes.insert("press-7".to_owned(), press)));
+    let mut listed = None;
+    let mut seen = false;
+    while listed.is_none() || !seen {
+        let input = tokio::time::timeout(Duration::from_secs(20), of_press.recv()).await;
+        match input.unwrap().unwrap() {
+            PodInput::Listed(snapshot) => listed = Some(snapshot),
+            PodInput::Seen(pod) => {
+                assert_eq!(pod.uid, "u5", "another node's pod is no business of ours");
+                seen = true;
+            }
+            PodInput::WatchedTo { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let listed = listed.unwrap();
+    assert_eq!(listed.node_uid.as_deref(), Some("uid-press-7"));
+    assert_eq!(uids(&PodInput::Listed(listed)), ["u2"]);
     watch.abort();
 }

@@ -1,10 +1,11 @@
 //! What is written for which state of the Node.
 
+use super::view::canonical_binary;
 use super::*;
 use crate::taint::{HUB_UNREACHABLE_KEY, PROVIDER_KEY};
 
-fn spec() -> NodeSpec {
-    NodeSpec {
+fn spec() -> FleetSpec {
+    FleetSpec {
         name: "outrigger".into(),
         internal_ip: "192.0.2.7".into(),
         kubelet_port: Some(10250),
@@ -18,15 +19,21 @@ fn spec() -> NodeSpec {
     }
 }
 
-fn state(hub_reachable: bool) -> NodeState {
-    NodeState {
+fn state(hub_reachable: bool) -> FleetState {
+    FleetState {
         capacity: Some(Capacity {
             cpu_milli: 12_500,
             memory_bytes: 6 << 30,
             pods: 110,
+            ..Capacity::default()
         }),
-        hub_reachable,
-        hub_message: "no answer".into(),
+        hub: if hub_reachable {
+            HubWord::Answers
+        } else {
+            HubWord::Silent {
+                message: "no answer".into(),
+            }
+        },
     }
 }
 
@@ -36,7 +43,7 @@ fn at(seconds: i64) -> Timestamp {
 
 /// The Node that the API server would have after our creation, with something of others beside it.
 fn created() -> Value {
-    let Some(NodeAction::Create(mut node)) = plan_node(None, &spec(), &state(true), at(0)).pop() else {
+    let Some(NodeAction::Create(mut node)) = plan_node(None, &spec().view(&state(true)), at(0)).pop() else {
         panic!("a missing Node is created")
     };
     node["metadata"]["uid"] = json!("u1");
@@ -53,11 +60,10 @@ fn created() -> Value {
     node
 }
 
-fn plan(node: &Value, state: &NodeState, now: Timestamp) -> Vec<NodeAction> {
+fn plan(node: &Value, state: &FleetState, now: Timestamp) -> Vec<NodeAction> {
     plan_node(
         Some(&serde_json::from_value(node.clone()).unwrap()),
-        &spec(),
-        state,
+        &spec().view(state),
         now,
     )
 }
@@ -189,6 +195,7 @@ fn capacity_is_bounded_and_canonical() {
         cpu_milli: 4000,
         memory_bytes: 1 << 40,
         pods: 50,
+        ..Capacity::default()
     };
     let bounded = state(true).capacity.unwrap().at_most(bound);
     assert_eq!(
@@ -202,12 +209,12 @@ fn capacity_is_bounded_and_canonical() {
 
 #[test]
 fn while_the_fleet_is_unknown_the_figures_stay() {
-    let unknown = NodeState {
+    let unknown = FleetState {
         capacity: None,
         ..state(true)
     };
     assert_eq!(plan(&created(), &unknown, at(10)), []);
-    let Some(NodeAction::Create(node)) = plan_node(None, &spec(), &unknown, at(0)).pop() else {
+    let Some(NodeAction::Create(node)) = plan_node(None, &spec().view(&unknown), at(0)).pop() else {
         panic!("a missing Node is created")
     };
     assert_eq!(node["status"]["capacity"]["pods"], "0");

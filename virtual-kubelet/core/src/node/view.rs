@@ -1,0 +1,257 @@
+//! What a Node shows, whatever it stands for.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// Everything of a Node that is ours. Two kinds of node differ in how they fill it in, and in nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeView {
+    pub name: String,
+    /// Fixed at creation.
+    pub provider_id: String,
+    /// All labels and annotations of ours. Those of others stay as they are.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub addresses: Vec<Address>,
+    /// Where the kubelet API listens; absent while nothing does.
+    pub kubelet_port: Option<u16>,
+    /// `None` while it is not known: what the Node shows stays, and a new Node shows nothing to give.
+    pub capacity: Option<Capacity>,
+    pub allocatable: Option<Capacity>,
+    pub info: NodeInfo,
+    pub conditions: Vec<NodeCondition>,
+    pub images: Vec<NodeImage>,
+    /// Whether new pods may come: else a taint says that the hub does not answer.
+    pub takes_new: bool,
+    /// Whether there is a sign of life behind it: heartbeats and the lease go on. Without, both stay as they are.
+    pub lives: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// `InternalIP`, `Hostname`.
+    pub kind: &'static str,
+    pub address: String,
+}
+
+/// Already bounded by configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capacity {
+    pub cpu_milli: u64,
+    pub memory_bytes: u64,
+    /// Shown only where it is known.
+    pub ephemeral_storage_bytes: Option<u64>,
+    pub pods: u64,
+}
+
+impl Capacity {
+    /// The lesser of each.
+    #[must_use]
+    pub fn at_most(self, bound: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.min(bound.cpu_milli),
+            memory_bytes: self.memory_bytes.min(bound.memory_bytes),
+            pods: self.pods.min(bound.pods),
+            ..self
+        }
+    }
+
+    pub(super) fn quantities(self) -> Value {
+        let cpu = if self.cpu_milli.is_multiple_of(1000) {
+            (self.cpu_milli / 1000).to_string()
+        } else {
+            format!("{}m", self.cpu_milli)
+        };
+        // Whole Ki as the kubelet reports it: the API server stores the canonical form, and only that compares equal.
+        let memory = canonical_binary(self.memory_bytes);
+        let mut quantities = json!({"cpu": cpu, "memory": memory, "pods": self.pods.to_string()});
+        if let Some(bytes) = self.ephemeral_storage_bytes {
+            quantities["ephemeral-storage"] = json!(canonical_binary(bytes));
+        }
+        quantities
+    }
+}
+
+/// A byte count in the largest binary unit that holds it whole, as `resource.Quantity` prints it.
+pub(super) fn canonical_binary(bytes: u64) -> String {
+    let units = [
+        (60, "Ei"),
+        (50, "Pi"),
+        (40, "Ti"),
+        (30, "Gi"),
+        (20, "Mi"),
+        (10, "Ki"),
+    ];
+    let whole = units
+        .iter()
+        .find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    match whole {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
+/// `status.nodeInfo`; the API wants all of its members present, so what is not known is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    pub machine_id: String,
+    pub system_uuid: String,
+    pub boot_id: String,
+    pub kernel_version: String,
+    pub os_image: String,
+    /// `containerd://2.1.1`.
+    pub container_runtime_version: String,
+    pub kubelet_version: String,
+    pub operating_system: String,
+    pub architecture: String,
+}
+
+impl NodeInfo {
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "machineID": self.machine_id, "systemUUID": self.system_uuid, "bootID": self.boot_id,
+            "kernelVersion": self.kernel_version, "osImage": self.os_image,
+            "containerRuntimeVersion": self.container_runtime_version, "kubeletVersion": self.kubelet_version,
+            "kubeProxyVersion": "", "operatingSystem": self.operating_system, "architecture": self.architecture,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl ConditionStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCondition {
+    pub kind: &'static str,
+    pub status: ConditionStatus,
+    pub reason: &'static str,
+    pub message: String,
+    /// When it was last known; absent is now.
+    pub known_at: Option<Timestamp>,
+}
+
+impl NodeCondition {
+    pub fn new(
+        kind: &'static str,
+        status: ConditionStatus,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            status,
+            reason,
+            message: message.into(),
+            known_at: None,
+        }
+    }
+
+    #[must_use]
+    pub fn known_at(self, at: Timestamp) -> Self {
+        Self {
+            known_at: Some(at),
+            ..self
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    pub names: Vec<String>,
+    pub size_bytes: u64,
+}
+
+/// The labels that every node of ours has. The zone is always an own one, or dark devices would slow the eviction of dead workers.
+pub fn own_labels(name: &str, os: &str, arch: &str, zone: &str) -> BTreeMap<String, String> {
+    let ours = [
+        ("type", "virtual-kubelet"),
+        ("kubernetes.io/os", os),
+        ("kubernetes.io/arch", arch),
+        ("kubernetes.io/hostname", name),
+        ("node.kubernetes.io/exclude-from-external-load-balancers", "true"),
+        ("topology.kubernetes.io/zone", zone),
+    ];
+    ours.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+impl NodeView {
+    pub(super) fn addresses_json(&self) -> Value {
+        let address = |address: &Address| json!({"type": address.kind, "address": address.address});
+        self.addresses.iter().map(address).collect()
+    }
+
+    /// The status on top of the one that the Node has, without the addresses.
+    pub(super) fn status_json(&self, current: Option<&Value>, now: Timestamp) -> Value {
+        let mut status = Map::new();
+        for (member, wanted) in [("capacity", self.capacity), ("allocatable", self.allocatable)] {
+            // What an apply leaves out of its own it would remove, so the present figures are repeated.
+            let present = current
+                .and_then(|status| status.get(member))
+                .filter(|present| present.is_object());
+            let quantities = match (wanted, present) {
+                (Some(capacity), _) => capacity.quantities(),
+                (None, Some(present)) => present.clone(),
+                (None, None) => Capacity::default().quantities(),
+            };
+            status.insert(member.into(), quantities);
+        }
+        let conditions = self
+            .conditions
+            .iter()
+            .map(|wanted| condition_json(wanted, current, now));
+        status.insert("conditions".into(), conditions.collect());
+        status.insert("nodeInfo".into(), self.info.json());
+        if !self.images.is_empty() {
+            let image = |image: &NodeImage| json!({"names": image.names, "sizeBytes": image.size_bytes});
+            status.insert("images".into(), self.images.iter().map(image).collect());
+        }
+        if let Some(port) = self.kubelet_port {
+            status.insert(
+                "daemonEndpoints".into(),
+                json!({"kubeletEndpoint": {"Port": port}}),
+            );
+        }
+        Value::Object(status)
+    }
+}
+
+fn condition_json(wanted: &NodeCondition, current: Option<&Value>, now: Timestamp) -> Value {
+    let status = wanted.status.as_str();
+    let since = find_condition(current, wanted.kind)
+        .filter(|was| was.get("status").and_then(Value::as_str) == Some(status))
+        .and_then(|was| was.get("lastTransitionTime")?.as_str());
+    let now_text = time(now);
+    json!({
+        "type": wanted.kind, "status": status, "reason": wanted.reason, "message": wanted.message,
+        "lastHeartbeatTime": wanted.known_at.map_or(now_text.clone(), time),
+        "lastTransitionTime": since.unwrap_or(&now_text),
+    })
+}
+
+pub(super) fn find_condition<'s>(status: Option<&'s Value>, kind: &str) -> Option<&'s Value> {
+    let conditions = status?.get("conditions")?.as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+}
+
+/// As `metav1.Time` is written.
+fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}

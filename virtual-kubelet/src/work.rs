@@ -1,0 +1,346 @@
+//! The pump of one node: facts in, effects out, at most one write per pod at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use virtual_kubelet_core::NodeView;
+
+use crate::error::Error;
+use crate::events::EventsHandle;
+use crate::leader::Left;
+use crate::pod_writer::{PodWriter, Written};
+use crate::provider::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+use crate::successors::Look;
+
+const RETRY_CAP: Duration = Duration::from_secs(30);
+
+/// What all nodes of a process share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub writer: PodWriter,
+    /// Writes of different pods at the same time.
+    pub permits: Arc<Semaphore>,
+    pub ask: mpsc::Sender<()>,
+    pub look: mpsc::Sender<Look>,
+    pub memory: watch::Sender<Left>,
+    /// The number of the newest memory that is kept.
+    pub kept: watch::Receiver<u64>,
+}
+
+/// What is a node's own.
+pub(crate) struct Own<P> {
+    pub node: String,
+    pub provider: P,
+    /// The annotation of the leader lease that keeps its memory.
+    pub memory: String,
+    pub events: EventsHandle,
+    pub view: watch::Sender<Option<NodeView>>,
+    pub inputs: mpsc::Sender<PodInput>,
+}
+
+pub(crate) struct Work<P> {
+    own: Own<P>,
+    shared: Shared,
+    /// The objects as last seen: what a status is compared with.
+    pods: BTreeMap<String, Arc<ObservedPod>>,
+    /// Those of them that the last list lacked.
+    missed: BTreeSet<String>,
+    slots: BTreeMap<String, Slot>,
+    writes: JoinSet<WriteEnded>,
+    /// Memories that are not kept yet: their number among all of the process, and the provider's own.
+    left: VecDeque<(u64, u64)>,
+}
+
+/// What waits to be written to one pod, while one write is under way or not.
+#[derive(Debug, Default)]
+struct Slot {
+    busy: bool,
+    clear: bool,
+    show: Option<Value>,
+    finish: Option<(u64, Option<Value>)>,
+}
+
+#[derive(Debug)]
+enum Write {
+    Clear,
+    Show(Value),
+    Finish(u64, Option<Value>),
+}
+
+struct WriteEnded {
+    uid: String,
+    write: Write,
+    result: Result<Written, Error>,
+    failures: u32,
+}
+
+impl<P: Provider> Work<P> {
+    pub(crate) fn new(own: Own<P>, shared: Shared) -> Self {
+        Self {
+            own,
+            shared,
+            pods: BTreeMap::new(),
+            missed: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            writes: JoinSet::new(),
+            left: VecDeque::new(),
+        }
+    }
+
+    /// Runs until nobody feeds it.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<PodInput>) {
+        loop {
+            let effects = tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                effects = self.own.provider.next() => effects,
+                Ok(()) = self.shared.kept.changed() => self.kept(),
+                Some(ended) = self.writes.join_next() => match ended {
+                    Ok(ended) => self.ended(ended),
+                    // Tasks are neither aborted nor do they panic; if one does, this loop must not go on without it.
+                    Err(_) => return,
+                },
+            };
+            for effect in effects {
+                self.execute(effect);
+            }
+        }
+    }
+
+    fn remember(&mut self, seq: u64, text: String) {
+        let mut number = 0;
+        self.shared.memory.send_modify(|left| {
+            left.seq += 1;
+            number = left.seq;
+            left.texts.insert(self.own.memory.clone(), text);
+        });
+        self.left.push_back((number, seq));
+    }
+
+    /// Some memory of the process is kept; the provider hears of the newest of its own.
+    fn kept(&mut self) -> Vec<PodEffect> {
+        let kept = *self.shared.kept.borrow_and_update();
+        let mut own = None;
+        while let Some((_, seq)) = self.left.pop_front_if(|(number, _)| *number <= kept) {
+            own = Some(seq);
+        }
+        match own {
+            Some(seq) => self.own.provider.observe(PodInput::Remembered { seq }),
+            None => Vec::new(),
+        }
+    }
+
+    fn take(&mut self, input: PodInput) -> Vec<PodEffect> {
+        let mut vanished = None;
+        match &input {
+            PodInput::Listed(snapshot) => self.keep_listed(&snapshot.pods),
+            PodInput::Seen(pod) => {
+                self.missed.remove(&pod.uid);
+                self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+            }
+            PodInput::Vanished(pod) => vanished = Some(pod.uid.clone()),
+            PodInput::WatchedTo { .. }
+            | PodInput::Node { .. }
+            | PodInput::Finished { .. }
+            | PodInput::Elsewhere(_)
+            | PodInput::Remembered { .. } => {}
+        }
+        let effects = self.own.provider.observe(input);
+        if let Some(uid) = vanished {
+            self.missed.remove(&uid);
+            self.pods.remove(&uid);
+        }
+        effects
+    }
+
+    /// One list without an object proves nothing; after a second one its object is forgotten here, and only here.
+    fn keep_listed(&mut self, listed: &[Arc<ObservedPod>]) {
+        let mut missed: BTreeSet<String> = self.pods.keys().cloned().collect();
+        for pod in listed {
+            missed.remove(&pod.uid);
+            self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+        }
+        for uid in self.missed.intersection(&missed) {
+            self.pods.remove(uid);
+        }
+        self.missed = missed;
+    }
+
+    fn execute(&mut self, effect: PodEffect) {
+        let uid = match effect {
+            PodEffect::Show { uid, status } => {
+                self.slot(&uid).show = Some(status);
+                uid
+            }
+            PodEffect::Finish { op, uid, status } => {
+                self.slot(&uid).finish = Some((op, status));
+                uid
+            }
+            PodEffect::ClearTolerationSeconds { uid } => {
+                self.slot(&uid).clear = true;
+                uid
+            }
+            PodEffect::PodEvent { uid, event } => return self.pod_event(&uid, event),
+            PodEffect::NodeEvent { event } => return self.own.events.tell(self.node_reference(), event),
+            PodEffect::Node(view) => {
+                self.own.view.send_if_modified(|shown| {
+                    let changes = shown.as_ref() != Some(&*view);
+                    *shown = Some(*view);
+                    changes
+                });
+                return;
+            }
+            PodEffect::Remember { seq, text } => {
+                return self.remember(seq, text);
+            }
+            PodEffect::LookElsewhere(line) => {
+                let look = Look {
+                    node: self.own.node.clone(),
+                    line,
+                    answer: self.own.inputs.clone(),
+                };
+                // Who asks does so again.
+                let _ = self.shared.look.try_send(look);
+                return;
+            }
+            PodEffect::ListPods => {
+                // A wish that already waits is as good.
+                let _ = self.shared.ask.try_send(());
+                return;
+            }
+        };
+        if self.slots.get(&uid).is_some_and(|slot| !slot.busy) {
+            self.start(&uid);
+        }
+    }
+
+    fn slot(&mut self, uid: &str) -> &mut Slot {
+        self.slots.entry(uid.to_owned()).or_default()
+    }
+
+    /// Starts the next write of a pod, if there is one: a finish makes a status that waits superfluous.
+    fn start(&mut self, uid: &str) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let write = if let Some((op, status)) = slot.finish.take() {
+            slot.show = None;
+            slot.clear = false;
+            Write::Finish(op, status)
+        } else if std::mem::take(&mut slot.clear) {
+            Write::Clear
+        } else if let Some(status) = slot.show.take() {
+            Write::Show(status)
+        } else {
+            self.slots.remove(uid);
+            return;
+        };
+        slot.busy = true;
+        self.spawn(uid.to_owned(), write, 0);
+    }
+
+    fn spawn(&mut self, uid: String, write: Write, failures: u32) {
+        let pod = self.pods.get(&uid).cloned();
+        let writer = self.shared.writer.clone();
+        let permits = Arc::clone(&self.shared.permits);
+        self.writes.spawn(async move {
+            let result = execute(&writer, &permits, pod, &write).await;
+            let failures = if result.is_err() { failures + 1 } else { 0 };
+            if result.is_err() && !matches!(write, Write::Finish(..)) {
+                let ceiling = Duration::from_millis(300)
+                    .saturating_mul(1 << failures.min(10))
+                    .min(RETRY_CAP);
+                tokio::time::sleep(ceiling.mul_f64(rand::random::<f64>())).await;
+            }
+            WriteEnded {
+                uid,
+                write,
+                result,
+                failures,
+            }
+        });
+    }
+
+    /// A failed status is repeated unless a newer one waits; a failed finish is the provider's to repeat.
+    fn ended(&mut self, ended: WriteEnded) -> Vec<PodEffect> {
+        let WriteEnded {
+            uid,
+            write,
+            result,
+            failures,
+        } = ended;
+        if let Err(error) = &result {
+            tracing::warn!(uid, failures, error = error.chain(), "writing a pod failed");
+        }
+        let slot = self.slot(&uid);
+        slot.busy = false;
+        let mut effects = Vec::new();
+        match (write, result) {
+            (Write::Finish(op, _), result) => {
+                let outcome = match result {
+                    Ok(_) => FinishOutcome::Done,
+                    Err(error) => FinishOutcome::Failed {
+                        message: error.chain(),
+                    },
+                };
+                effects = self.own.provider.observe(PodInput::Finished { op, outcome });
+            }
+            (write @ Write::Show(_), Err(_)) if slot.show.is_none() && slot.finish.is_none() => {
+                slot.busy = true;
+                self.spawn(uid.clone(), write, failures);
+                return effects;
+            }
+            // Whoever moved the tolerations in between is seen soon, and then they are looked at again.
+            (Write::Clear | Write::Show(_), _) => {}
+        }
+        self.start(&uid);
+        effects
+    }
+
+    fn pod_event(&self, uid: &str, event: EventText) {
+        let Some(pod) = self.pods.get(uid) else { return };
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            uid: Some(pod.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.own.events.tell(about, event);
+    }
+
+    /// The kubelet too names a Node by its name in place of the UID, and `kubectl describe node` asks for that.
+    fn node_reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.own.node.clone()),
+            uid: Some(self.own.node.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// Executes one write on the object as last seen. An object that is not there needs none.
+async fn execute(
+    writer: &PodWriter,
+    permits: &Semaphore,
+    pod: Option<Arc<ObservedPod>>,
+    write: &Write,
+) -> Result<Written, Error> {
+    let Some(pod) = pod else { return Ok(Written::Gone) };
+    let _permit = permits.acquire().await.expect("the semaphore is never closed");
+    match write {
+        Write::Clear => writer.clear_toleration_seconds(&pod).await,
+        Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
+        Write::Show(status) => writer.show(&pod, status).await,
+    }
+}
