@@ -60,6 +60,8 @@ enum Command {
         #[command(subcommand)]
         bench: site::Bench,
     },
+    /// Play the same pods on a real kubelet and on a device node, and show what differs.
+    Conformance(site::Handed),
     /// Check that crates depend on what they may, and on nothing else.
     Arrows,
     /// Run the simulation over many seeds, or replay one.
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Restart { process } => site::restart(&root, &process),
         Command::Images { print } => site::images(&root, print.as_deref()),
         Command::Bench { bench } => site::bench(&root, &bench),
+        Command::Conformance(handed) => site::conformance(&root, &handed),
         Command::Arrows => arrows::check(&root),
         Command::Sim { seed: Some(seed), .. } => ci::replay(&root, seed),
         Command::Sim {

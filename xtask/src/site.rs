@@ -24,17 +24,17 @@ impl Output {
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Apply → Ready of single pods and bursts, beside a real kubelet on an equal runtime.
-    Apply(BenchArguments),
+    Apply(Handed),
     /// Memory of one release agent alone, idle and with pods.
-    Memory(BenchArguments),
+    Memory(Handed),
     /// Bytes of an idle device per day.
-    Idle(BenchArguments),
+    Idle(Handed),
 }
 
 /// Handed on as they are.
 #[derive(Debug, Args)]
-pub struct BenchArguments {
-    /// Options of the measurement, such as `--singles 20 --bursts 20 --repeat 1`; `--help` after `--` lists them.
+pub struct Handed {
+    /// Such as `--singles 20 --bursts 20 --repeat 1` for a measurement, or the beginning of a case; `-- --help` lists them.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "OPTIONS")]
     arguments: Vec<String>,
 }
@@ -90,6 +90,14 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
     let args: Vec<&str> = std::iter::once(name)
         .chain(handed.arguments.iter().map(String::as_str))
         .collect();
+    run::status(root, &program.to_string_lossy(), &args)
+}
+
+pub fn conformance(root: &Path, handed: &Handed) -> anyhow::Result<()> {
+    build(root, false)?;
+    run::status(root, "cargo", &["build", "--package", "conformance"])?;
+    let program = root.join("target/debug/outrigger-conformance");
+    let args: Vec<&str> = handed.arguments.iter().map(String::as_str).collect();
     run::status(root, &program.to_string_lossy(), &args)
 }
 
