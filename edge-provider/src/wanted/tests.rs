@@ -93,10 +93,10 @@ fn every_refusal_has_its_name() {
 #[test]
 fn all_unsupported_paths_are_named_at_once() {
     let mut odd = spec();
-    odd["subdomain"] = json!("x");
-    odd["hostNetwork"] = json!(true);
-    odd["volumes"] = json!([{"name": "root", "hostPath": {"path": "/"}}]);
-    odd["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["true"]}});
+    odd["runtimeClassName"] = json!("x");
+    odd["hostUsers"] = json!(false);
+    odd["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    odd["containers"][0]["livenessProbe"] = json!({"grpc": {"port": 80, "mode": "TLS"}});
     let annotations =
         json!({"outrigger.io/priority": "7", DISCONNECT_ANNOTATION: "stop-after=soon", "theirs": "x"});
     refused(
@@ -106,10 +106,10 @@ fn all_unsupported_paths_are_named_at_once() {
         &[
             "outrigger.io/priority",
             DISCONNECT_ANNOTATION,
-            "spec.hostNetwork",
-            "spec.volumes[0].hostPath",
-            "spec.subdomain",
-            "spec.containers[0].livenessProbe",
+            "spec.hostUsers",
+            "spec.volumes[0].persistentVolumeClaim",
+            "spec.runtimeClassName",
+            "spec.containers[0].livenessProbe.grpc.mode",
         ],
     );
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use k8s_openapi::api::core::v1::VolumeMount;
 use serde_json::{Map, Value, json};
 
 const NAME_PREFIX: &str = "kube-api-access-";
@@ -59,6 +60,11 @@ impl<'a> ApiAccess<'a> {
 
     pub(crate) fn is_volume(&self, volume: &Map<String, Value>) -> bool {
         has_shape(volume) && name(volume).is_some_and(|name| self.names.contains(name))
+    }
+
+    /// [`is_mount`](Self::is_mount) of what was read from the raw JSON.
+    pub(crate) fn is_typed_mount(&self, mount: &VolumeMount) -> bool {
+        self.is_named(&mount.name) && serde_json::to_value(mount).is_ok_and(|mount| self.is_mount(&mount))
     }
 
     pub(crate) fn is_mount(&self, mount: &Value) -> bool {

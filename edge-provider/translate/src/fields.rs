@@ -1,4 +1,4 @@
-//! Which path of a `PodSpec` means what on a fleet: every one of them has a class, and the walk that holds a pod to it.
+//! Which path of a `PodSpec` means what on which kind of node: every one of them has a class for each, and the walk that holds a pod to it.
 //!
 //! The tables in the submodules cover the Kubernetes 1.37 schema completely; the test `fields` proves that, path by
 //! path, and proves each class's promise. A path that stands in no table (a newer server's, or a typing error that got past
@@ -6,19 +6,26 @@
 
 mod container;
 mod pod;
+mod probe;
+mod security;
 mod tree;
 mod volume;
+
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use crate::api_access::ApiAccess;
-use crate::refusal::{Path, Refusal};
+use crate::node::NodeKind;
+use crate::refusal::Refusal;
 
 /// What happens to a pod that uses a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Carried to the devices, or needed to understand what is.
     Honoured,
+    /// Decides what the pod shows; no manifest depends on it.
+    StatusOnly,
     /// Consumed in the control plane (scheduler, admission, controllers). Any value passes and no manifest depends on it.
     SchedulerOnly,
     /// Passes only with the value that the API server or stock admission writes when the author says nothing.
@@ -34,82 +41,123 @@ pub enum Expected {
     Flag(bool),
     /// One of these texts; the API's default first, then values that mean what a device does anyway.
     Text(&'static [&'static str]),
-    /// The projected source that the `ServiceAccount` admission plugin gives a `kube-api-access-*` volume.
-    ApiAccessSource,
-    /// The mount that the same plugin gives each container.
-    ApiAccessMount,
 }
 
-/// One line of the tables: a path below `spec` and its class.
+/// One path below `spec` and its class on each kind of node.
 ///
-/// `[]` stands for every element of a list and `*` for every key of a map that has no line of its own. The class covers
-/// everything beneath the path, so no line stands beneath another.
-#[derive(Clone, Copy, Debug)]
+/// `[]` stands for every element of a list and `*` for every key of a map that has no rule of its own. The class covers
+/// everything beneath the path, so no rule stands beneath another.
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// For example `containers[].resources.limits.*`.
-    pub path: &'static str,
-    /// Its class.
-    pub class: Class,
+    pub path: String,
+    fleet: Class,
+    device: Class,
 }
 
-/// All lines, in no particular order.
+impl Rule {
+    pub fn class(&self, kind: NodeKind) -> Class {
+        match kind {
+            NodeKind::Fleet => self.fleet,
+            NodeKind::Device => self.device,
+        }
+    }
+}
+
+/// All rules, in no particular order.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    pod::RULES.iter().chain(container::RULES).chain(volume::RULES)
-}
-
-/// Every path of `spec` (the raw JSON of a pod's `spec`) that the tables refuse, in the order of the document.
-pub(crate) fn refused(spec: &Value, access: &ApiAccess<'_>) -> Vec<Refusal> {
-    let mut found = tree::walk(spec, access);
-    found.extend(volumes_without_source(spec));
-    found
-}
-
-/// A volume that names no source is an `emptyDir`: the API server writes that, a pod read from a file leaves it out.
-fn volumes_without_source(spec: &Value) -> Vec<Refusal> {
-    let path = Path::root("spec");
-    let path = path.field("volumes");
-    let volumes = spec
-        .get("volumes")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate();
-    let sourceless = volumes.filter(|(_, volume)| {
-        let mut fields = volume.as_object().into_iter().flatten();
-        fields.all(|(name, value)| name == "name" || value.is_null())
+    static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+        let parts = [
+            pod::rules(),
+            container::rules(),
+            probe::rules(),
+            security::rules(),
+            volume::rules(),
+        ];
+        parts.into_iter().flatten().collect()
     });
-    sourceless
-        .map(|(index, _)| {
-            path.index(index)
-                .refuse("scratch volumes are not supported on a fleet")
+    RULES.iter()
+}
+
+/// Every path of `spec` (the raw JSON of a pod's `spec`) that the tables refuse on a node of this kind, in the order of the document.
+pub(crate) fn refused(spec: &Value, kind: NodeKind, access: &ApiAccess<'_>) -> Vec<Refusal> {
+    tree::walk(spec, kind, access)
+}
+
+/// A line of a table: a path below those that the table is for.
+#[derive(Clone, Copy)]
+struct Line {
+    path: &'static str,
+    fleet: Class,
+    device: Class,
+}
+
+/// Each line below each of the paths.
+fn below(parents: &[String], lines: &[Line]) -> Vec<Rule> {
+    let rules = parents.iter().flat_map(|parent| {
+        lines.iter().map(move |line| Rule {
+            path: format!("{parent}{}", line.path),
+            fleet: line.fleet,
+            device: line.device,
         })
-        .collect()
+    });
+    rules.collect()
 }
 
-const fn honoured(path: &'static str) -> Rule {
-    Rule {
+/// Both lists of containers, whose elements say the same.
+fn containers() -> [String; 2] {
+    ["containers[].", "initContainers[]."].map(str::to_owned)
+}
+
+/// Every pair of a path and one beneath it.
+fn pairs(parents: &[String], children: &[&str]) -> Vec<String> {
+    let of = |parent: &String| {
+        children
+            .iter()
+            .map(move |child| format!("{parent}{child}"))
+            .collect::<Vec<_>>()
+    };
+    parents.iter().flat_map(of).collect()
+}
+
+const fn both(path: &'static str, class: Class) -> Line {
+    Line {
         path,
-        class: Class::Honoured,
+        fleet: class,
+        device: class,
     }
 }
 
-const fn scheduler_only(path: &'static str) -> Rule {
-    Rule {
+const fn honoured(path: &'static str) -> Line {
+    both(path, Class::Honoured)
+}
+
+/// Honoured on a device node; the words say why not on a fleet.
+const fn device_only(path: &'static str, reason: &'static str) -> Line {
+    Line {
         path,
-        class: Class::SchedulerOnly,
+        fleet: Class::Refused(reason),
+        device: Class::Honoured,
     }
 }
 
-const fn default_only(path: &'static str, expected: Expected) -> Rule {
-    Rule {
+/// Honoured on a device node; on a fleet it only concerns the control plane.
+const fn fleet_scheduler_only(path: &'static str) -> Line {
+    Line {
         path,
-        class: Class::DefaultOnly(expected),
+        fleet: Class::SchedulerOnly,
+        device: Class::Honoured,
     }
 }
 
-const fn refuse(path: &'static str, reason: &'static str) -> Rule {
-    Rule {
-        path,
-        class: Class::Refused(reason),
-    }
+const fn scheduler_only(path: &'static str) -> Line {
+    both(path, Class::SchedulerOnly)
+}
+
+const fn default_only(path: &'static str, expected: Expected) -> Line {
+    both(path, Class::DefaultOnly(expected))
+}
+
+const fn refuse(path: &'static str, reason: &'static str) -> Line {
+    both(path, Class::Refused(reason))
 }

@@ -1,13 +1,12 @@
 //! The quality-of-service class of a pod, by the kubelet's rule.
 //!
-//! Source: `ComputePodQOS` in `pkg/apis/core/v1/helper/qos/qos.go` of Kubernetes 1.37. Resources of the whole pod and init
-//! containers, which that rule also looks at, are refused before it is asked.
+//! Source: `ComputePodQOS` in `pkg/apis/core/v1/helper/qos/qos.go` of Kubernetes 1.37, with its features at their defaults.
 
 use edge_protocol::v1::QosClass;
 
 use crate::quantity::Amount;
 
-/// What one container asks for and is held to; absent counts as zero.
+/// What a container, or a pod as a whole, asks for and is held to; absent counts as zero.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ask {
     pub(crate) cpu: Bounds,
@@ -20,10 +19,29 @@ pub(crate) struct Bounds {
     pub(crate) limit: Option<Amount>,
 }
 
-/// The class of a pod with these containers; `BestEffort` when there are none.
-pub(crate) fn class(containers: &[Ask]) -> QosClass {
-    let of_container = |ask: &Ask| agreed([of_bounds(ask.cpu), of_bounds(ask.memory)]);
-    agreed(containers.iter().map(of_container))
+/// The class of a pod: by what it states as a whole, else by its containers, initial ones too; `BestEffort` when there are none.
+pub(crate) fn class(whole: Option<Ask>, containers: &[Ask]) -> QosClass {
+    match whole.filter(Ask::states_something) {
+        Some(whole) => of_ask(&whole),
+        None => agreed(containers.iter().map(of_ask)),
+    }
+}
+
+impl Ask {
+    /// `IsPodLevelResourcesSet` of `k8s.io/component-helpers/resource/helpers.go`.
+    fn states_something(&self) -> bool {
+        let bounds = [
+            self.cpu.request,
+            self.cpu.limit,
+            self.memory.request,
+            self.memory.limit,
+        ];
+        bounds.iter().any(Option::is_some)
+    }
+}
+
+fn of_ask(ask: &Ask) -> QosClass {
+    agreed([of_bounds(ask.cpu), of_bounds(ask.memory)])
 }
 
 /// The one class that all agree on; where they differ the whole is `Burstable`.
@@ -71,7 +89,20 @@ mod tests {
                 memory: bounds(memory),
             })
             .collect();
-        assert_eq!(class(&asks), expect, "{containers:?}");
+        assert_eq!(class(None, &asks), expect, "{containers:?}");
+        assert_eq!(class(Some(Ask::default()), &asks), expect, "{containers:?}");
+    }
+
+    #[test]
+    fn what_the_pod_states_as_a_whole_decides() {
+        let ask = |cpu, memory| Ask {
+            cpu: bounds(cpu),
+            memory: bounds(memory),
+        };
+        let guaranteed = ask("1/1", "1Gi/1Gi");
+        assert_eq!(class(Some(ask("1/", "/")), &[guaranteed]), QosClass::Burstable);
+        assert_eq!(class(Some(ask("0/", "/")), &[guaranteed]), QosClass::BestEffort);
+        assert_eq!(class(Some(guaranteed), &[ask("1/2", "/")]), QosClass::Guaranteed);
     }
 
     #[test]

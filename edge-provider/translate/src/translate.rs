@@ -1,27 +1,35 @@
 //! A pod as the API server stores it → the manifest that devices run.
+//!
+//! Each submodule turns one head of a pod into the manifest's: what it cannot is refused by its path, and nothing comes of it.
 
 mod container;
+mod environment;
+mod field;
+mod files;
 mod image;
+mod mount;
+mod names;
 mod objects;
+mod probe;
+mod requires;
+mod resources;
+mod security;
 pub(crate) mod volume;
+mod workload;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, ReadyPolicy, RestartPolicy, VERSION, WorkloadSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use edge_protocol::v1::{Manifest, ReadyPolicy, RestartPolicy, VERSION};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::annotations::{self, READY_POLICY, SERVICE_ACCOUNT_TOKEN, UPDATE, Update};
 use crate::api_access::ApiAccess;
-use crate::node::Context;
+use crate::fields;
+use crate::node::{Context, NodeKind};
 use crate::not_yet::Untranslated;
 use crate::refusal::{Path, Refusal, Refusals, quoted};
-use crate::{fields, qos};
-
-/// Longest host name that Linux takes.
-const HOSTNAME: usize = 63;
-/// What the API server writes when the author says nothing.
-const DEFAULT_GRACE_S: i64 = 30;
 
 /// A pod that can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +91,14 @@ pub fn document(manifest: &Manifest) -> String {
 /// all that such a pod waits for in the cluster.
 pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untranslated> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    let access = ApiAccess::find(spec);
-    let mut refused = fields::refused(spec, &access);
+    let withheld = match context.kind {
+        NodeKind::Fleet => ApiAccess::find(spec),
+        NodeKind::Device => ApiAccess::default(),
+    };
+    let mut refused = fields::refused(spec, context.kind, &withheld);
     let typed = Pod::deserialize(pod).map_err(|error| Path::root("spec").refuse(quoted(&error.to_string())));
     let translated = match typed {
-        Ok(pod) => build(pod, context, &mut refused),
+        Ok(pod) => build(&pod, context, &withheld, &mut refused),
         Err(refusal) => {
             refused.push(refusal);
             None
@@ -96,65 +107,62 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untran
     Refusals::none_or(refused)?;
     let mut translated = translated.expect("whatever keeps a manifest from being built is refused with it");
     translated.manifest.objects = objects::found(spec, context)?;
-    if access.is_present() {
+    translated.manifest.requires = requires::requires(&translated.manifest);
+    if withheld.is_present() {
         translated.notes.push(Note::TokenWithheld);
     }
     Ok(translated)
 }
 
-/// Everything but the notes. `None` only together with a new refusal.
-fn build(pod: Pod, context: Context<'_>, refused: &mut Vec<Refusal>) -> Option<Translated> {
+/// Everything but the notes and what the objects say. `None` only together with a new refusal.
+fn build(
+    pod: &Pod,
+    context: Context<'_>,
+    withheld: &ApiAccess<'_>,
+    refused: &mut Vec<Refusal>,
+) -> Option<Translated> {
     let root = Path::root("metadata");
-    let metadata = pod.metadata;
-    for (index, owner) in metadata.owner_references.iter().flatten().enumerate() {
-        if owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/") {
-            let reason =
-                "a StatefulSet gives each pod an identity of its own, and a fleet pod runs on many devices";
-            refused.push(root.field("ownerReferences").index(index).refuse(reason));
+    let metadata = &pod.metadata;
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let at = root.field("annotations");
+    if context.kind == NodeKind::Fleet {
+        let owners = metadata.owner_references.as_deref().unwrap_or_default();
+        refuse_stateful_sets(owners, &root.field("ownerReferences"), refused);
+        if annotations
+            .get(SERVICE_ACCOUNT_TOKEN)
+            .is_some_and(|value| value != "false")
+        {
+            refused.push(
+                at.key(SERVICE_ACCOUNT_TOKEN)
+                    .refuse("tokens for devices of a fleet are not available yet"),
+            );
         }
     }
-    let annotations = metadata.annotations.unwrap_or_default();
-    let at = root.field("annotations");
-    if annotations
-        .get(SERVICE_ACCOUNT_TOKEN)
-        .is_some_and(|value| value != "false")
-    {
-        refused.push(
-            at.key(SERVICE_ACCOUNT_TOKEN)
-                .refuse("tokens for devices are not available yet"),
-        );
-    }
-    let ready_policy = accept(
-        annotations::ready_policy(annotations.get(READY_POLICY)),
-        &at.key(READY_POLICY),
-        refused,
-    );
+    let ready_policy = annotations::ready_policy(annotations.get(READY_POLICY));
+    let ready_policy = accept(ready_policy, &at.key(READY_POLICY), refused);
     let update = accept(
         annotations::update(annotations.get(UPDATE)),
         &at.key(UPDATE),
         refused,
     );
-
-    let uid = accept(
-        PodUid::new(metadata.uid.unwrap_or_default()).map_err(|e| e.rule),
-        &root.field("uid"),
-        refused,
-    );
-    let name = metadata.name.unwrap_or_default();
-    let namespace = metadata.namespace.unwrap_or_default();
+    let uid = PodUid::new(metadata.uid.clone().unwrap_or_default()).map_err(|e| e.rule);
+    let uid = accept(uid, &root.field("uid"), refused);
+    let name = metadata.name.clone().unwrap_or_default();
+    let namespace = metadata.namespace.clone().unwrap_or_default();
     for (field, value) in [("name", &name), ("namespace", &namespace)] {
         if value.is_empty() {
             refused.push(root.field(field).refuse("is missing"));
         }
     }
-    let workload = workload(pod.spec.unwrap_or_default(), hostname(&name), context, refused);
+    let spec = pod.spec.clone().unwrap_or_default();
+    let workload = workload::build(&spec, (&namespace, &name), context, withheld, refused);
     Some(Translated {
         manifest: Manifest {
             v: VERSION,
             uid: uid?,
             namespace,
             name,
-            labels: metadata.labels.unwrap_or_default(),
+            labels: metadata.labels.clone().unwrap_or_default(),
             annotations,
             workload: workload?,
             objects: Vec::new(),
@@ -167,74 +175,37 @@ fn build(pod: Pod, context: Context<'_>, refused: &mut Vec<Refusal>) -> Option<T
     })
 }
 
-fn workload(
-    spec: PodSpec,
-    hostname: String,
-    context: Context<'_>,
-    refused: &mut Vec<Refusal>,
-) -> Option<WorkloadSpec> {
-    let root = Path::root("spec");
-    let restart_policy = match spec.restart_policy.as_deref() {
-        None | Some("" | "Always") => Some(RestartPolicy::Always),
-        Some("OnFailure") => Some(RestartPolicy::OnFailure),
-        Some("Never") => Some(RestartPolicy::Never),
-        Some(_) => {
-            refused.push(
-                root.field("restartPolicy")
-                    .refuse("must be Always, OnFailure or Never"),
-            );
-            None
-        }
-    };
-    // A negative value means one second (`SetDefaults_Pod` of `pkg/apis/core/v1/defaults.go`).
-    let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_S);
-    let grace = if grace < 0 {
-        1
-    } else {
-        u32::try_from(grace).unwrap_or(u32::MAX)
-    };
-
-    let at = root.field("containers");
-    if spec.containers.is_empty() {
-        refused.push(at.refuse("is missing"));
-    }
-    let held = context
-        .held
-        .map_or(&[][..], |manifest| &manifest.workload.containers);
-    let asked = spec.containers.len();
-    let mut containers = Vec::with_capacity(asked);
-    let mut asks = Vec::with_capacity(asked);
-    for (index, container) in spec.containers.into_iter().enumerate() {
-        if let Some((built, ask)) = container::build(container, &at.index(index), held, refused) {
-            containers.push(built);
-            asks.push(ask);
-        }
-    }
-    (containers.len() == asked && asked > 0).then_some(())?;
-    Some(WorkloadSpec {
-        restart_policy: restart_policy?,
-        termination_grace_period_s: grace,
-        qos: qos::class(&asks),
-        ..WorkloadSpec::new(hostname, containers)
-    })
+fn refuse_stateful_sets(owners: &[OwnerReference], path: &Path<'_>, refused: &mut Vec<Refusal>) {
+    let owners = owners.iter().enumerate();
+    let stateful =
+        owners.filter(|(_, owner)| owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/"));
+    refused.extend(stateful.map(|(index, _)| {
+        path.index(index).refuse(
+            "a StatefulSet gives each pod an identity of its own, and a fleet pod runs on many devices",
+        )
+    }));
 }
 
-/// The pod's name, cut as `truncatePodHostnameIfNeeded` of `pkg/kubelet/kubelet_pods.go` does.
-fn hostname(name: &str) -> String {
-    if name.len() <= HOSTNAME {
-        return name.to_owned();
+fn restart_policy(policy: &str) -> Result<RestartPolicy, &'static str> {
+    match policy {
+        "Always" => Ok(RestartPolicy::Always),
+        "OnFailure" => Ok(RestartPolicy::OnFailure),
+        "Never" => Ok(RestartPolicy::Never),
+        _ => Err("must be Always, OnFailure or Never"),
     }
-    let end = (0..=HOSTNAME)
-        .rev()
-        .find(|end| name.is_char_boundary(*end))
-        .unwrap_or(0);
-    name[..end].trim_end_matches(['-', '.']).to_owned()
+}
+
+/// A text that says something: an empty one is how a client writes "not set".
+fn stated(text: Option<&String>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).cloned()
+}
+
+/// Seconds of a pod, as many as a device can count.
+fn seconds(stated: i64) -> u32 {
+    u32::try_from(stated.max(0)).unwrap_or(u32::MAX)
 }
 
 /// The value, or a refusal at `path` and nothing.
 fn accept<T>(value: Result<T, &'static str>, path: &Path<'_>, refused: &mut Vec<Refusal>) -> Option<T> {
     value.map_err(|reason| refused.push(path.refuse(reason))).ok()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,98 +1,87 @@
-//! The lines of `containers[]`.
+//! The lines of `containers[]` and `initContainers[]`.
 
-use super::Expected::{ApiAccessMount, Flag, Text};
-use super::{Rule, default_only, honoured, refuse, scheduler_only};
+use super::{Line, Rule, below, containers, device_only, honoured, refuse};
 
-const PROBE: &str = "probes are not supported on a fleet";
-const LIFECYCLE: &str = "lifecycle hooks are not supported on a fleet";
-const SECURITY: &str = "security settings beyond the defaults are not supported on a fleet";
-const RESTART: &str = "restart rules of single containers are not supported; the pod's restartPolicy is";
-const SOURCE: &str = "only literal values are supported on a fleet";
-const RESOURCE: &str = "only cpu and memory can be granted on a fleet";
+const RESOURCE: &str = "devices grant cpu, memory and ephemeral-storage";
+const CLAIMS: &str = "devices cannot be claimed (dynamic resource allocation)";
+
+pub(super) fn rules() -> Vec<Rule> {
+    below(&containers(), LINES)
+}
 
 /// Lines whose treatment needs a word:
 ///
-/// - `resources.requests.ephemeral-storage` only guides the scheduler and the node's eviction order; the limit would have to be
-///   enforced and is refused.
-/// - `terminationMessagePath` and `terminationMessagePolicy`: the API always writes `/dev/termination-log` and `File`. No
-///   such file is mounted on a device, so the message of an ended container is empty; another path or reading the log
-///   instead is refused.
-/// - `resizePolicy` speaks about changing resources in place, which a fleet refuses, so it never takes effect.
-pub(super) const RULES: &[Rule] = &[
-    honoured("containers[].args"),
-    honoured("containers[].command"),
-    honoured("containers[].env[].name"),
-    honoured("containers[].env[].value"),
-    honoured("containers[].image"),
-    honoured("containers[].imagePullPolicy"),
-    honoured("containers[].name"),
-    honoured("containers[].ports[].containerPort"),
-    honoured("containers[].ports[].hostPort"),
-    honoured("containers[].ports[].name"),
-    honoured("containers[].ports[].protocol"),
-    honoured("containers[].resources.limits.cpu"),
-    honoured("containers[].resources.limits.memory"),
-    honoured("containers[].resources.requests.cpu"),
-    honoured("containers[].resources.requests.memory"),
-    honoured("containers[].workingDir"),
-    // Control plane.
-    scheduler_only("containers[].resources.requests.ephemeral-storage"),
-    // Defaults.
-    default_only(
-        "containers[].securityContext.allowPrivilegeEscalation",
-        Flag(true),
-    ),
-    default_only("containers[].securityContext.privileged", Flag(false)),
-    default_only("containers[].securityContext.procMount", Text(&["Default"])),
-    default_only("containers[].securityContext.readOnlyRootFilesystem", Flag(false)),
-    default_only("containers[].securityContext.runAsNonRoot", Flag(false)),
-    default_only("containers[].stdin", Flag(false)),
-    default_only("containers[].stdinOnce", Flag(false)),
-    default_only(
-        "containers[].terminationMessagePath",
-        Text(&["/dev/termination-log"]),
-    ),
-    default_only("containers[].terminationMessagePolicy", Text(&["File"])),
-    default_only("containers[].tty", Flag(false)),
-    default_only("containers[].volumeMounts[]", ApiAccessMount),
-    // Not in this release.
-    refuse("containers[].env[].valueFrom", SOURCE),
-    refuse("containers[].envFrom", SOURCE),
-    refuse("containers[].lifecycle.postStart", LIFECYCLE),
-    refuse("containers[].lifecycle.preStop", LIFECYCLE),
-    refuse(
-        "containers[].lifecycle.stopSignal",
-        "a stop signal of its own is not supported; set it in the image",
-    ),
-    refuse("containers[].livenessProbe", PROBE),
-    refuse(
-        "containers[].ports[].hostIP",
-        "a host port listens on every address of a device",
-    ),
-    refuse("containers[].readinessProbe", PROBE),
-    refuse(
-        "containers[].resizePolicy",
+/// - `terminationMessagePath` and `terminationMessagePolicy`: the API always writes `/dev/termination-log` and `File`. On a fleet node
+///   that pair is as good as absent: the message of an ended container is empty there.
+/// - `resizePolicy` speaks about changing resources in place, which a fleet refuses.
+const LINES: &[Line] = &[
+    honoured("args"),
+    honoured("command"),
+    honoured("env[].name"),
+    honoured("env[].value"),
+    honoured("env[].valueFrom.configMapKeyRef.key"),
+    honoured("env[].valueFrom.configMapKeyRef.name"),
+    honoured("env[].valueFrom.configMapKeyRef.optional"),
+    honoured("env[].valueFrom.fieldRef.apiVersion"),
+    honoured("env[].valueFrom.fieldRef.fieldPath"),
+    honoured("env[].valueFrom.resourceFieldRef.containerName"),
+    honoured("env[].valueFrom.resourceFieldRef.divisor"),
+    honoured("env[].valueFrom.resourceFieldRef.resource"),
+    honoured("env[].valueFrom.secretKeyRef.key"),
+    honoured("env[].valueFrom.secretKeyRef.name"),
+    honoured("env[].valueFrom.secretKeyRef.optional"),
+    honoured("envFrom[].configMapRef.name"),
+    honoured("envFrom[].configMapRef.optional"),
+    honoured("envFrom[].prefix"),
+    honoured("envFrom[].secretRef.name"),
+    honoured("envFrom[].secretRef.optional"),
+    honoured("image"),
+    honoured("imagePullPolicy"),
+    honoured("lifecycle.stopSignal"),
+    honoured("name"),
+    honoured("ports[].containerPort"),
+    honoured("ports[].hostIP"),
+    honoured("ports[].hostPort"),
+    honoured("ports[].name"),
+    honoured("ports[].protocol"),
+    device_only(
+        "resizePolicy",
         "resources of a fleet pod cannot be changed in place",
     ),
+    honoured("resources.limits.cpu"),
+    honoured("resources.limits.ephemeral-storage"),
+    honoured("resources.limits.memory"),
+    honoured("resources.requests.cpu"),
+    honoured("resources.requests.ephemeral-storage"),
+    honoured("resources.requests.memory"),
+    honoured("restartPolicy"),
+    honoured("restartPolicyRules[].action"),
+    honoured("restartPolicyRules[].exitCodes.operator"),
+    honoured("restartPolicyRules[].exitCodes.values"),
+    honoured("stdin"),
+    honoured("stdinOnce"),
+    honoured("terminationMessagePath"),
+    honoured("terminationMessagePolicy"),
+    honoured("tty"),
+    honoured("volumeMounts[].mountPath"),
+    honoured("volumeMounts[].mountPropagation"),
+    honoured("volumeMounts[].name"),
+    honoured("volumeMounts[].readOnly"),
+    honoured("volumeMounts[].recursiveReadOnly"),
+    honoured("volumeMounts[].subPath"),
+    honoured("volumeMounts[].subPathExpr"),
+    honoured("workingDir"),
+    // Not in this release.
     refuse(
-        "containers[].resources.claims",
-        "device claims are allocated for one node",
+        "env[].valueFrom.fileKeyRef",
+        "variables from files of a volume are not supported",
     ),
-    refuse("containers[].resources.limits.*", RESOURCE),
-    refuse("containers[].resources.requests.*", RESOURCE),
-    refuse("containers[].restartPolicy", RESTART),
-    refuse("containers[].restartPolicyRules", RESTART),
-    refuse("containers[].securityContext.appArmorProfile", SECURITY),
-    refuse("containers[].securityContext.capabilities.add", SECURITY),
-    refuse("containers[].securityContext.capabilities.drop", SECURITY),
-    refuse("containers[].securityContext.runAsGroup", SECURITY),
-    refuse("containers[].securityContext.runAsUser", SECURITY),
-    refuse("containers[].securityContext.seLinuxOptions", SECURITY),
-    refuse("containers[].securityContext.seccompProfile", SECURITY),
-    refuse("containers[].securityContext.windowsOptions", "devices run Linux"),
-    refuse("containers[].startupProbe", PROBE),
+    refuse("resources.claims", CLAIMS),
+    refuse("resources.limits.*", RESOURCE),
+    refuse("resources.requests.*", RESOURCE),
+    refuse("volumeDevices", "block devices are not supported"),
     refuse(
-        "containers[].volumeDevices",
-        "block devices are not supported on a fleet",
+        "volumeMounts[].bindMountOptions",
+        "options of a mount are not supported",
     ),
 ];

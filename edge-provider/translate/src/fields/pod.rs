@@ -1,103 +1,85 @@
 //! The lines of `PodSpec` itself.
 
 use super::Expected::{Flag, Text};
-use super::{Rule, default_only, honoured, refuse, scheduler_only};
+use super::{Class, Line, Rule, below, default_only, fleet_scheduler_only, honoured, refuse, scheduler_only};
 
-const SECURITY: &str = "security settings beyond the defaults are not supported on a fleet";
-const WINDOWS: &str = "devices run Linux";
-const DNS: &str = "a device's pods use the device's own resolver";
-const HOSTNAME: &str = "the host name of a pod cannot be chosen on a fleet";
-const POD_RESOURCES: &str = "resources of the whole pod are not supported; give them to its containers";
-const CLAIMS: &str = "device claims are allocated for one node, and a fleet pod runs on many devices";
+const CLAIMS: &str = "devices cannot be claimed (dynamic resource allocation)";
+const RESOURCE: &str = "devices grant cpu, memory and ephemeral-storage";
+
+pub(super) fn rules() -> Vec<Rule> {
+    below(&[String::new()], LINES)
+}
 
 /// Lines whose treatment needs a word:
 ///
-/// - `automountServiceAccountToken`, `serviceAccount(Name)`: their effect is the token volume, which admission has added
-///   by now and which has lines of its own. The account itself stays in the control plane.
-/// - `enableServiceLinks`: the API's default is true, yet cluster addresses mean nothing on a device's network. No link
-///   variables are set whatever it says.
-/// - `dnsPolicy`: `ClusterFirst` is what the API writes by itself; on a device both it and `Default` mean the device's
-///   resolver.
-/// - `priority`: orders scheduling and eviction in the cluster. On a device `outrigger.io/priority` decides.
-/// - `runtimeClassName`, `overhead`: name a handler of a node's runtime, which a kubelet passes on; no device is known to
-///   have it.
-pub(super) const RULES: &[Rule] = &[
+/// - `automountServiceAccountToken`: its effect is the token volume, which admission has added by now and which has lines of its own.
+/// - `enableServiceLinks`: the API's default is true, yet cluster addresses mean nothing on a fleet. No link variables are set there,
+///   whatever it says.
+/// - `dnsPolicy`: `ClusterFirst` is what the API writes by itself; on a fleet it means the device's resolver, as `Default` does.
+/// - `priority`: on a fleet it orders scheduling in the cluster only.
+/// - `runtimeClassName` names a handler of a node's runtime, which a kubelet passes on; no device is known to have it.
+const LINES: &[Line] = &[
+    honoured("activeDeadlineSeconds"),
+    honoured("dnsConfig.nameservers"),
+    honoured("dnsConfig.options[].name"),
+    honoured("dnsConfig.options[].value"),
+    honoured("dnsConfig.searches"),
+    honoured("dnsPolicy"),
+    fleet_scheduler_only("enableServiceLinks"),
+    honoured("hostAliases[].hostnames"),
+    honoured("hostAliases[].ip"),
+    honoured("hostIPC"),
+    honoured("hostNetwork"),
+    honoured("hostPID"),
+    honoured("hostname"),
+    honoured("hostnameOverride"),
+    honoured("imagePullSecrets[].name"),
+    honoured("nodeName"),
+    honoured("overhead.cpu"),
+    honoured("overhead.ephemeral-storage"),
+    honoured("overhead.memory"),
+    fleet_scheduler_only("priority"),
+    honoured("resources.limits.cpu"),
+    honoured("resources.limits.memory"),
+    honoured("resources.requests.cpu"),
+    honoured("resources.requests.memory"),
     honoured("restartPolicy"),
+    honoured("serviceAccount"),
+    honoured("serviceAccountName"),
+    honoured("setHostnameAsFQDN"),
+    honoured("shareProcessNamespace"),
+    honoured("subdomain"),
     honoured("terminationGracePeriodSeconds"),
+    // What the pod shows.
+    Line {
+        path: "readinessGates",
+        fleet: Class::Refused("a fleet pod is ready by the word of its devices alone"),
+        device: Class::StatusOnly,
+    },
     // Control plane.
     scheduler_only("affinity"),
     scheduler_only("automountServiceAccountToken"),
-    scheduler_only("enableServiceLinks"),
     scheduler_only("evictionResponders"),
-    scheduler_only("nodeName"),
     scheduler_only("nodeSelector"),
     scheduler_only("preemptionPolicy"),
-    scheduler_only("priority"),
     scheduler_only("priorityClassName"),
     scheduler_only("schedulerName"),
     scheduler_only("schedulingGates"),
     scheduler_only("schedulingGroup"),
-    scheduler_only("serviceAccount"),
-    scheduler_only("serviceAccountName"),
     scheduler_only("tolerations"),
     scheduler_only("topologySpreadConstraints"),
     // Defaults.
-    default_only("dnsPolicy", Text(&["ClusterFirst", "Default"])),
-    default_only("hostIPC", Flag(false)),
-    default_only("hostNetwork", Flag(false)),
-    default_only("hostPID", Flag(false)),
     default_only("hostUsers", Flag(true)),
     default_only("os.name", Text(&["linux"])),
-    default_only("securityContext.runAsNonRoot", Flag(false)),
-    default_only("setHostnameAsFQDN", Flag(false)),
-    default_only("shareProcessNamespace", Flag(false)),
     // Not in this release.
-    refuse(
-        "activeDeadlineSeconds",
-        "a deadline of the pod is not supported; a Job's own deadline is",
-    ),
-    refuse("dnsConfig.nameservers", DNS),
-    refuse("dnsConfig.options", DNS),
-    refuse("dnsConfig.searches", DNS),
-    refuse(
-        "ephemeralContainers",
-        "debug containers are not supported on a fleet",
-    ),
-    refuse(
-        "hostAliases",
-        "entries for the hosts file are not supported on a fleet",
-    ),
-    refuse("hostname", HOSTNAME),
-    refuse("hostnameOverride", HOSTNAME),
-    refuse(
-        "imagePullSecrets",
-        "pull credentials of the pod are not supported; configure them on the devices",
-    ),
-    refuse(
-        "initContainers",
-        "init and sidecar containers are not supported on a fleet",
-    ),
-    refuse("overhead", "runtime classes are not supported on a fleet"),
-    refuse(
-        "readinessGates",
-        "a fleet pod is ready by the word of its devices alone",
-    ),
+    refuse("ephemeralContainers", "debug containers are not supported yet"),
+    refuse("overhead.*", RESOURCE),
     refuse("resourceClaims", CLAIMS),
-    refuse("resources.claims", POD_RESOURCES),
-    refuse("resources.limits", POD_RESOURCES),
-    refuse("resources.requests", POD_RESOURCES),
-    refuse("runtimeClassName", "runtime classes are not supported on a fleet"),
-    refuse("securityContext.appArmorProfile", SECURITY),
-    refuse("securityContext.fsGroup", SECURITY),
-    refuse("securityContext.fsGroupChangePolicy", SECURITY),
-    refuse("securityContext.runAsGroup", SECURITY),
-    refuse("securityContext.runAsUser", SECURITY),
-    refuse("securityContext.seLinuxChangePolicy", SECURITY),
-    refuse("securityContext.seLinuxOptions", SECURITY),
-    refuse("securityContext.seccompProfile", SECURITY),
-    refuse("securityContext.supplementalGroups", SECURITY),
-    refuse("securityContext.supplementalGroupsPolicy", SECURITY),
-    refuse("securityContext.sysctls", SECURITY),
-    refuse("securityContext.windowsOptions", WINDOWS),
-    refuse("subdomain", HOSTNAME),
+    refuse("resources.claims", CLAIMS),
+    refuse("resources.limits.*", "a pod as a whole is granted cpu and memory"),
+    refuse(
+        "resources.requests.*",
+        "a pod as a whole is granted cpu and memory",
+    ),
+    refuse("runtimeClassName", "devices have no runtime classes"),
 ];

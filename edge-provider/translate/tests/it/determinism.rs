@@ -46,7 +46,7 @@ fn what_only_the_cluster_cares_about_does_not_show() {
         metadata.insert(field.to_owned(), value);
     }
     later["status"] = Value::Object(Map::new());
-    later["spec"]["nodeName"] = "other".into();
+    later["spec"]["schedulerName"] = "other".into();
     assert_eq!(pods::document(&pod), pods::document(&later));
 }
 

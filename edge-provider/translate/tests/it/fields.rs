@@ -1,55 +1,56 @@
-//! Holds every path of the Kubernetes schema to its class.
+//! Holds every path of the Kubernetes schema to its class, on each kind of node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use edge_provider_translate::fields::{Class, Expected, Rule, rules};
+use edge_provider_translate::{NodeKind, references};
 use serde_json::{Value, json};
 
-use crate::pods;
-use crate::schema::{self, Entry, plant};
+use crate::honoured::{all_values, around, base, values};
+use crate::pods::{self, KINDS, document_on, refused_on};
+use crate::schema::{self, Entry, is_map, plant};
 
-/// The rule at the path or above it. Keys with a line of their own stand beside `*`, not above it.
+/// The rule at the path or above it. Keys with a rule of their own stand beside `*`, not above it.
 fn governing(path: &str) -> Vec<&'static Rule> {
     let covers = |rule: &&Rule| {
         path == rule.path
             || path
-                .strip_prefix(rule.path)
+                .strip_prefix(&rule.path)
                 .is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
     };
     rules().filter(covers).collect()
 }
 
-/// A pod that passes and uses as little as possible.
-fn base() -> Value {
-    pods::read("guaranteed")
-}
-
-/// The base with a value at a path, and how a refusal would name that place.
-fn with(path: &str, value: Value) -> (Value, String) {
-    let mut pod = base();
-    // A port is nothing without its number.
-    if path.starts_with("containers[].ports[]") {
-        pod["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
-    }
+/// What a path needs around it, the same with a value there, and how a refusal would name that place.
+fn with(path: &str, value: Value) -> (Value, Value, String) {
+    let plain = around(path);
+    let mut pod = plain.clone();
     let name = plant(&mut pod["spec"], path, value);
-    (pod, name)
+    (plain, pod, name)
 }
 
-/// The leaves that one class governs, together with the rule.
-fn leaves(class: impl Fn(Class) -> bool) -> Vec<(Entry, &'static Rule)> {
+/// What is refused of a pod beyond what is refused of another.
+fn added(kind: NodeKind, plain: &Value, pod: &Value) -> Vec<String> {
+    let before = refused_on(kind, plain);
+    let after = refused_on(kind, pod).into_iter();
+    after.filter(|path| !before.contains(path)).collect()
+}
+
+/// The leaves that one class governs on a kind of node, together with the rule.
+fn leaves(kind: NodeKind, class: impl Fn(Class) -> bool) -> Vec<(Entry, &'static Rule)> {
     let leaves = schema::entries().into_iter().filter(|entry| entry.leaf);
     let governed = leaves.filter_map(|entry| Some((governing(&entry.path).first().copied()?, entry)));
     let found: Vec<_> = governed
-        .filter(|(rule, _)| class(rule.class))
+        .filter(|(rule, _)| class(rule.class(kind)))
         .map(|(rule, entry)| (entry, rule))
         .collect();
     assert!(!found.is_empty());
     found
 }
 
-/// The path of the refused line itself: what a refusal of something beneath it must name.
+/// The path of the refused rule itself: what a refusal of something beneath it must name.
 fn named(rule: &Rule, leaf: &Entry) -> String {
-    plant(&mut json!({}), rule.path, leaf.sample.clone())
+    plant(&mut json!({}), &rule.path, leaf.sample.clone())
 }
 
 #[test]
@@ -63,159 +64,172 @@ fn every_path_has_exactly_one_class_and_every_class_a_path() {
         assert!(count == 1 || !entry.leaf, "{} has no class", entry.path);
     }
     for rule in rules() {
-        let exists = paths.contains(rule.path) || {
-            // A key of a resource list with a line of its own.
+        let exists = paths.contains(rule.path.as_str()) || {
+            // A key of a list of resources with a rule of its own.
             let (map, key) = rule.path.rsplit_once('.').unwrap();
-            map.starts_with("containers[].resources.")
-                && !key.contains('[')
-                && paths.contains(format!("{map}.*").as_str())
+            is_map(map) && !key.contains('[') && paths.contains(format!("{map}.*").as_str())
         };
         assert!(exists, "{} is not in the schema", rule.path);
-        assert_eq!(
-            rules().filter(|other| other.path == rule.path).count(),
-            1,
-            "{} stands twice",
-            rule.path
-        );
+        let same = rules().filter(|other| other.path == rule.path);
+        assert_eq!(same.count(), 1, "{} stands twice", rule.path);
     }
 }
 
 #[test]
 fn refused_paths_are_named_whatever_stands_beneath_them() {
-    for (leaf, rule) in leaves(|class| matches!(class, Class::Refused(_))) {
-        let (pod, _) = with(&leaf.path, leaf.sample.clone());
-        assert_eq!(pods::refused(&pod), [named(rule, &leaf)], "{}", leaf.path);
+    for kind in KINDS {
+        for (leaf, rule) in leaves(kind, |class| matches!(class, Class::Refused(_))) {
+            let (plain, pod, _) = with(&leaf.path, leaf.sample.clone());
+            let named = named(rule, &leaf);
+            let already = refused_on(kind, &plain).contains(&named);
+            let expect: Vec<String> = (!already).then_some(named).into_iter().collect();
+            assert_eq!(added(kind, &plain, &pod), expect, "{kind:?} {}", leaf.path);
+            assert!(!refused_on(kind, &pod).is_empty(), "{kind:?} {}", leaf.path);
+        }
     }
 }
 
 #[test]
 fn refused_objects_are_named_even_when_empty() {
-    for rule in rules().filter(|rule| matches!(rule.class, Class::Refused(_))) {
-        let (pod, name) = with(rule.path, json!({}));
-        assert!(pods::refused(&pod).contains(&name), "{}", rule.path);
-        for nothing in [Value::Null, json!(""), json!([])] {
-            // Of a map's key only null says nothing, and an empty resource is refused as such.
-            let (pod, name) = with(rule.path, nothing);
-            assert!(!pods::refused(&pod).contains(&name), "{}", rule.path);
+    for kind in KINDS {
+        for rule in rules().filter(|rule| matches!(rule.class(kind), Class::Refused(_))) {
+            let (_, pod, name) = with(&rule.path, json!({}));
+            assert!(refused_on(kind, &pod).contains(&name), "{kind:?} {}", rule.path);
+            for nothing in [Value::Null, json!(""), json!([])] {
+                // Of a map's key only null says nothing, and an empty resource is refused as such. A token without a path is, too.
+                if rule.path.ends_with("serviceAccountToken.path") {
+                    continue;
+                }
+                let (_, pod, name) = with(&rule.path, nothing);
+                assert!(!refused_on(kind, &pod).contains(&name), "{kind:?} {}", rule.path);
+            }
         }
     }
 }
 
 #[test]
 fn what_only_the_control_plane_needs_passes_and_does_not_show() {
-    let plain = pods::document(&base());
-    for (leaf, _) in leaves(|class| class == Class::SchedulerOnly) {
-        let (pod, _) = with(&leaf.path, leaf.sample.clone());
-        assert_eq!(pods::document(&pod), plain, "{}", leaf.path);
-    }
-    for rule in rules().filter(|rule| rule.class == Class::SchedulerOnly && rule.path.contains("requests.")) {
-        let (pod, _) = with(rule.path, json!("7"));
-        assert_eq!(pods::document(&pod), plain, "{}", rule.path);
+    for kind in KINDS {
+        let plain = document_on(kind, &base());
+        let beside = |class| matches!(class, Class::SchedulerOnly | Class::StatusOnly);
+        for (leaf, _) in leaves(kind, beside) {
+            let (_, pod, _) = with(&leaf.path, leaf.sample.clone());
+            assert_eq!(document_on(kind, &pod), plain, "{kind:?} {}", leaf.path);
+            let referred = |pod: &Value| references(&pod["spec"], kind);
+            assert_eq!(referred(&pod), referred(&base()), "{kind:?} {}", leaf.path);
+        }
     }
 }
 
 #[test]
 fn defaults_pass_and_nothing_else_does() {
-    let plain = pods::document(&base());
-    let mut seen = 0;
-    for rule in rules() {
-        let Class::DefaultOnly(expected) = rule.class else {
-            continue;
-        };
-        let (defaults, other) = match expected {
-            Expected::Flag(flag) => (vec![json!(flag)], json!(!flag)),
-            Expected::Text(texts) => (texts.iter().map(|text| json!(text)).collect(), json!("7")),
-            // Their defaults are in the fixture "deployment"; see `refusals`.
-            Expected::ApiAccessSource | Expected::ApiAccessMount => {
-                (Vec::new(), json!({ "name": "kube-api-access-1" }))
+    for kind in KINDS {
+        let mut seen = 0;
+        for rule in rules() {
+            let Class::DefaultOnly(expected) = rule.class(kind) else {
+                continue;
+            };
+            let (defaults, other) = match expected {
+                Expected::Flag(flag) => (vec![json!(flag)], json!(!flag)),
+                Expected::Text(texts) => (texts.iter().map(|text| json!(text)).collect(), json!("7")),
+            };
+            for default in defaults {
+                let (plain, pod, _) = with(&rule.path, default);
+                assert_eq!(
+                    document_on(kind, &pod),
+                    document_on(kind, &plain),
+                    "{kind:?} {}",
+                    rule.path
+                );
             }
-        };
-        for default in defaults {
-            let (pod, _) = with(rule.path, default);
-            assert_eq!(pods::document(&pod), plain, "{}", rule.path);
+            let (_, pod, name) = with(&rule.path, other);
+            assert_eq!(refused_on(kind, &pod), [name], "{kind:?} {}", rule.path);
+            seen += 1;
         }
-        let (pod, name) = with(rule.path, other);
-        assert_eq!(pods::refused(&pod), [name], "{}", rule.path);
-        seen += 1;
-    }
-    assert!(seen > 15);
-    for (leaf, rule) in leaves(|class| {
-        matches!(
-            class,
-            Class::DefaultOnly(Expected::ApiAccessSource | Expected::ApiAccessMount)
-        )
-    }) {
-        let (pod, _) = with(&leaf.path, leaf.sample.clone());
-        assert_eq!(pods::refused(&pod), [named(rule, &leaf)], "{}", leaf.path);
+        assert!(seen > 15, "{kind:?} {seen}");
     }
 }
 
-/// For each honoured path two values that must give different manifests.
-fn honoured() -> BTreeMap<&'static str, [Value; 2]> {
-    let texts = |a: &str, b: &str| [json!(a), json!(b)];
-    BTreeMap::from([
-        ("containers[].args", [json!(["a"]), json!(["b"])]),
-        ("containers[].command", [json!(["a"]), json!(["b"])]),
-        ("containers[].env[].name", texts("A", "B")),
-        ("containers[].env[].value", texts("1", "2")),
-        ("containers[].image", texts("r.example/a:1", "r.example/a:2")),
-        ("containers[].imagePullPolicy", texts("Always", "Never")),
-        ("containers[].name", texts("a", "b")),
-        ("containers[].ports[].containerPort", [json!(1), json!(2)]),
-        ("containers[].ports[].hostPort", [json!(1), json!(2)]),
-        ("containers[].ports[].name", texts("a", "b")),
-        ("containers[].ports[].protocol", texts("UDP", "SCTP")),
-        ("containers[].resources.limits.cpu", texts("1", "2")),
-        ("containers[].resources.limits.memory", texts("1Mi", "2Mi")),
-        ("containers[].resources.requests.cpu", texts("1m", "2m")),
-        ("containers[].resources.requests.memory", texts("1Ki", "2Ki")),
-        ("containers[].workingDir", texts("/a", "/b")),
-        ("restartPolicy", texts("OnFailure", "Never")),
-        ("terminationGracePeriodSeconds", [json!(1), json!(0)]),
-    ])
+/// The document, and what must be read to make it.
+#[track_caller]
+fn outcome(kind: NodeKind, pod: &Value) -> String {
+    format!("{} {:?}", document_on(kind, pod), references(&pod["spec"], kind))
 }
+
+/// Honoured in that they decide whether the pod is understood at all; no value but the one passes.
+const NEEDED: &str = "fieldRef.apiVersion";
 
 #[test]
 fn honoured_paths_change_the_manifest() {
-    let mut values = honoured();
-    for rule in rules().filter(|rule| rule.class == Class::Honoured) {
-        // No volume reaches a device; the name decides which one is the API server's, see `refusals`.
-        if rule.path == "volumes[].name" {
-            continue;
+    let mut used = BTreeSet::new();
+    for kind in KINDS {
+        for rule in rules().filter(|rule| rule.class(kind) == Class::Honoured) {
+            if rule.path.ends_with(NEEDED) {
+                let (_, pod, _) = with(&rule.path, json!("v1"));
+                document_on(kind, &pod);
+                let (_, pod, name) = with(&rule.path, json!("v2"));
+                assert_eq!(refused_on(kind, &pod), [name], "{kind:?}");
+                continue;
+            }
+            let found = values(&rule.path);
+            let (end, values) = found.unwrap_or_else(|| panic!("{} needs two values", rule.path));
+            used.insert(end);
+            let [first, second] = values.map(|value| {
+                let (_, pod, _) = with(&rule.path, value);
+                outcome(kind, &pod)
+            });
+            assert_ne!(first, second, "{kind:?} {}", rule.path);
         }
-        let values = values
-            .remove(rule.path)
-            .unwrap_or_else(|| panic!("{} needs two values here", rule.path));
-        let [first, second] = values.map(|value| {
-            let (pod, _) = with(rule.path, value);
-            pods::document(&pod)
-        });
-        assert_ne!(first, second, "{}", rule.path);
     }
-    assert!(values.is_empty(), "not honoured: {values:?}");
+    let unused: Vec<_> = all_values()
+        .into_iter()
+        .map(|(end, _)| end)
+        .filter(|end| !used.contains(end))
+        .collect();
+    assert!(unused.is_empty(), "not honoured: {unused:?}");
 }
 
 #[test]
 fn a_field_that_no_table_knows_is_refused_wherever_objects_are_read() {
-    let tables: BTreeSet<&str> = rules().map(|rule| rule.path).collect();
     let mut parents: BTreeSet<&str> = BTreeSet::from([""]);
-    for path in tables {
-        let mut path = path;
+    for rule in rules() {
+        let mut path = rule.path.as_str();
         while let Some((parent, _)) = path.rsplit_once('.') {
             parents.insert(parent);
             path = parent;
         }
     }
-    for parent in parents
-        .into_iter()
-        .filter(|parent| !parent.contains(".requests") && !parent.contains(".limits"))
-    {
+    for parent in parents.into_iter().filter(|parent| !is_map(parent)) {
         let path = if parent.is_empty() {
             "fromTheFuture".to_owned()
         } else {
             format!("{parent}.fromTheFuture")
         };
-        let (pod, name) = with(&path, json!({}));
-        assert_eq!(pods::refused(&pod), [name], "{path}");
+        for kind in KINDS {
+            let (_, pod, name) = with(&path, json!({}));
+            assert!(refused_on(kind, &pod).contains(&name), "{kind:?} {path}");
+        }
     }
+}
+
+/// DESIGN.md: what a fleet pod may never have, whatever else the tables say.
+#[test]
+fn what_belongs_to_one_machine_is_refused_on_a_fleet_and_honoured_on_a_device() {
+    let of_one: BTreeSet<&str> = rules()
+        .filter(|rule| rule.class(NodeKind::Device) == Class::Honoured)
+        .filter(|rule| matches!(rule.class(NodeKind::Fleet), Class::Refused(_)))
+        .map(|rule| rule.path.as_str())
+        .collect();
+    let expect = [
+        "containers[].resizePolicy",
+        "initContainers[].resizePolicy",
+        "volumes[].persistentVolumeClaim.claimName",
+        "volumes[].persistentVolumeClaim.readOnly",
+        "volumes[].projected.sources[].serviceAccountToken.audience",
+        "volumes[].projected.sources[].serviceAccountToken.expirationSeconds",
+        "volumes[].projected.sources[].serviceAccountToken.path",
+    ];
+    assert_eq!(of_one.into_iter().collect::<Vec<_>>(), expect);
+    let pod = pods::read("guaranteed");
+    assert_eq!(refused_on(NodeKind::Device, &pod), [""; 0]);
 }

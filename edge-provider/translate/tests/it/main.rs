@@ -10,8 +10,10 @@
 )]
 
 mod determinism;
+mod differences;
 mod fields;
 mod goldens;
+mod honoured;
 mod pods;
 mod refusals;
 mod schema;

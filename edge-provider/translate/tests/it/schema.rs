@@ -105,5 +105,10 @@ pub fn plant(spec: &mut Value, path: &str, value: Value) -> String {
 }
 
 fn is_resource_list(name: &str) -> bool {
-    name.ends_with("resources.limits") || name.ends_with("resources.requests")
+    is_map(name.trim_start_matches("spec."))
+}
+
+/// Whether a path is that of a map from resources to quantities.
+pub fn is_map(path: &str) -> bool {
+    path == "overhead" || path.ends_with("resources.limits") || path.ends_with("resources.requests")
 }

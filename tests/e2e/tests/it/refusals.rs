@@ -15,16 +15,14 @@ fn an_unsupported_pod_names_every_field_and_starts_nothing() {
     let spec = &mut wishes["spec"];
     spec["volumes"] = json!([
         {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
-        {"name": "host", "hostPath": {"path": "/etc"}},
+        {"name": "share", "nfs": {"server": "192.0.2.1", "path": "/"}},
     ]);
-    spec["hostNetwork"] = json!(true);
-    spec["initContainers"] = json!([server("first", &["exit", "--code", "0"])]);
-    let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}});
+    spec["hostUsers"] = json!(false);
+    spec["readinessGates"] = json!([{"conditionType": "example.com/open"}]);
     let web = &mut spec["containers"][0];
-    web["livenessProbe"] = probe.clone();
-    web["readinessProbe"] = probe;
     web["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
-    web["lifecycle"] = json!({"preStop": {"exec": {"command": ["true"]}}});
+    web["securityContext"] = json!({"seLinuxOptions": {"level": "s0"}});
+    web["resources"]["limits"]["example.com/gpu"] = json!("1");
     // The scheduler would wait for the claim; who names the node asks nobody.
     spec["nodeName"] = json!(site.node());
     site.api().create("/api/v1/namespaces/default/pods", &wishes);
@@ -42,13 +40,11 @@ fn an_unsupported_pod_names_every_field_and_starts_nothing() {
     assert_eq!((status, reason), ("False", "UnsupportedField"));
     let named = [
         "persistentVolumeClaim",
-        "hostPath",
-        "hostNetwork",
-        "initContainers",
-        "livenessProbe",
-        "readinessProbe",
-        "volumeMounts",
-        "lifecycle",
+        "nfs",
+        "hostUsers",
+        "readinessGates",
+        "seLinuxOptions",
+        "example.com/gpu",
         "outrigger.io/priority",
     ];
     for field in named {
