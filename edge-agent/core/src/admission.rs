@@ -4,10 +4,12 @@
 //! their way out waits for them: the hub may swap two in one set, and the scheduler did not count for this device.
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{ContainerSpec, Manifest, PortProtocol, Reason};
+use edge_protocol::v1::{Manifest, PortProtocol, Reason, WorkloadSpec};
 
+use crate::lifecycle;
 use crate::plan::{Mark, World};
 use crate::succession;
+use crate::sums;
 use crate::workload::Workload;
 
 /// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured.
@@ -34,19 +36,17 @@ pub(crate) fn unmet(manifest: &Manifest, features: &[String]) -> Option<String> 
 struct Demand {
     cpu_milli: u64,
     memory_bytes: u64,
+    ephemeral_storage_bytes: u64,
     pods: u32,
 }
 
 impl Demand {
-    fn of(containers: &[ContainerSpec]) -> Self {
-        let resources = || containers.iter().map(|spec| &spec.resources);
+    fn of(workload: &WorkloadSpec) -> Self {
+        let sums = sums::of(workload);
         Self {
-            cpu_milli: resources()
-                .map(|r| r.cpu_request_milli.or(r.cpu_limit_milli).unwrap_or(0))
-                .fold(0, u64::saturating_add),
-            memory_bytes: resources()
-                .map(|r| r.memory_request_bytes.or(r.memory_limit_bytes).unwrap_or(0))
-                .fold(0, u64::saturating_add),
+            cpu_milli: sums.cpu_request_milli,
+            memory_bytes: sums.memory_request_bytes,
+            ephemeral_storage_bytes: sums.ephemeral_storage_request_bytes,
             pods: 1,
         }
     }
@@ -55,6 +55,9 @@ impl Demand {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            ephemeral_storage_bytes: self
+                .ephemeral_storage_bytes
+                .saturating_add(other.ephemeral_storage_bytes),
             pods: self.pods.saturating_add(other.pods),
         }
     }
@@ -90,8 +93,8 @@ fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
     }
 }
 
-/// The admitted workloads beside this one, but those it replaces.
-fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) -> Vec<&'a [ContainerSpec]> {
+/// The admitted workloads beside this one that may still run, but those it replaces.
+fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) -> Vec<&'a WorkloadSpec> {
     let replaced: Vec<&PodUid> = of
         .manifest
         .iter()
@@ -106,9 +109,16 @@ fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) 
                 && !replaced.contains(other)
                 && workload.record.admitted
                 && (!leaves || (leaving && !world.is_clear(other)))
+                && !has_ended(world, other, workload)
         })
-        .map(|(_, workload)| workload.containers())
+        .filter_map(|(_, workload)| Some(&workload.manifest.as_ref()?.workload))
         .collect()
+}
+
+/// As `filterOutInactivePods` of `pkg/kubelet/kubelet_pods.go`: what ended for good uses nothing.
+fn has_ended(world: World<'_>, uid: &PodUid, workload: &Workload) -> bool {
+    let given = world.given(uid, workload);
+    lifecycle::is_finished(&given) && given.pod.live().next().is_none()
 }
 
 /// Why it does not fit beside the others; `None` while the device's facts are not known. Unknown capacities do not limit.
@@ -119,13 +129,14 @@ fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) 
 fn misfit(
     world: World<'_>,
     workload: &Workload,
-    others: &[&[ContainerSpec]],
+    others: &[&WorkloadSpec],
 ) -> Option<Option<(Reason, String)>> {
     let facts = world.facts?;
-    let own = Demand::of(workload.containers());
+    let spec = &workload.manifest.as_ref()?.workload;
+    let own = Demand::of(spec);
     let used = others
         .iter()
-        .map(|containers| Demand::of(containers))
+        .map(|other| Demand::of(other))
         .fold(Demand::default(), Demand::plus);
     let checks = [
         (
@@ -149,6 +160,13 @@ fn misfit(
             used.memory_bytes,
             facts.memory_bytes,
         ),
+        (
+            Reason::OutOfEphemeralStorage,
+            "ephemeral-storage",
+            own.ephemeral_storage_bytes,
+            used.ephemeral_storage_bytes,
+            facts.ephemeral_storage_bytes,
+        ),
     ];
     for (reason, what, requested, used, capacity) in checks {
         if capacity > 0 && requested > 0 && requested.saturating_add(used) > capacity {
@@ -160,10 +178,10 @@ fn misfit(
             )));
         }
     }
-    let taken = host_ports(workload.containers()).find(|port| {
+    let taken = host_ports(spec).find(|port| {
         others
             .iter()
-            .any(|containers| host_ports(containers).any(|other| overlap(*port, other)))
+            .any(|other| host_ports(other).any(|other| overlap(*port, other)))
     });
     Some(taken.map(|(_, _, port)| {
         (
@@ -175,8 +193,11 @@ fn misfit(
 
 type HostPort<'a> = (PortProtocol, Option<&'a str>, u16);
 
-fn host_ports(containers: &[ContainerSpec]) -> impl Iterator<Item = HostPort<'_>> {
-    containers.iter().flat_map(|spec| &spec.ports).filter_map(|port| {
+/// Of what runs side by side: initial containers but sidecars end before.
+fn host_ports(workload: &WorkloadSpec) -> impl Iterator<Item = HostPort<'_>> {
+    let sidecars = workload.init_containers.iter().filter(|spec| spec.is_sidecar());
+    let lasting = workload.containers.iter().chain(sidecars);
+    lasting.flat_map(|spec| &spec.ports).filter_map(|port| {
         let ip = port
             .host_ip
             .as_deref()

@@ -92,6 +92,8 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) rng: Rng,
     pub(crate) boot_id: Option<BootId>,
+    /// When this life of the agent began, on the monotonic clock.
+    pub(crate) began_ms: u64,
     pub(crate) facts: Option<Facts>,
     pub(crate) floor_ms: i64,
     pub(crate) session: Session,
@@ -154,6 +156,7 @@ impl Agent {
         let mut agent = Self {
             rng: Rng::new(seed),
             boot_id: None,
+            began_ms: 0,
             facts: None,
             floor_ms: read_meta(&meta, FLOOR_KEY, &mut damage).unwrap_or(0),
             session: Session::new(parties, link),
@@ -245,6 +248,7 @@ impl Agent {
             return;
         }
         self.armed = None;
+        self.began_ms = now.mono_ms;
         if first {
             // Items of the set may be newer than their records where a crash fell between two writes.
             self.settle_restored(now);
@@ -263,6 +267,11 @@ impl Agent {
                 .crashes
                 .values_mut()
                 .for_each(|crash| crash.rebase(now.mono_ms));
+            workload
+                .health
+                .values_mut()
+                .for_each(|health| health.rebase(now.mono_ms));
+            workload.halt_ms = None;
         }
     }
 

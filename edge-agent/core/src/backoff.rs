@@ -19,6 +19,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// Anything below the bound.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
     /// Full jitter: anything up to the delay, but never so little that a failing step spins.
     pub(crate) fn jitter(&mut self, delay_ms: u64) -> u64 {
         (self.next() % (delay_ms + 1)).max(delay_ms.min(FLOOR_MS))
@@ -43,6 +48,11 @@ pub(crate) const IMAGES: Schedule = Schedule {
 pub(crate) const CRASHES: Schedule = Schedule {
     first_ms: 10_000,
     cap_ms: 300_000,
+};
+/// `initialDurationBeforeRetry` and `maxDurationBeforeRetry` of pkg/util/goroutinemap/exponentialbackoff.
+pub(crate) const VOLUMES: Schedule = Schedule {
+    first_ms: 500,
+    cap_ms: 122_000,
 };
 /// Any other step, and blobs.
 pub(crate) const STEPS: Schedule = Schedule {

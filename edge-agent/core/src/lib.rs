@@ -9,8 +9,11 @@
 //!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `fetch` gets blobs.
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
-//!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when.
-//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `reports`, `history`: what it is told; `words`: how.
+//!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
+//!   is what a workload as a whole asks for.
+//! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
+//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `phase`, `reports`, `history`: what
+//!   it is told; `words`: how.
 //!
 //! It must not know of MQTT, HTTP, SQL, CRI or the clock.
 //!
@@ -26,14 +29,18 @@
 mod admission;
 pub mod agent;
 mod backoff;
+mod checkup;
 mod desired;
 mod fetch;
+mod health;
 mod history;
 mod intake;
 pub mod io;
 mod lifecycle;
 mod outcome;
+mod phase;
 mod plan;
+mod probe;
 mod record;
 mod reports;
 mod restore;
@@ -41,6 +48,7 @@ mod session;
 mod status;
 pub mod step;
 mod succession;
+mod sums;
 mod teardown;
 mod tidy;
 mod transition;

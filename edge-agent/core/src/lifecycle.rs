@@ -1,13 +1,19 @@
-//! A workload that is to run: which container starts, restarts, is replaced, waits or is finished, by the kubelet's rules
-//! (`computePodActions` and `ShouldContainerBeRestarted` of pkg/kubelet).
+//! A workload that is to run, by the kubelet's rules (`computePodActions` of `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
+//!
+//! `decide` says what one container needs next, by its own state, by `restart` and by its place in `order`; `start` is how it comes to run.
 
-use std::sync::Arc;
+mod decide;
+pub(crate) mod order;
+pub(crate) mod restart;
+mod start;
 
-use edge_protocol::v1::{ContainerSpec, Manifest, PortSpec, PullPolicy, RestartPolicy};
+use edge_protocol::v1::{ContainerSpec, PullPolicy};
 
+pub(crate) use self::decide::{Decision, decide};
+use crate::health::{self, Doom, Scope};
 use crate::plan::{Given, Mark, Plan};
-use crate::step::{ObservedContainer, ObservedState, SandboxSpec, StartContainer, Step};
-use crate::teardown::stop;
+use crate::step::Step;
+use crate::teardown::{self, Order};
 use crate::tidy;
 use crate::workload::Subject;
 
@@ -20,125 +26,23 @@ pub(crate) enum Gate {
     Open,
 }
 
-/// What one container needs next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// It runs as specified.
-    Keep,
-    /// It will not run again.
-    Finished,
-    /// Crash back-off after this attempt.
-    Wait {
-        attempt: u32,
-        until_ms: u64,
-    },
-    Start {
-        attempt: u32,
-    },
-    /// It runs from another spec: pull, stop, start.
-    Replace,
-    /// An instance is in the way that never ran or that the runtime lost track of.
-    Clear,
-    /// It lives in a dead sandbox, which goes first.
-    Blocked,
-}
-
-/// The decision for one container of the manifest.
-pub(crate) fn decide(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
-    let record = &given.workload.record;
-    let policy = given
-        .manifest()
-        .map_or(RestartPolicy::Always, |manifest| manifest.workload.restart_policy);
-    let seen = given
-        .pod
-        .containers
-        .iter()
-        .filter(|c| c.name == spec.name)
-        .map(|c| c.attempt)
-        .max();
-    let known = record.attempts.get(&spec.name).copied();
-    let next = seen.max(known).map_or(0, |attempt| attempt.saturating_add(1));
-    let replacing = record.replacing.contains(&spec.name);
-    let Some(current) = given.pod.current(&spec.name) else {
-        let over = match policy {
-            RestartPolicy::Always => false,
-            RestartPolicy::OnFailure => record.ended.contains_key(&spec.name),
-            RestartPolicy::Never => known.is_some(),
-        };
-        return if over && !replacing {
-            Decision::Finished
-        } else {
-            start(given, policy, next)
-        };
-    };
-    match &current.state {
-        state if current.is_live() => decide_live(given, spec, current, state),
-        _ if replacing => start(given, policy, next),
-        ObservedState::Exited { exit_code, .. } => {
-            let again = match policy {
-                RestartPolicy::Always => true,
-                RestartPolicy::OnFailure => *exit_code != 0,
-                RestartPolicy::Never => false,
-            };
-            let until = given
-                .workload
-                .crashes
-                .get(&spec.name)
-                .and_then(|crash| crash.until_ms(current.attempt));
-            match until {
-                _ if !again => Decision::Finished,
-                Some(until_ms) if until_ms > given.now.mono_ms => Decision::Wait {
-                    attempt: current.attempt,
-                    until_ms,
-                },
-                _ => start(given, policy, next),
-            }
-        }
-        _ => Decision::Blocked,
-    }
-}
-
-fn decide_live(
-    given: &Given<'_>,
-    spec: &ContainerSpec,
-    current: &ObservedContainer,
-    state: &ObservedState,
-) -> Decision {
-    let same = current.restart_digest == spec.restart_digest;
-    if given
-        .pod
-        .sandbox()
-        .is_none_or(|sandbox| sandbox.id != current.sandbox_id)
-    {
-        return Decision::Blocked;
-    }
-    match state {
-        ObservedState::Running { .. } if same => Decision::Keep,
-        ObservedState::Running { .. } => Decision::Replace,
-        // The step finds it by its attempt and starts it.
-        ObservedState::Created if same => Decision::Start {
-            attempt: current.attempt,
-        },
-        _ => Decision::Clear,
-    }
-}
-
-/// As the kubelet: a pod that never restarts gets no second sandbox once a container of it ran.
-fn start(given: &Given<'_>, policy: RestartPolicy, attempt: u32) -> Decision {
-    let ran = !given.workload.record.attempts.is_empty() || !given.pod.containers.is_empty();
-    if policy == RestartPolicy::Never && given.pod.sandbox().is_none() && ran {
-        Decision::Finished
-    } else {
-        Decision::Start { attempt }
-    }
-}
-
 /// Whether every image that the next starts need is present: the moment from which what it replaces may stop.
 pub(crate) fn images_ready(given: &Given<'_>) -> bool {
-    given.workload.containers().iter().all(|spec| {
-        !matches!(decide(given, spec), Decision::Start { .. } | Decision::Replace)
-            || given.workload.images.contains(&spec.image)
-    })
+    let mut specs = given.workload.all_containers();
+    specs.all(|spec| !wants_image(decide(given, spec)) || given.workload.images.contains(&spec.image))
+}
+
+/// A start of it is ahead. The image of one whose turn is not yet is pulled already: the link may be gone when its turn comes.
+pub(crate) fn wants_image(decision: Decision) -> bool {
+    matches!(
+        decision,
+        Decision::Start { .. } | Decision::NotYet | Decision::Replace
+    )
+}
+
+/// It ended for good, and only its end is still to be told.
+pub(crate) fn is_finished(given: &Given<'_>) -> bool {
+    given.workload.record.failed.is_some() || order::mains_finished(given)
 }
 
 /// The next steps of a workload that is to run.
@@ -150,31 +54,38 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     if gate == Gate::Shut {
         return plan;
     }
-    let decisions: Vec<(&ContainerSpec, Decision)> = manifest
+    if order::progress(given) == order::Progress::Failed {
+        plan.marks.push(Mark::Failed {
+            reason: None,
+            message: String::new(),
+        });
+        return plan;
+    }
+    let decisions: Vec<(&ContainerSpec, Decision)> = given
         .workload
-        .containers
-        .iter()
+        .all_containers()
         .map(|spec| (spec, decide(given, spec)))
         .collect();
     tidy::containers(given, manifest, &mut plan);
     tidy::sandboxes(given, &mut plan);
     remember_ends(given, &decisions, &mut plan);
+    if order::mains_finished(given) {
+        teardown::halt(given, &mut plan);
+        return plan;
+    }
     pull(given, &decisions, &mut plan);
     for (spec, decision) in &decisions {
         match decision {
             Decision::Wait { attempt, until_ms } => wait(given, spec, (*attempt, *until_ms), &mut plan),
             Decision::Replace => replace(given, spec, &mut plan),
+            Decision::Kill(doom) => kill(given, spec, *doom, &mut plan),
             Decision::Clear => tidy::clear(given, spec, &mut plan),
             _ => {}
         }
     }
-    if decisions
-        .iter()
-        .all(|(_, decision)| *decision == Decision::Finished)
-    {
-        stop_finished(given, &mut plan);
-    } else if gate == Gate::Open {
-        start_ready(given, manifest, &decisions, &mut plan);
+    health::plan(given, Scope::All, &mut plan);
+    if gate == Gate::Open {
+        start::ready(given, manifest, &decisions, &mut plan);
     }
     plan
 }
@@ -199,7 +110,7 @@ fn remember_ends(given: &Given<'_>, decisions: &[(&ContainerSpec, Decision)], pl
 
 fn pull(given: &Given<'_>, decisions: &[(&ContainerSpec, Decision)], plan: &mut Plan) {
     for (spec, decision) in decisions {
-        let wanted = matches!(decision, Decision::Start { .. } | Decision::Replace);
+        let wanted = wants_image(*decision);
         let planned = plan
             .steps
             .iter()
@@ -260,102 +171,28 @@ fn replace(given: &Given<'_>, spec: &ContainerSpec, plan: &mut Plan) {
     } else if given.workload.is_settled()
         && let Some(current) = given.pod.current(&spec.name)
     {
-        stop(given, plan, current, tidy::grace_deadline(given));
-    }
-}
-
-/// As the kubelet: a pod whose containers all ended for good gives its network back.
-fn stop_finished(given: &Given<'_>, plan: &mut Plan) {
-    if given.pod.live().next().is_none()
-        && let Some(sandbox) = given.pod.sandbox()
-        && !given.workload.stopped.contains(&sandbox.id)
-        && !given.workload.is_busy()
-    {
-        let step = Step::StopSandbox {
-            sandbox_id: sandbox.id.clone(),
+        let kind = if spec.is_sidecar() {
+            "Init container"
+        } else {
+            "Container"
         };
-        given.try_step(plan, Subject::Sandbox(sandbox.id.clone()), step);
+        let order = Order {
+            deadline_ms: tidy::grace_deadline(given),
+            why: Some(format!(
+                "{kind} {} definition changed, will be restarted",
+                spec.name
+            )),
+        };
+        teardown::stop(given, plan, current, order);
     }
 }
 
-fn start_ready(
-    given: &Given<'_>,
-    manifest: &Arc<Manifest>,
-    decisions: &[(&ContainerSpec, Decision)],
-    plan: &mut Plan,
-) {
-    let coming = Subject::Sandbox(String::new());
-    let starts = decisions.iter().filter_map(|(spec, decision)| match decision {
-        Decision::Start { attempt } => Some((*spec, *attempt)),
-        _ => None,
-    });
-    let Some(sandbox) = given.pod.sandbox() else {
-        let clear = given.pod.live().next().is_none()
-            && given
-                .pod
-                .sandboxes
-                .iter()
-                .all(|sandbox| given.workload.stopped.contains(&sandbox.id));
-        if clear && starts.count() > 0 {
-            let seen = given.pod.sandboxes.iter().map(|sandbox| sandbox.attempt).max();
-            let attempt = seen
-                .max(given.workload.record.sandbox_attempt)
-                .map_or(0, |last| last.saturating_add(1));
-            let spec = sandbox_spec(manifest, attempt);
-            given.try_step(plan, coming, Step::RunSandbox(Box::new(spec)));
-        }
-        return;
-    };
-    if given.workload.in_flight(&coming) || given.workload.in_flight(&Subject::Sandbox(sandbox.id.clone())) {
-        return;
-    }
-    for (spec, attempt) in starts {
-        let touched = given
-            .pod
-            .instances(&spec.name)
-            .iter()
-            .any(|c| given.workload.in_flight(&Subject::Container(c.id.clone())) && c.attempt >= attempt);
-        if given.workload.images.contains(&spec.image) && !touched {
-            let step = StartContainer {
-                sandbox_id: sandbox.id.clone(),
-                sandbox: sandbox_spec(manifest, sandbox.attempt),
-                attempt,
-                container: spec.clone(),
-                pod_ip: sandbox.ip.clone(),
-            };
-            given.try_step(
-                plan,
-                Subject::Start(spec.name.clone()),
-                Step::StartContainer(Box::new(step)),
-            );
-        }
-    }
-}
-
-/// The pod's sandbox with its cgroup, as `ResourceConfigForPod` of pkg/kubelet/cm sums it: a limit stands only if every container has one.
-fn sandbox_spec(manifest: &Arc<Manifest>, attempt: u32) -> SandboxSpec {
-    let containers = &manifest.workload.containers;
-    let resources = || containers.iter().map(|spec| &spec.resources);
-    let ports: Vec<PortSpec> = containers.iter().flat_map(|spec| spec.ports.clone()).collect();
-    SandboxSpec {
-        uid: manifest.uid.clone(),
-        namespace: manifest.namespace.clone(),
-        name: manifest.name.clone(),
-        attempt,
-        hostname: manifest.workload.hostname.clone(),
-        qos: manifest.workload.qos,
-        labels: manifest.labels.clone(),
-        annotations: manifest.annotations.clone(),
-        ports,
-        manifest: Arc::clone(manifest),
-        cpu_request_milli: resources()
-            .map(|r| r.cpu_request_milli.or(r.cpu_limit_milli).unwrap_or(0))
-            .fold(0, u64::saturating_add),
-        cpu_limit_milli: resources()
-            .map(|r| r.cpu_limit_milli)
-            .try_fold(0u64, |sum, l| Some(sum.saturating_add(l?))),
-        memory_limit_bytes: resources()
-            .map(|r| r.memory_limit_bytes)
-            .try_fold(0u64, |sum, l| Some(sum.saturating_add(l?))),
+fn kill(given: &Given<'_>, spec: &ContainerSpec, doom: Doom, plan: &mut Plan) {
+    if let Some(current) = given.pod.current(&spec.name) {
+        let order = Order {
+            deadline_ms: given.now.mono_ms + u64::from(health::grace_s(given, spec, doom)) * 1_000,
+            why: Some(health::epitaph(given, spec, doom)),
+        };
+        teardown::stop(given, plan, current, order);
     }
 }

@@ -7,9 +7,10 @@ use edge_protocol::v1::{ContainerSpec, EventLevel, Reason};
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
-use crate::backoff::{Failure, IMAGES, STEPS};
+use crate::backoff::{Failure, IMAGES, STEPS, VOLUMES};
+use crate::health::Hook;
 use crate::io::{Effect, Note};
-use crate::lifecycle::{Decision, decide};
+use crate::lifecycle::{decide, wants_image};
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
@@ -99,7 +100,7 @@ impl Agent {
         match (flight.step, outcome) {
             (Step::EnsureImage { image, .. }, _) => {
                 // An image of a spec that was replaced meanwhile is of no use.
-                if workload.containers().iter().any(|spec| spec.image == image) {
+                if workload.all_containers().any(|spec| spec.image == image) {
                     workload.images.insert(image.clone());
                     if workload.told_images.insert(image.clone()) {
                         let message = format!("Image \"{image}\" is present on the device");
@@ -116,10 +117,13 @@ impl Agent {
             (Step::StartContainer(start), StepOutcome::Started { container_id, .. }) => {
                 self.started(now, uid, &start, container_id);
             }
-            (Step::StopContainer { container_id, .. }, _) => {
+            (Step::StopContainer { container_id, .. }, outcome) => {
                 // How it ended, only the runtime can tell.
-                workload.stopped.insert(container_id);
+                workload.stopped.insert(container_id.clone());
                 workload.blur(Sight::Blind);
+                if matches!(outcome, StepOutcome::HookFailed { .. }) {
+                    self.pre_stop_failed(now, uid, &container_id);
+                }
                 self.note(Note::Stopped { uid: uid.clone() });
             }
             (Step::RemoveContainer { container_id }, _) => pod.containers.retain(|c| c.id != container_id),
@@ -140,8 +144,17 @@ impl Agent {
                     .retain(|container| container.sandbox_id != sandbox_id);
             }
             (Step::RemoveWorkload { .. }, _) => workload.cleaned = true,
-            (Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Probe { .. } | Step::Resize { .. }, _) => {
+            (Step::SyncVolumes { manifest, .. }, _) => {
+                // Those of a manifest that was replaced meanwhile are synced once more.
+                if workload.manifest.as_ref() == Some(&manifest) {
+                    workload.volumes = workload.record.manifest;
+                }
             }
+            (Step::PostStart(target), _) => self.hook_ended(uid, &target),
+            (Step::Probe { kind, target, .. }, StepOutcome::Probed { success, output }) => {
+                self.probed(now, uid, (&target, kind), (success, &output));
+            }
+            (Step::Probe { .. } | Step::Resize { .. }, _) => {}
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
         }
@@ -159,7 +172,13 @@ impl Agent {
             workload.crashes.remove(name);
         }
         workload.record.ended.remove(name);
+        workload.record.health.remove(name);
         workload.disk.dirty = true;
+        workload.halt_ms = None;
+        let health = workload.health.entry(container_id.clone()).or_default();
+        if start.container.lifecycle.post_start.is_some() {
+            health.hook = Hook::Due;
+        }
         workload.blur(Sight::Changed);
         pod.containers.retain(|container| container.id != container_id);
         pod.containers.push(ObservedContainer {
@@ -199,24 +218,36 @@ impl Agent {
     }
 
     fn step_failed(&mut self, now: &Now, uid: &PodUid, flight: InFlight, reason: Reason, message: &str) {
+        match &flight.step {
+            Step::Probe { kind, target, .. } => {
+                return self.probe_failed(now, uid, (target, *kind), (reason, message));
+            }
+            Step::PostStart(target) => return self.hook_failed(now, uid, target, message),
+            _ => {}
+        }
         let Some(workload) = self.workloads.get_mut(uid) else {
             return;
         };
-        let is_image = matches!(flight.subject, Subject::Image(_));
         if let Subject::Image(image) = &flight.subject
-            && !workload.containers().iter().any(|spec| spec.image == *image)
+            && !workload.all_containers().any(|spec| spec.image == *image)
         {
             return;
         }
         // What it left in the runtime, only a look can tell.
-        if !is_image {
+        if flight.step.touches_containers() {
             workload.blur(Sight::Blind);
         }
-        if let Step::StartContainer(start) = &flight.step {
+        if let Step::StartContainer(start) = &flight.step
+            && reason != Reason::CreateContainerConfigError
+        {
             // The image may have gone; asking again costs little.
             workload.images.remove(&start.container.image);
         }
-        let schedule = if is_image { IMAGES } else { STEPS };
+        let schedule = match flight.subject {
+            Subject::Image(_) => IMAGES,
+            Subject::Volumes => VOLUMES,
+            _ => STEPS,
+        };
         let delay_ms = schedule.after(
             workload
                 .failures
@@ -264,10 +295,8 @@ impl Agent {
             return;
         };
         let given = self.world(now).given(uid, workload);
-        let waits = |spec: &&ContainerSpec| {
-            spec.image == image && matches!(decide(&given, spec), Decision::Start { .. } | Decision::Replace)
-        };
-        let waiting = workload.containers().iter().filter(waits);
+        let waits = |spec: &&ContainerSpec| spec.image == image && wants_image(decide(&given, spec));
+        let waiting = workload.all_containers().filter(waits);
         let names: Vec<String> = waiting.map(|spec| spec.name.clone()).collect();
         for name in names {
             self.event(now, uid, what, Some(&name), message);
@@ -357,9 +386,8 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
     // An intent to replace that was taken back before anything was stopped is over.
     let kept = |name: &String| {
         pod.current(name).is_some_and(|current| {
-            let specs = workload.containers();
-            let same = specs
-                .iter()
+            let same = workload
+                .all_containers()
                 .any(|s| s.name == *name && s.restart_digest == current.restart_digest);
             let touched =
                 workload.stopped.contains(&current.id) || workload.stop_deadline(&current.id).is_some();

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{Facts, Manifest, Reason};
+use edge_protocol::v1::{Action, Facts, Manifest, Reason};
 use edge_protocol::{ItemState, Now, PodUid};
 
+use crate::health::{self, Scope};
 use crate::lifecycle::{self, Gate};
-use crate::step::Step;
+use crate::step::{InContainer, ObservedContainer, Step};
 use crate::succession;
 use crate::teardown::{self, Depth, Stage};
 use crate::workload::{Pod, Subject, Workload};
@@ -43,6 +44,8 @@ pub(crate) struct Planned {
     pub(crate) step: Step,
     /// When a stop will kill, on the monotonic clock.
     pub(crate) deadline_ms: Option<u64>,
+    /// What the event of a stop says, where there is more to say than that it is one.
+    pub(crate) why: Option<String>,
 }
 
 /// A change of what is remembered of a workload that the plan asks for; of its record, but where it says otherwise.
@@ -65,6 +68,15 @@ pub(crate) enum Mark {
     Replacing {
         container: String,
     },
+    /// It failed as a whole.
+    Failed {
+        reason: Option<Reason>,
+        message: String,
+    },
+    /// All of it is being stopped, and has this one grace together. Only memory changes.
+    Halting {
+        deadline_ms: u64,
+    },
     /// Remember how these containers ended.
     Ended {
         containers: Vec<String>,
@@ -84,6 +96,7 @@ impl Plan {
             subject,
             step,
             deadline_ms: None,
+            why: None,
         });
     }
 
@@ -126,6 +139,22 @@ impl Given<'_> {
         self.workload.manifest.as_deref()
     }
 
+    /// An action in a container, or towards it: on the device's own network it is at the device's own address.
+    pub(crate) fn in_container(&self, container: &ObservedContainer, action: &Action) -> InContainer {
+        let host_network = self
+            .manifest()
+            .is_some_and(|manifest| manifest.workload.namespaces.host_network);
+        let mut sandboxes = self.pod.sandboxes.iter();
+        let sandbox = sandboxes.find(|sandbox| sandbox.id == container.sandbox_id);
+        InContainer {
+            container_id: container.id.clone(),
+            action: action.clone(),
+            pod_ip: sandbox
+                .filter(|_| !host_network)
+                .and_then(|sandbox| sandbox.ip.clone()),
+        }
+    }
+
     /// Plans a step unless one of its subject is under way or must wait after a failure. Whether it was planned.
     pub(crate) fn try_step(&self, plan: &mut Plan, subject: Subject, step: Step) -> bool {
         if self.workload.in_flight(&subject) {
@@ -159,6 +188,7 @@ fn plan_workload(world: World<'_>, vacating: &BTreeSet<&PodUid>, given: &Given<'
     let record = &given.workload.record;
     if let Some(ending) = &record.ending {
         let (mut plan, stage) = teardown::run(given, Depth::Everything, ending.deadline_ms(given.now));
+        health::plan(given, Scope::Readiness, &mut plan);
         let again = given
             .workload
             .item
@@ -174,11 +204,13 @@ fn plan_workload(world: World<'_>, vacating: &BTreeSet<&PodUid>, given: &Given<'
         if !given.workload.is_settled() || !succession::may_stop(world, superseded) {
             return Plan::default();
         }
-        let deadline = given.now.mono_ms + u64::from(given.workload.grace_s()) * 1_000;
-        return teardown::run(given, Depth::KeepLogs, deadline).0;
+        return teardown::make_way(given);
     }
     if record.rejected.is_some() || !given.workload.wants_run() || given.manifest().is_none() {
         return Plan::default();
+    }
+    if record.failed.is_some() {
+        return teardown::stay_ended(given);
     }
     lifecycle::run(given, gate(world, vacating, given))
 }

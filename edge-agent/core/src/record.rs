@@ -6,6 +6,8 @@ use edge_protocol::v1::{ContainerStatus, Reason};
 use edge_protocol::{BootId, DeploymentRevision, DeviceTime, Digest, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
+use crate::health::Remembered;
+
 /// One row of the store, as JSON. Fields are only ever added, with a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,6 +28,10 @@ pub(crate) struct Record {
     pub(crate) replacing: BTreeSet<String>,
     /// How containers ended that will not be started again, for when the runtime has them no more.
     pub(crate) ended: BTreeMap<String, Ended>,
+    /// It failed as a whole, for good, such as past its deadline: it is stopped and stays so.
+    pub(crate) failed: Option<Failed>,
+    /// What probes found of the instances that run, by container; only of containers that have such probes.
+    pub(crate) health: BTreeMap<String, Remembered>,
     /// A successor takes, or took, its place.
     pub(crate) superseded: Option<Superseded>,
     /// It is to go; once set, the teardown runs to its end.
@@ -36,6 +42,13 @@ pub(crate) struct Record {
 pub(crate) struct Rejection {
     pub(crate) manifest: Digest,
     pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// An initial container that failed for good gives no reason: its own end says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) reason: Option<Reason>,
     pub(crate) message: String,
 }
 

@@ -1,7 +1,8 @@
 //! A workload that is to go: stop its containers, stop its sandboxes, remember how it ended, remove it all. The stage is read from what
 //! is there, so that it resumes wherever a crash left it.
 
-use crate::plan::{Given, Mark, Plan};
+use crate::lifecycle::order;
+use crate::plan::{Given, Mark, Plan, Planned};
 use crate::step::{ObservedContainer, ObservedState, Step};
 use crate::workload::Subject;
 
@@ -22,17 +23,106 @@ pub(crate) enum Stage {
     Empty,
 }
 
+/// The orders with which a container is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// When SIGKILL is due, on the monotonic clock.
+    pub(crate) deadline_ms: u64,
+    /// What the event says, where there is more to say than that it is stopped.
+    pub(crate) why: Option<String>,
+}
+
+impl Order {
+    pub(crate) fn by(deadline_ms: u64) -> Self {
+        Self {
+            deadline_ms,
+            why: None,
+        }
+    }
+}
+
+/// Of a workload whose place another takes: all but its logs goes.
+pub(crate) fn make_way(given: &Given<'_>) -> Plan {
+    let mut halting = Plan::default();
+    let deadline_ms = halt_by(given, &mut halting);
+    let (mut plan, _) = run(given, Depth::KeepLogs, deadline_ms);
+    plan.marks.append(&mut halting.marks);
+    plan
+}
+
+/// Of a workload that failed as a whole: it stops, what it left stays to be seen, and it does not run again.
+pub(crate) fn stay_ended(given: &Given<'_>) -> Plan {
+    let mut plan = Plan::default();
+    // As with all that cannot be taken back, the intent is on disk first.
+    if !given.workload.is_settled() {
+        return plan;
+    }
+    halt(given, &mut plan);
+    let ends = unremembered(given);
+    if given.pod.live().next().is_none() && !ends.is_empty() {
+        plan.marks.push(Mark::Ended { containers: ends });
+    }
+    plan
+}
+
+/// As the kubelet: a pod that ended has what is left of it stopped, and gives its network back.
+pub(crate) fn halt(given: &Given<'_>, plan: &mut Plan) {
+    let containers = || given.pod.containers.iter();
+    if containers().any(|container| must_stop(given, container)) {
+        let deadline_ms = halt_by(given, plan);
+        return stop_all(given, deadline_ms, plan);
+    }
+    // Of these nothing ran.
+    for created in containers().filter(|container| container.state == ObservedState::Created) {
+        let step = Step::RemoveContainer {
+            container_id: created.id.clone(),
+        };
+        given.try_step(plan, Subject::Container(created.id.clone()), step);
+    }
+    if given.pod.live().next().is_none()
+        && let Some(sandbox) = given.pod.sandbox()
+        && !given.workload.stopped.contains(&sandbox.id)
+        && !given.workload.is_busy()
+    {
+        let step = Step::StopSandbox {
+            sandbox_id: sandbox.id.clone(),
+        };
+        given.try_step(plan, Subject::Sandbox(sandbox.id.clone()), step);
+    }
+}
+
+/// When all of it must have ended. It is remembered where some wait for others, so that they share one grace.
+fn halt_by(given: &Given<'_>, plan: &mut Plan) -> u64 {
+    if let Some(deadline_ms) = given.workload.halt_ms {
+        return deadline_ms;
+    }
+    let deadline_ms = given.now.mono_ms + u64::from(given.workload.grace_s()) * 1_000;
+    if given
+        .pod
+        .live()
+        .any(|container| !order::may_leave(given, container))
+    {
+        plan.marks.push(Mark::Halting { deadline_ms });
+    }
+    deadline_ms
+}
+
+/// Stops what may be stopped now: past the deadline, everything.
+fn stop_all(given: &Given<'_>, deadline_ms: u64, plan: &mut Plan) {
+    let live = given.pod.containers.iter();
+    for container in live.filter(|container| must_stop(given, container)) {
+        if deadline_ms <= given.now.mono_ms || order::may_leave(given, container) {
+            stop(given, plan, container, Order::by(deadline_ms));
+        } else {
+            plan.wake(deadline_ms);
+        }
+    }
+}
+
 /// The next steps towards nothing; SIGKILL is due at the deadline, on the monotonic clock.
 pub(crate) fn run(given: &Given<'_>, depth: Depth, deadline_ms: u64) -> (Plan, Stage) {
     let mut plan = Plan::default();
-    for container in given
-        .pod
-        .containers
-        .iter()
-        .filter(|container| must_stop(given, container))
-    {
-        stop(given, &mut plan, container, deadline_ms);
-    }
+    stop_all(given, deadline_ms, &mut plan);
     if is_starting(given)
         || given
             .pod
@@ -145,30 +235,37 @@ fn unremembered(given: &Given<'_>) -> Vec<String> {
     names
 }
 
-/// Plans a stop, unless one that is as strict is under way. A shorter grace sends another stop after an earlier one.
-pub(crate) fn stop(given: &Given<'_>, plan: &mut Plan, container: &ObservedContainer, deadline_ms: u64) {
+/// Plans a stop, unless one that is as strict is under way. A shorter grace sends another stop after an earlier one; the hook before it
+/// is run by the first, and not when there is no grace at all.
+pub(crate) fn stop(given: &Given<'_>, plan: &mut Plan, container: &ObservedContainer, order: Order) {
     let subject = Subject::Container(container.id.clone());
     let starting = given.workload.in_flight(&Subject::Start(container.name.clone()));
     let strictest = given.workload.stop_deadline(&container.id);
     let removing = given.workload.in_flight(&subject) && strictest.is_none();
-    if starting || removing || strictest.is_some_and(|strictest| strictest <= deadline_ms) {
+    if starting || removing || strictest.is_some_and(|strictest| strictest <= order.deadline_ms) {
         return;
     }
     if let Some(until) = given.workload.retry_at(&subject, given.now.mono_ms) {
         plan.wake(until);
         return;
     }
-    let left_ms = deadline_ms.saturating_sub(given.now.mono_ms);
+    let left_ms = order.deadline_ms.saturating_sub(given.now.mono_ms);
     let grace_s = u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
-    plan.push(
+    let spec = given
+        .workload
+        .all_containers()
+        .find(|spec| spec.name == container.name);
+    let hook = spec
+        .and_then(|spec| spec.lifecycle.pre_stop.as_ref())
+        .filter(|_| grace_s > 0 && strictest.is_none());
+    plan.steps.push(Planned {
         subject,
-        Step::StopContainer {
+        step: Step::StopContainer {
             container_id: container.id.clone(),
             grace_s,
-            pre_stop: None,
+            pre_stop: hook.map(|action| Box::new(given.in_container(container, action))),
         },
-    );
-    if let Some(planned) = plan.steps.last_mut() {
-        planned.deadline_ms = Some(deadline_ms);
-    }
+        deadline_ms: Some(order.deadline_ms),
+        why: order.why,
+    });
 }

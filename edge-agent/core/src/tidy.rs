@@ -4,7 +4,7 @@ use edge_protocol::v1::{ContainerSpec, Manifest};
 
 use crate::plan::{Given, Plan};
 use crate::step::{ObservedContainer, ObservedState, Step};
-use crate::teardown::stop;
+use crate::teardown::{Order, stop};
 use crate::workload::Subject;
 
 pub(crate) fn grace_deadline(given: &Given<'_>) -> u64 {
@@ -16,8 +16,7 @@ pub(crate) fn containers(given: &Given<'_>, manifest: &Manifest, plan: &mut Plan
     for container in &given.pod.containers {
         let specified = manifest
             .workload
-            .containers
-            .iter()
+            .all_containers()
             .any(|spec| spec.name == container.name);
         let current = given
             .pod
@@ -29,7 +28,7 @@ pub(crate) fn containers(given: &Given<'_>, manifest: &Manifest, plan: &mut Plan
                 .sandbox()
                 .is_none_or(|sandbox| sandbox.id != container.sandbox_id);
             if !specified || !current || lost {
-                stop(given, plan, container, grace_deadline(given));
+                stop(given, plan, container, Order::by(grace_deadline(given)));
             }
         } else {
             let newer_ended = given
@@ -93,7 +92,7 @@ pub(crate) fn clear(given: &Given<'_>, spec: &ContainerSpec, plan: &mut Plan) {
     };
     let stopped = given.workload.stopped.contains(&current.id);
     if current.state == ObservedState::Unknown && !stopped {
-        stop(given, plan, current, grace_deadline(given));
+        stop(given, plan, current, Order::by(grace_deadline(given)));
     } else {
         remove(given, plan, current);
     }

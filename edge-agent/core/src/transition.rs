@@ -156,12 +156,11 @@ impl Rules<'_> {
 /// Another manifest: images are asked for again where the container changed, and old failures say nothing any more.
 fn renew(workload: &mut Workload, manifest: Option<Arc<Manifest>>) {
     let old = std::mem::replace(&mut workload.manifest, manifest);
-    let old = old.map_or(Vec::new(), |old| old.workload.containers.clone());
     let changed: Vec<String> = workload
-        .containers()
-        .iter()
+        .all_containers()
         .filter(|spec| {
             !old.iter()
+                .flat_map(|old| old.workload.all_containers())
                 .any(|o| o.name == spec.name && o.restart_digest == spec.restart_digest)
         })
         .map(|spec| spec.image.clone())
@@ -170,5 +169,5 @@ fn renew(workload: &mut Workload, manifest: Option<Arc<Manifest>>) {
     workload.told_images.retain(|image| !changed.contains(image));
     workload
         .failures
-        .retain(|subject, _| !matches!(subject, Subject::Image(_) | Subject::Start(_)));
+        .retain(|subject, _| !matches!(subject, Subject::Image(_) | Subject::Start(_) | Subject::Volumes));
 }

@@ -8,7 +8,7 @@ use edge_protocol::{Lane, Now, PodUid};
 use crate::agent::{Agent, Reach};
 use crate::io::{Effect, Note, Write};
 use crate::plan::{self, Mark, Plan, Planned, World};
-use crate::record::{Record, Rejection, Superseded};
+use crate::record::{Failed, Record, Rejection, Superseded};
 use crate::session::Due;
 use crate::status::{self, Saying};
 use crate::step::{Step, StepId};
@@ -36,6 +36,7 @@ impl Agent {
         if self.reach != Reach::Seen {
             return;
         }
+        self.mind_health(now);
         // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
         for _ in 0..=4 * self.workloads.len() {
             let world = self.world(now);
@@ -66,7 +67,11 @@ impl Agent {
             subject,
             step,
             deadline_ms,
+            why,
         } = planned;
+        if let Step::Probe { kind, target, .. } = &step {
+            self.probe_begins(now, uid, target, *kind);
+        }
         if let Step::EnsureImage {
             image,
             policy: PullPolicy::Always,
@@ -110,7 +115,7 @@ impl Agent {
                 let name = container
                     .map_or("", |container| container.name.as_str())
                     .to_owned();
-                let message = format!("Stopping container {name}");
+                let message = why.unwrap_or_else(|| format!("Stopping container {name}"));
                 Some((Reason::Killing, Some(name), message))
             }
             _ => None,
@@ -157,8 +162,17 @@ impl Agent {
     }
 
     fn mark(&mut self, now: &Now, uid: &PodUid, mark: Mark) {
-        if let Mark::BackingOff { container, attempt } = &mark {
-            return self.back_off(now, uid, container, *attempt);
+        match &mark {
+            Mark::BackingOff { container, attempt } => {
+                return self.back_off(now, uid, container, *attempt);
+            }
+            Mark::Halting { deadline_ms } => {
+                if let Some(workload) = self.workloads.get_mut(uid) {
+                    workload.halt_ms = Some(*deadline_ms);
+                }
+                return;
+            }
+            _ => {}
         }
         let saying_now = self.device_time(now);
         let superseded = match &mark {
@@ -214,6 +228,15 @@ impl Agent {
                     why: message,
                 });
             }
+            Mark::Failed { reason, message } => {
+                record.failed = Some(Failed {
+                    reason,
+                    message: message.clone(),
+                });
+                if let Some(reason) = reason {
+                    self.event(now, uid, (NORMAL, reason), None, &message);
+                }
+            }
             Mark::Superseded { .. } => {
                 record.superseded = superseded;
                 workload.stopped.clear();
@@ -228,6 +251,8 @@ impl Agent {
                 record.ended.clear();
                 // Its stop was no crash.
                 workload.crashes.clear();
+                workload.halt_ms = None;
+                workload.volumes = None;
                 workload.cleaned = false;
             }
             Mark::Replacing { container } => {
@@ -235,7 +260,7 @@ impl Agent {
             }
             Mark::Ended { .. } => record.ended.extend(ended),
             Mark::Fresh => self.refresh(now, uid),
-            Mark::BackingOff { .. } => {}
+            Mark::BackingOff { .. } | Mark::Halting { .. } => {}
         }
     }
 
@@ -257,6 +282,8 @@ impl Agent {
         workload.crashes.clear();
         workload.failures.clear();
         workload.stopped.clear();
+        workload.halt_ms = None;
+        workload.volumes = None;
         workload.cleaned = false;
         rules.apply(&mut workload.record, None, item.as_ref());
         rules.sync(workload, item);

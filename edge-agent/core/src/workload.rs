@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
-use edge_protocol::{ItemState, SetItem};
+use edge_protocol::{Digest, ItemState, SetItem};
 
 use crate::backoff::{CrashBackoff, Failure};
+use crate::health::Health;
 use crate::record::Record;
-use crate::step::{ObservedContainer, ObservedSandbox, ObservedState, Step, StepId};
+use crate::step::{ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, Step, StepId};
 
 /// What a step is about. Of one subject at most one step is in flight, but for stops.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,11 @@ pub(crate) enum Subject {
     Container(String),
     /// By runtime id, or empty for the one to come.
     Sandbox(String),
+    Volumes,
+    /// The `postStart` hook of the container with this runtime id.
+    Hook(String),
+    /// Of the container with this runtime id.
+    Probe(String, ProbeKind),
     Workload,
 }
 
@@ -74,6 +80,12 @@ pub(crate) struct Workload {
     /// Those of them that were told of. A start that failed has its image looked for again, which is no news.
     pub(crate) told_images: BTreeSet<String>,
     pub(crate) crashes: BTreeMap<String, CrashBackoff>,
+    /// By the runtime id of what runs.
+    pub(crate) health: BTreeMap<String, Health>,
+    /// The manifest of which the volumes were synced last, in this life of the agent.
+    pub(crate) volumes: Option<Digest>,
+    /// When all of it must have ended that is being stopped by its own end or for a successor, on the monotonic clock.
+    pub(crate) halt_ms: Option<u64>,
     /// Runtime ids whose stop ended well.
     pub(crate) stopped: BTreeSet<String>,
     pub(crate) sight: Sight,
@@ -95,11 +107,11 @@ impl Workload {
         self.steps.values().any(|flight| flight.subject == *subject)
     }
 
-    /// Whether anything but a pull is under way.
+    /// Whether anything is under way that changes what there is of it.
     pub(crate) fn is_busy(&self) -> bool {
-        self.steps
-            .values()
-            .any(|flight| !matches!(flight.subject, Subject::Image(_)))
+        let changes =
+            |subject: &Subject| !matches!(subject, Subject::Image(_) | Subject::Hook(_) | Subject::Probe(..));
+        self.steps.values().any(|flight| changes(&flight.subject))
     }
 
     /// The deadline of the strictest stop of this container under way.
@@ -136,6 +148,13 @@ impl Workload {
         self.manifest
             .as_ref()
             .map_or(&[], |manifest| &manifest.workload.containers)
+    }
+
+    /// The initial ones first.
+    pub(crate) fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.manifest
+            .iter()
+            .flat_map(|manifest| manifest.workload.all_containers())
     }
 
     pub(crate) fn grace_s(&self) -> u32 {

@@ -11,6 +11,8 @@ mod conversation;
 mod hub;
 mod incarnation;
 mod lifecycle;
+mod order;
+mod probes;
 mod runtime;
 mod succession;
 mod world;

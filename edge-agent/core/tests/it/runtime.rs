@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use edge_agent_core::{
-    Observed, ObservedContainer, ObservedSandbox, ObservedState, StartContainer, Step, StepOutcome,
+    InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, StartContainer,
+    Step, StepOutcome,
 };
 use edge_protocol::PodUid;
-use edge_protocol::v1::Reason;
+use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
 
 /// A runtime that also keeps the accounts by which the machine is judged.
 #[derive(Default)]
@@ -22,6 +23,15 @@ pub struct Runtime {
     pub not_beside: Vec<(PodUid, PodUid)>,
     pub started: Vec<(PodUid, String)>,
     pub stopped: Vec<(PodUid, String)>,
+    /// Containers whose probe of this kind fails, by name.
+    pub failing: BTreeSet<(String, ProbeKind)>,
+    /// Containers whose hooks fail, by name.
+    pub bad_hooks: BTreeSet<String>,
+    /// Workloads whose volumes cannot be had.
+    pub bad_volumes: BTreeSet<PodUid>,
+    pub volumes: BTreeSet<PodUid>,
+    /// What was done, in order: `run c0`, `hook c0`, `stop c0 30s`, `volumes`, `Liveness c0`.
+    pub acts: Vec<String>,
 }
 
 impl Runtime {
@@ -73,6 +83,8 @@ impl Runtime {
                 }
             }
             Step::RunSandbox(spec) => {
+                let volumes = spec.manifest.workload.volumes.is_empty() || self.volumes.contains(&spec.uid);
+                assert!(volumes, "a sandbox of {} without its volumes", spec.uid);
                 self.logs.insert(spec.uid.clone());
                 let same = self
                     .sandboxes
@@ -97,12 +109,22 @@ impl Runtime {
                 }
             }
             Step::StartContainer(start) => self.start(start, wall_ms),
-            Step::StopContainer { container_id, .. } => {
+            Step::StopContainer {
+                container_id,
+                grace_s,
+                pre_stop,
+            } => {
+                let name = self.name(container_id);
+                self.acts.push(format!("stop {name} {grace_s}s"));
                 for container in self.containers.iter_mut().filter(|c| c.id == *container_id) {
                     if container.state != ObservedState::Created {
                         self.stopped.push((container.uid.clone(), container.name.clone()));
                         end(container, 143, wall_ms);
                     }
+                }
+                if pre_stop.is_some() && self.bad_hooks.contains(&name) {
+                    let message = "no".to_owned();
+                    return StepOutcome::HookFailed { message };
                 }
                 StepOutcome::Done
             }
@@ -125,19 +147,83 @@ impl Runtime {
                 self.sandboxes.retain(|s| s.id != *sandbox_id);
                 StepOutcome::Done
             }
-            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
-            Step::Probe { .. } => StepOutcome::Probed {
-                success: true,
-                output: String::new(),
-            },
+            Step::SyncVolumes { manifest, .. } => self.sync(manifest),
+            Step::PostStart(target) => self.hook(target),
+            Step::Resize { .. } => StepOutcome::Done,
+            Step::Probe { kind, target, .. } => {
+                let name = self.name(&target.container_id);
+                self.acts.push(format!("{kind:?} {name}"));
+                StepOutcome::Probed {
+                    success: !self.failing.contains(&(name, *kind)),
+                    output: "out\u{7}put".to_owned(),
+                }
+            }
             Step::RemoveWorkload { uid } => {
                 assert!(
                     !self.sandboxes.iter().any(|s| s.uid == *uid),
                     "logs of {uid} removed under its sandbox"
                 );
                 self.logs.remove(uid);
+                self.volumes.remove(uid);
                 StepOutcome::Done
             }
+        }
+    }
+
+    fn name(&self, id: &str) -> String {
+        let container = self.containers.iter().find(|c| c.id == id);
+        container.map_or("?", |container| &container.name).to_owned()
+    }
+
+    fn sync(&mut self, manifest: &Manifest) -> StepOutcome {
+        self.acts.push("volumes".to_owned());
+        if self.bad_volumes.contains(&manifest.uid) {
+            return StepOutcome::Failed {
+                reason: Reason::FailedMount,
+                message: "MountVolume.SetUp failed for volume \"v\"".to_owned(),
+            };
+        }
+        self.volumes.insert(manifest.uid.clone());
+        StepOutcome::Done
+    }
+
+    fn hook(&mut self, target: &InContainer) -> StepOutcome {
+        let name = self.name(&target.container_id);
+        self.acts.push(format!("hook {name}"));
+        if self.bad_hooks.contains(&name) {
+            return StepOutcome::Failed {
+                reason: Reason::PostStartHookError,
+                message: "a secret".to_owned(),
+            };
+        }
+        StepOutcome::Done
+    }
+
+    /// Whether each of these has an instance in the sandbox in which this container starts that ended well, or runs.
+    fn has(&self, start: &StartContainer, spec: &ContainerSpec) -> bool {
+        let mut mine = self.containers.iter().filter(|c| {
+            c.uid == start.sandbox.uid && c.name == spec.name && c.sandbox_id == start.sandbox_id
+        });
+        mine.any(|c| match c.state {
+            ObservedState::Running { .. } => spec.is_sidecar(),
+            ObservedState::Exited { exit_code, .. } => spec.is_sidecar() || exit_code == 0,
+            _ => false,
+        })
+    }
+
+    /// Initial containers before it are past, each in its order.
+    fn judge_order(&self, start: &StartContainer) {
+        let initial = &start.sandbox.manifest.workload.init_containers;
+        let before = initial
+            .iter()
+            .take_while(|spec| spec.name != start.container.name);
+        for spec in before {
+            let (uid, name) = (&start.sandbox.uid, &start.container.name);
+            assert!(
+                self.has(start, spec),
+                "{name} of {uid} starts before {}",
+                spec.name
+            );
         }
     }
 
@@ -174,6 +260,7 @@ impl Runtime {
         for (_, older) in self.not_beside.iter().filter(|(newer, _)| newer == uid) {
             assert_eq!(self.running(older), 0, "{uid} started beside {older}");
         }
+        self.judge_order(start);
         // Law 5, judged where it matters.
         let live = self
             .containers
@@ -197,6 +284,7 @@ impl Runtime {
             user: None,
         });
         self.started.push((uid.clone(), name.clone()));
+        self.acts.push(format!("run {name}"));
         StepOutcome::Started {
             container_id: id,
             skipped_variables: Vec::new(),

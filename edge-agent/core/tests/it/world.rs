@@ -206,7 +206,7 @@ impl World {
             return false;
         };
         let outcome = self.runtime.apply(&step, self.now.wall_ms);
-        self.look_due = true;
+        self.look_due |= step.touches_containers();
         self.give(Input::StepEnded { step: id, outcome });
         true
     }
