@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use edge_provider_translate::NodeKind;
 use edge_provider_translate::fields::{self, Class};
 use serde_json::Value;
 
@@ -42,11 +43,11 @@ fn walk(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The honoured paths that none of these specs set.
+/// The paths honoured on a device node that none of these specs set.
 pub fn missing<'a>(specs: impl IntoIterator<Item = &'a Value>) -> Vec<&'static str> {
     let set: BTreeSet<String> = specs.into_iter().flat_map(paths).collect();
     fields::rules()
-        .filter(|rule| rule.class == Class::Honoured && !set.contains(rule.path))
-        .map(|rule| rule.path)
+        .filter(|rule| rule.class(NodeKind::Device) == Class::Honoured && !set.contains(&rule.path))
+        .map(|rule| rule.path.as_str())
         .collect()
 }
