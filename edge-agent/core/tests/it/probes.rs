@@ -156,7 +156,7 @@ fn a_failed_liveness_probe_restarts_with_the_probes_grace() {
         1,
         "counts begin anew"
     );
-    world.pass(11_000);
+    world.pass(2_000);
     assert!(matches!(
         world.status("one").containers[0].state,
         ContainerState::Waiting {
