@@ -1,16 +1,33 @@
 //! The objects that manifests name, opened: config maps, and what only this device can decrypt.
 //!
-//! What is opened lives as long as its use. Nothing here is written to a disk in clear.
+//! Bodies are in the agent's store and are read when they are needed: what is opened lives as long as its use. Nothing here is written to a
+//! disk in clear.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_protocol::Digest;
 use edge_protocol::v1::{ObjectData, ObjectRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 /// A handle to the object blobs of this device; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Objects(Arc<Mutex<BTreeMap<Digest, String>>>);
+pub struct Objects(Arc<Mutex<Bodies>>);
+
+#[derive(Debug)]
+enum Bodies {
+    /// The agent's store, by a connection that only reads.
+    Stored(Connection),
+    /// What was put, for uses without a store.
+    Held(BTreeMap<Digest, String>),
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self::Held(BTreeMap::new())
+    }
+}
 
 /// Why an object cannot be read now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +43,23 @@ pub enum ObjectError {
 }
 
 impl Objects {
-    pub fn put(&self, digest: Digest, body: String) {
-        self.bodies().insert(digest, body);
+    /// The objects of the agent's store. It must have been opened before, which brings its schema up to date.
+    ///
+    /// # Errors
+    /// What SQLite says when the file cannot be opened.
+    pub fn stored(path: &Path) -> Result<Self, rusqlite::Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        // Each object is read once: nothing is gained by a cache.
+        connection.execute_batch("PRAGMA cache_size = -64; PRAGMA busy_timeout = 1000;")?;
+        Ok(Self(Arc::new(Mutex::new(Bodies::Stored(connection)))))
     }
 
-    pub fn forget(&self, digest: &Digest) {
-        self.bodies().remove(digest);
+    /// Holds an object that is in no store; objects of a store come with the machine's transactions.
+    pub fn put(&self, digest: Digest, body: String) {
+        if let Bodies::Held(held) = &mut *self.bodies() {
+            held.insert(digest, body);
+        }
     }
 
     /// The object in clear.
@@ -46,22 +74,108 @@ impl Objects {
             sealed,
         } = reference;
         let (kind, name) = (kind.clone(), name.clone());
-        let bodies = self.bodies();
-        let Some(body) = bodies.get(digest) else {
+        let damaged = |why: String| ObjectError::Damaged {
+            kind: kind.clone(),
+            name: name.clone(),
+            why,
+        };
+        let body = self.body(digest).map_err(|error| damaged(error.to_string()))?;
+        let Some(body) = body else {
             return Err(ObjectError::Absent { kind, name });
         };
+        if Digest::of(&body) != *digest {
+            return Err(damaged("its body is not what its digest says".to_owned()));
+        }
         if *sealed {
             return Err(ObjectError::NotSealed { kind, name });
         }
-        serde_json::from_str(body).map_err(|error| ObjectError::Damaged {
-            kind,
-            name,
-            why: error.to_string(),
-        })
+        serde_json::from_str(&body).map_err(|error| damaged(place(&error)))
     }
 
-    fn bodies(&self) -> MutexGuard<'_, BTreeMap<Digest, String>> {
+    fn body(&self, digest: &Digest) -> Result<Option<String>, rusqlite::Error> {
+        match &*self.bodies() {
+            Bodies::Held(held) => Ok(held.get(digest).cloned()),
+            Bodies::Stored(connection) => connection
+                .prepare_cached("SELECT body FROM object WHERE digest = ?1")?
+                .query_row([digest.to_string()], |row| row.get(0))
+                .optional(),
+        }
+    }
+
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
         // What is kept there is replaced whole: a panic in between leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a document went wrong. The parser's own words may quote its content.
+fn place(error: &serde_json::Error) -> String {
+    format!("no object at line {}, column {}", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_agent_core::{Tx, Write};
+    use edge_protocol::TxId;
+    use edge_protocol::v1::object::kind;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::store::Store;
+
+    fn reference(digest: Digest, sealed: bool) -> ObjectRef {
+        ObjectRef {
+            kind: kind::CONFIG_MAP.to_owned(),
+            name: "settings".to_owned(),
+            digest,
+            sealed,
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_are_read_from_the_store_as_they_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.db");
+        let store = Store::open(&path).unwrap();
+        let objects = Objects::stored(&path).unwrap();
+        let (committed, mut done) = mpsc::channel(1);
+        let (store, _writer) = store.start(committed);
+        let body = r#"{"v":1,"kind":"ConfigMap","name":"settings","text":{"key":"value"}}"#;
+        let digest = Digest::of(body);
+        let absent = Err(ObjectError::Absent {
+            kind: kind::CONFIG_MAP.to_owned(),
+            name: "settings".to_owned(),
+        });
+        assert_eq!(objects.open(&reference(digest, false)), absent);
+        let mut commit = async |write| {
+            let tx = Tx {
+                id: TxId(1),
+                writes: vec![write],
+            };
+            store.commit(tx).await.unwrap();
+            done.recv().await.unwrap().unwrap();
+        };
+        let body = body.to_owned();
+        commit(Write::PutObject { digest, body }).await;
+        let data = objects.open(&reference(digest, false)).unwrap();
+        assert_eq!(data.get("key"), Some(b"value".as_slice()));
+        let sealed = objects.open(&reference(digest, true));
+        assert!(matches!(sealed, Err(ObjectError::NotSealed { .. })), "{sealed:?}");
+        commit(Write::DropObject(digest)).await;
+        assert_eq!(objects.open(&reference(digest, false)), absent);
+    }
+
+    #[test]
+    fn what_is_not_the_object_is_not_quoted() {
+        let objects = Objects::default();
+        let body = r#"{"v":"hunter2"}"#.to_owned();
+        let digest = Digest::of(&body);
+        objects.put(digest, body);
+        let error = objects.open(&reference(digest, false)).unwrap_err();
+        assert!(matches!(error, ObjectError::Damaged { .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        objects.put(Digest::of("other"), "x".to_owned());
+        let error = objects.open(&reference(Digest::of("other"), false)).unwrap_err();
+        assert!(error.to_string().contains("not what its digest says"), "{error}");
     }
 }

@@ -270,23 +270,24 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// One try at every endpoint. The machine checks the digest and asks again with backoff.
+/// One try at every endpoint, in parts; the next goes on where one failed. The machine checks the digest and asks again with backoff.
 async fn fetch(blobs: &BlobSource, digest: Digest) -> Option<String> {
+    let mut body = Vec::new();
     for endpoint in &blobs.endpoints {
-        match device_api::call(
-            endpoint,
-            blobs.tls.clone(),
-            "GET",
-            &format!("/blobs/{digest}"),
-            Vec::new(),
-        )
-        .await
-        {
-            Ok(body) => match String::from_utf8(body.to_vec()) {
-                Ok(text) => return Some(text),
-                Err(error) => warn!(%digest, %error, "a blob is not text"),
-            },
-            Err(error) => warn!(%digest, %error, host = endpoint.host, "a blob could not be fetched"),
+        loop {
+            match device_api::next_part(endpoint, blobs.tls.clone(), digest, &mut body).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let text = String::from_utf8(body);
+                    return text
+                        .inspect_err(|error| warn!(%digest, %error, "a blob is not text"))
+                        .ok();
+                }
+                Err(error) => {
+                    warn!(%digest, %error, host = endpoint.host, "a blob could not be fetched");
+                    break;
+                }
+            }
         }
     }
     None

@@ -4,7 +4,7 @@
 //! their way out waits for them: the hub may swap two in one set, and the scheduler did not count for this device.
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, PortProtocol, Reason, WorkloadSpec};
+use edge_protocol::v1::{Manifest, ObjectRef, PortProtocol, Reason, WorkloadSpec, ability};
 
 use crate::lifecycle;
 use crate::plan::{Mark, World};
@@ -12,24 +12,33 @@ use crate::succession;
 use crate::sums;
 use crate::workload::Workload;
 
-/// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured.
+/// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured. Objects need theirs whether or not it
+/// names them.
 pub(crate) fn unmet(manifest: &Manifest, features: &[String]) -> Option<String> {
+    let has = |wanted: &str| features.iter().any(|feature| feature == wanted);
     let lacking: Vec<&str> = manifest
         .requires
         .iter()
         .map(String::as_str)
-        .filter(|wanted| !features.iter().any(|feature| feature == wanted))
+        .filter(|wanted| !has(wanted))
         .collect();
+    if !lacking.is_empty() {
+        return Some(format!("this agent lacks: {}", lacking.join(", ")));
+    }
+    let placed = |object: &&ObjectRef| {
+        has(if object.sealed {
+            ability::SEALED_OBJECTS
+        } else {
+            ability::OBJECTS
+        })
+    };
     let objects: Vec<String> = manifest
         .objects
         .iter()
+        .filter(|object| !placed(object))
         .map(|object| format!("{} {}", object.kind, object.name))
         .collect();
-    match (lacking.is_empty(), objects.is_empty()) {
-        (true, true) => None,
-        (false, _) => Some(format!("this agent lacks: {}", lacking.join(", "))),
-        (true, false) => Some(format!("this agent cannot place objects: {}", objects.join(", "))),
-    }
+    (!objects.is_empty()).then(|| format!("this agent cannot place objects: {}", objects.join(", ")))
 }
 
 #[derive(Debug, Default, Clone, Copy)]

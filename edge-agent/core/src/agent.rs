@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{DeviceEvent, EventLevel, Facts, LinkClass, Reason};
-use edge_protocol::{AfterCommit, BootId, DeviceId, DeviceTime, Digest, EnrolmentSerial, HubId, Now, PodUid};
+use edge_protocol::{AfterCommit, BootId, DeviceId, DeviceTime, EnrolmentSerial, HubId, Now, PodUid};
 
 use crate::backoff::Rng;
 use crate::desired::{Desired, QUARANTINE_KEY};
@@ -14,7 +14,8 @@ use crate::io::{Effect, Input, Note, Restored, Tx, Write};
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
 use crate::session::{Parties, Session};
-use crate::transition::{Doc, Rules};
+use crate::shelf::Shelf;
+use crate::transition::Rules;
 use crate::workload::{Pod, Workload};
 
 /// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
@@ -99,8 +100,8 @@ pub struct Agent {
     pub(crate) session: Session,
     pub(crate) desired: Desired,
     pub(crate) fetches: Fetches,
-    /// Blobs on disk, understood.
-    pub(crate) docs: BTreeMap<Digest, Doc>,
+    /// Blobs on disk.
+    pub(crate) shelf: Shelf,
     pub(crate) workloads: BTreeMap<PodUid, Workload>,
     pub(crate) pods: BTreeMap<PodUid, Pod>,
     pub(crate) reach: Reach,
@@ -162,7 +163,10 @@ impl Agent {
             session: Session::new(parties, link),
             desired,
             fetches: Fetches::new(config.limits.fetches),
-            docs: read_blobs(restored.blobs, &mut damage),
+            shelf: Shelf::new(
+                read_blobs(restored.blobs, &mut damage),
+                restored.objects.into_iter().collect(),
+            ),
             workloads: read_records(restored.workloads, &mut damage),
             pods: BTreeMap::new(),
             reach: Reach::Never,
@@ -278,7 +282,7 @@ impl Agent {
     pub(crate) fn settle_restored(&mut self, now: &Now) {
         let in_force = self.desired.in_force();
         let rules = Rules {
-            stored: &self.docs,
+            stored: &self.shelf,
             coming: None,
             features: &self.config.features,
             now,

@@ -1,13 +1,13 @@
 //! The set the device acts on, the one on its way there, and what a restored hub may not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{Blob, Statement, StatementBody};
 use edge_protocol::{DesiredSet, Digest, ItemState, PodUid, SetGeneration, SetItem, Verdict, judge};
 
 use crate::agent::Limits;
 use crate::io::TrustedSet;
-use crate::transition::Doc;
+use crate::shelf::{Coming, Shelf};
 
 /// Where held items are kept that the hub's set contradicts: JSON of a list of [`SetItem`].
 pub(crate) const QUARANTINE_KEY: &str = "quarantine";
@@ -16,9 +16,17 @@ pub(crate) const QUARANTINE_KEY: &str = "quarantine";
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) set: TrustedSet,
-    /// Blobs that are not on disk yet.
-    pub(crate) bodies: BTreeMap<Digest, String>,
-    pub(crate) docs: BTreeMap<Digest, Doc>,
+    pub(crate) coming: Coming,
+}
+
+impl Candidate {
+    fn items(&self) -> BTreeSet<Digest> {
+        digests(self.set.items.iter())
+    }
+}
+
+fn digests<'a>(items: impl Iterator<Item = &'a SetItem>) -> BTreeSet<Digest> {
+    items.map(|item| item.digest).collect()
 }
 
 /// A snapshot that has not come to its end mark. Nothing is concluded from it.
@@ -28,7 +36,7 @@ struct Assembly {
     digest: Digest,
     of: u32,
     parts: BTreeMap<u32, Vec<SetItem>>,
-    bodies: BTreeMap<Digest, String>,
+    coming: Coming,
 }
 
 /// What a statement's offer came to.
@@ -96,7 +104,7 @@ impl Desired {
         &mut self,
         statement: Statement,
         blobs: Vec<Blob>,
-        stored: &BTreeMap<Digest, Doc>,
+        stored: &Shelf,
         limits: &Limits,
     ) -> Offer {
         let (generation, digest) = (statement.generation, statement.set_digest);
@@ -157,7 +165,7 @@ impl Desired {
             digest,
             of,
             parts: BTreeMap::new(),
-            bodies: BTreeMap::new(),
+            coming: Coming::default(),
         });
         assembly.parts.insert(part, items);
         if let Some(why) = excess(assembly.parts.values().flatten(), limits) {
@@ -168,19 +176,12 @@ impl Desired {
         Ok(())
     }
 
-    fn end_of_parts(&mut self, blobs: Vec<Blob>, stored: &BTreeMap<Digest, Doc>, limits: &Limits) -> Offer {
+    fn end_of_parts(&mut self, blobs: Vec<Blob>, stored: &Shelf, limits: &Limits) -> Offer {
         let Some(mut assembly) = self.assembly.take() else {
             return Offer::Part;
         };
-        let named = |digest: &Digest| {
-            assembly
-                .parts
-                .values()
-                .flatten()
-                .any(|item| item.digest == *digest)
-        };
-        let kept = keep(blobs, &assembly.bodies, named, stored, limits);
-        assembly.bodies.extend(kept);
+        let items = digests(assembly.parts.values().flatten());
+        assembly.coming.take(blobs, &items, stored, limits.blob_bytes);
         if (assembly.parts.len() as u64) < u64::from(assembly.of) {
             self.assembly = Some(assembly);
             return Offer::Part;
@@ -189,13 +190,10 @@ impl Desired {
             generation,
             digest,
             parts,
-            bodies,
+            coming,
             ..
         } = assembly;
-        let blobs = bodies
-            .into_iter()
-            .map(|(digest, body)| Blob { digest, body })
-            .collect();
+        let blobs = coming.into_blobs().collect();
         let items = parts.into_values().flatten().collect();
         self.complete(generation, digest, items, blobs, stored, limits)
     }
@@ -206,7 +204,7 @@ impl Desired {
         digest: Digest,
         items: DesiredSet,
         blobs: Vec<Blob>,
-        stored: &BTreeMap<Digest, Doc>,
+        stored: &Shelf,
         limits: &Limits,
     ) -> Offer {
         if let Some(why) = excess(items.iter(), limits) {
@@ -216,60 +214,60 @@ impl Desired {
             return Offer::Damaged("the set does not have the digest that was signed".to_owned());
         }
         // What the superseded candidate had fetched already is not fetched again.
-        let earlier = self
-            .candidate
-            .take()
-            .map_or(BTreeMap::new(), |earlier| earlier.bodies);
-        let earlier = earlier.into_iter().map(|(digest, body)| Blob { digest, body });
-        let named = |digest: &Digest| items.iter().any(|item| item.digest == *digest);
-        let all = earlier.chain(blobs).collect();
-        let bodies = keep(all, &BTreeMap::new(), named, stored, limits);
-        let docs = bodies
-            .iter()
-            .map(|(digest, body)| (*digest, Doc::parse(body)))
-            .collect();
+        let earlier = self.candidate.take().into_iter();
+        let earlier = earlier.flat_map(|earlier| earlier.coming.into_blobs());
+        let mut coming = Coming::default();
+        coming.take(
+            earlier.chain(blobs).collect(),
+            &digests(items.iter()),
+            stored,
+            limits.blob_bytes,
+        );
         self.candidate = Some(Candidate {
             set: TrustedSet {
                 generation,
                 digest,
                 items,
             },
-            bodies,
-            docs,
+            coming,
         });
         Offer::Received
     }
 
     /// Takes a fetched blob whose digest was checked, if the candidate waits for it.
-    pub(crate) fn fill(&mut self, digest: Digest, body: &str) {
-        if let Some(candidate) = &mut self.candidate
-            && candidate.set.items.iter().any(|item| item.digest == digest)
-        {
-            candidate.docs.insert(digest, Doc::parse(body));
-            candidate.bodies.insert(digest, body.to_owned());
+    pub(crate) fn fill(&mut self, digest: Digest, body: &str, stored: &Shelf) {
+        if let Some(candidate) = &mut self.candidate {
+            let items = candidate.items();
+            candidate.coming.fill(digest, body, &items, stored);
         }
     }
 
-    /// Digests the candidate names that are neither on disk nor in hand.
-    pub(crate) fn missing(&self, stored: &BTreeMap<Digest, Doc>) -> Vec<Digest> {
-        self.candidate
-            .iter()
-            .flat_map(|c| c.set.items.iter().map(move |item| (c, item.digest)))
-            .filter(|(candidate, digest)| {
-                !stored.contains_key(digest) && !candidate.bodies.contains_key(digest)
-            })
-            .map(|(_, digest)| digest)
+    /// What the candidate needs, manifests and their objects, that is neither on disk nor in hand.
+    pub(crate) fn missing(&self, stored: &Shelf) -> BTreeSet<Digest> {
+        let candidate = self.candidate.as_ref();
+        candidate.map_or(BTreeSet::new(), |candidate| {
+            candidate.coming.missing(&candidate.items(), stored)
+        })
+    }
+
+    /// The objects of a blob that came for a set and is not on disk yet.
+    pub(crate) fn coming_objects(&self, digest: &Digest) -> BTreeSet<Digest> {
+        let coming = [&self.candidate, &self.committing].into_iter().flatten();
+        coming
+            .flat_map(|candidate| candidate.coming.shelf.objects_of(digest))
             .collect()
     }
 
-    /// What every set in memory names: these blobs stay.
-    pub(crate) fn named(&self) -> impl Iterator<Item = Digest> {
-        let sets = [&self.candidate, &self.committing]
-            .into_iter()
-            .flatten()
-            .map(|candidate| &candidate.set);
-        let items = sets.chain(&self.trusted).flat_map(|set| set.items.iter());
-        items.chain(self.quarantine.values()).map(|item| item.digest)
+    /// The items of the trusted set, and those that stay in force against it.
+    pub(crate) fn on_disk(&self) -> impl Iterator<Item = &SetItem> {
+        let items = self.trusted.iter().flat_map(|set| set.items.iter());
+        items.chain(self.quarantine.values())
+    }
+
+    /// The blobs that the items of sets on their way to the disk name.
+    pub(crate) fn coming_items(&self) -> impl Iterator<Item = Digest> {
+        let coming = [&self.candidate, &self.committing].into_iter().flatten();
+        coming.flat_map(Candidate::items)
     }
 
     /// The item in force for each workload, and whether it is held against the hub's word.
@@ -344,26 +342,4 @@ pub(crate) fn in_force(
         .values()
         .map(|item| (item.uid.clone(), (item.clone(), true)));
     offered.chain(held).collect()
-}
-
-/// Of the blobs that came along: those that are named, new, what they claim to be, and within the bound.
-fn keep(
-    blobs: Vec<Blob>,
-    have: &BTreeMap<Digest, String>,
-    named: impl Fn(&Digest) -> bool,
-    stored: &BTreeMap<Digest, Doc>,
-    limits: &Limits,
-) -> BTreeMap<Digest, String> {
-    let mut left = limits
-        .blob_bytes
-        .saturating_sub(have.values().map(String::len).sum());
-    let mut kept = BTreeMap::new();
-    for Blob { digest, body } in blobs {
-        let wanted = named(&digest) && !have.contains_key(&digest) && !stored.contains_key(&digest);
-        if wanted && body.len() <= left && Digest::of(&body) == digest {
-            left -= body.len();
-            kept.insert(digest, body);
-        }
-    }
-    kept
 }

@@ -1,6 +1,6 @@
 //! Blobs that are asked for over HTTPS: a few at a time, for ever, with backoff.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::Digest;
 
@@ -28,7 +28,7 @@ impl Fetches {
     }
 
     /// Exactly these are wanted now; what to ask for next.
-    pub(crate) fn want(&mut self, digests: &[Digest], now_ms: u64) -> Vec<Digest> {
+    pub(crate) fn want(&mut self, digests: &BTreeSet<Digest>, now_ms: u64) -> Vec<Digest> {
         self.wanted
             .retain(|digest, fetch| fetch.under_way || digests.contains(digest));
         for digest in digests {

@@ -1,6 +1,6 @@
 //! What comes from the hub: frames, statements, blobs; and the way of a set from an offer to the trusted one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::frame;
 use edge_protocol::v1::{AckStage, Blob, Down, DownFrame, SetAck, Statement, Up, VERSION};
@@ -10,6 +10,7 @@ use crate::agent::{Agent, Deferred, FLOOR_KEY, LINK_KEY};
 use crate::desired::{Candidate, Offer, QUARANTINE_KEY, in_force};
 use crate::io::{Effect, Note, TrustedSet, Write};
 use crate::record::Record;
+use crate::shelf::{self, Shelf};
 use crate::transition::{Doc, Rules};
 
 impl Agent {
@@ -84,7 +85,7 @@ impl Agent {
         let (generation, digest) = (statement.generation, statement.set_digest);
         let offer = self
             .desired
-            .offer(statement, blobs, &self.docs, &self.config.limits);
+            .offer(statement, blobs, &self.shelf, &self.config.limits);
         let held = self
             .desired
             .trusted
@@ -149,39 +150,58 @@ impl Agent {
             return;
         }
         let Some(body) = body else { return };
-        self.desired.fill(digest, &body);
-        if self.is_named(&digest) && !self.docs.contains_key(&digest) {
-            // A blob of the trusted set that the store had lost.
-            self.docs.insert(digest, Doc::parse(&body));
+        self.desired.fill(digest, &body, &self.shelf);
+        let named = self.named();
+        let mut found = false;
+        // A blob of the trusted set that the store had lost, or that an agent of before did not ask for.
+        if self.objects_of(&named).contains(&digest) && !self.shelf.has_object(&digest) {
+            self.shelf.put_object(digest);
+            let body = body.clone();
+            self.writes.push(Write::PutObject { digest, body });
+            found = true;
+        }
+        if named.contains(&digest) && self.shelf.doc(&digest).is_none() {
+            self.shelf.put_doc(digest, Doc::parse(&body));
             self.writes.push(Write::PutBlob { digest, body });
+            found = true;
+        }
+        if found {
             self.settle_restored(now);
         }
     }
 
-    fn is_named(&self, digest: &Digest) -> bool {
-        let in_set = self
-            .desired
-            .trusted
-            .iter()
-            .flat_map(|set| set.items.iter())
-            .any(|item| item.digest == *digest);
-        in_set
-            || self
-                .desired
-                .quarantine
-                .values()
-                .any(|item| item.digest == *digest)
-            || self
-                .workloads
-                .values()
-                .any(|workload| workload.record.manifest == Some(*digest))
+    /// The blobs that sets on disk and records name.
+    fn named(&self) -> BTreeSet<Digest> {
+        let records = self.workloads.values();
+        let records = records.filter_map(|workload| workload.record.manifest);
+        let items = self.desired.on_disk().map(|item| item.digest);
+        items.chain(records).collect()
     }
 
-    /// Asks for the blobs that are named and not here.
+    /// The objects of those of these blobs that are manifests.
+    fn objects_of(&self, blobs: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        blobs
+            .iter()
+            .flat_map(|blob| self.shelf.objects_of(blob))
+            .collect()
+    }
+
+    /// Asks for the blobs that are named and not here. What only a record names no hub would give any more.
     pub(crate) fn fetch_missing(&mut self, now: &Now) {
-        let mut missing = self.desired.missing(&self.docs);
-        let trusted = self.desired.in_force().into_values().map(|(item, _)| item.digest);
-        missing.extend(trusted.filter(|digest| !self.docs.contains_key(digest)));
+        let items: BTreeSet<Digest> = self
+            .desired
+            .in_force()
+            .into_values()
+            .map(|(item, _)| item.digest)
+            .collect();
+        let mut missing = self.desired.missing(&self.shelf);
+        let objects = self.objects_of(&items).into_iter();
+        missing.extend(objects.filter(|digest| !self.shelf.has_object(digest)));
+        missing.extend(
+            items
+                .into_iter()
+                .filter(|digest| self.shelf.doc(digest).is_none()),
+        );
         let next = self.fetches.want(&missing, now.mono_ms);
         self.effects.extend(next.into_iter().map(Effect::Fetch));
     }
@@ -192,8 +212,11 @@ impl Agent {
         if self.desired.committing.is_some() {
             return;
         }
-        if self.desired.candidate.is_some() && self.desired.missing(&self.docs).is_empty() {
+        if self.desired.candidate.is_some() && self.desired.missing(&self.shelf).is_empty() {
             self.desired.committing = self.desired.candidate.take();
+        }
+        if let Some(candidate) = &mut self.desired.committing {
+            self.writes.extend(candidate.coming.write());
         }
         let mut records: BTreeMap<PodUid, Record> = self
             .workloads
@@ -223,22 +246,14 @@ impl Agent {
         }
     }
 
-    /// The set, its blobs, its quarantine, and the records as they will be: one transaction, so that a crash leaves all or nothing.
+    /// The set, its quarantine, and the records as they will be: one transaction, so that a crash leaves all or nothing.
     fn candidate_writes(&self, now: &Now, candidate: &Candidate) -> (Vec<Write>, BTreeMap<PodUid, Record>) {
-        let mut writes: Vec<Write> = candidate
-            .bodies
-            .iter()
-            .map(|(digest, body)| Write::PutBlob {
-                digest: *digest,
-                body: body.clone(),
-            })
-            .collect();
-        writes.push(Write::Set(candidate.set.clone()));
+        let mut writes = vec![Write::Set(candidate.set.clone())];
         let quarantine = self.desired.quarantine_after(&candidate.set);
         let list: Vec<&SetItem> = quarantine.values().collect();
         writes.push(meta(QUARANTINE_KEY, &list));
         writes.push(meta(FLOOR_KEY, &self.floor_ms));
-        let rules = self.rules(now, Some(&candidate.docs));
+        let rules = self.rules(now, Some(&candidate.coming.shelf));
         let after = in_force(&candidate.set.items, &quarantine);
         let mut records = BTreeMap::new();
         for uid in self.workloads.keys().chain(after.keys()) {
@@ -258,9 +273,9 @@ impl Agent {
         (writes, records)
     }
 
-    fn rules<'a>(&'a self, now: &'a Now, coming: Option<&'a BTreeMap<Digest, Doc>>) -> Rules<'a> {
+    fn rules<'a>(&'a self, now: &'a Now, coming: Option<&'a Shelf>) -> Rules<'a> {
         Rules {
-            stored: &self.docs,
+            stored: &self.shelf,
             coming,
             features: &self.config.features,
             now,
@@ -273,7 +288,7 @@ impl Agent {
             return;
         };
         let quarantine = self.desired.quarantine_after(&candidate.set);
-        self.docs.extend(candidate.docs);
+        self.shelf.absorb(candidate.coming.shelf);
         self.sweep_due = true;
         let TrustedSet {
             generation, digest, ..
@@ -313,7 +328,7 @@ impl Agent {
             self.workloads.entry(uid.clone()).or_default().disk.stored = true;
         }
         let rules = Rules {
-            stored: &self.docs,
+            stored: &self.shelf,
             coming: None,
             features: &self.config.features,
             now,
@@ -333,28 +348,25 @@ impl Agent {
         }
     }
 
-    /// Drops workloads that are gone and told, and blobs that nothing names any more.
+    /// Drops blobs that nothing names any more. What only a step under way may still read goes after it.
     fn sweep(&mut self) {
-        self.sweep_due = false;
-        let named: std::collections::BTreeSet<Digest> = self
-            .desired
-            .named()
-            .chain(
-                self.workloads
-                    .values()
-                    .filter_map(|workload| workload.record.manifest),
-            )
-            .collect();
-        let unused: Vec<Digest> = self
-            .docs
-            .keys()
-            .filter(|digest| !named.contains(digest))
-            .copied()
-            .collect();
-        for digest in unused {
-            self.docs.remove(&digest);
-            self.writes.push(Write::DropBlob(digest));
-        }
+        let mut docs = self.named();
+        docs.extend(self.desired.coming_items());
+        let mut named = self.objects_of(&docs);
+        named.extend(docs.iter().flat_map(|digest| self.desired.coming_objects(digest)));
+        let steps = self
+            .workloads
+            .values()
+            .flat_map(|workload| workload.steps.values());
+        let manifests = steps.filter_map(|flight| flight.step.manifest());
+        let read = manifests
+            .flat_map(shelf::objects)
+            .filter(|object| !named.contains(object));
+        let read: BTreeSet<Digest> = read.collect();
+        self.sweep_due = !read.is_empty();
+        named.extend(read);
+        let writes = self.shelf.keep(&docs, &named);
+        self.writes.extend(writes);
     }
 
     fn put_meta(&mut self, key: &str, value: &impl serde::Serialize) {

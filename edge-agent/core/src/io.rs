@@ -80,6 +80,12 @@ pub enum Write {
         body: String,
     },
     DropBlob(Digest),
+    /// An object beside a manifest: only the runtime reads it.
+    PutObject {
+        digest: Digest,
+        body: String,
+    },
+    DropObject(Digest),
     PutWorkload {
         uid: PodUid,
         record: String,
@@ -108,6 +114,8 @@ pub struct TrustedSet {
 pub struct Restored {
     pub set: Option<TrustedSet>,
     pub blobs: Vec<(Digest, String)>,
+    /// Objects whose bodies are there and what their digests say.
+    pub objects: Vec<Digest>,
     pub workloads: Vec<(PodUid, String)>,
     /// In the order of their sequence numbers.
     pub events: Vec<DeviceEvent>,

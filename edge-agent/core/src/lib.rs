@@ -6,7 +6,7 @@
 //! * [`step`]: the seam to a container runtime: what may be asked of it and what is seen there.
 //! * [`agent`]: the machine, its bounds, and the one transaction that ends each step; `restore` reads the store.
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
-//!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `fetch` gets blobs.
+//!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others.
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
@@ -45,6 +45,7 @@ mod record;
 mod reports;
 mod restore;
 mod session;
+mod shelf;
 mod status;
 pub mod step;
 mod succession;

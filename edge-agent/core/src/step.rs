@@ -67,6 +67,16 @@ pub enum Step {
 }
 
 impl Step {
+    /// The manifest whose objects the step may read.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        match self {
+            Self::SyncVolumes { manifest, .. } => Some(manifest),
+            Self::RunSandbox(sandbox) => Some(&sandbox.manifest),
+            Self::StartContainer(start) => Some(&start.sandbox.manifest),
+            _ => None,
+        }
+    }
+
     /// Whether its end changes what a look at the runtime shows: every step that makes, changes or ends a sandbox or a container.
     pub fn touches_containers(&self) -> bool {
         !matches!(

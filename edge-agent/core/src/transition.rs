@@ -1,6 +1,5 @@
 //! What a new trusted set makes of a workload's record. It is applied to a copy when the set is written, and again when it is on disk.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edge_protocol::v1::{Manifest, Reason, Tombstone};
@@ -8,6 +7,7 @@ use edge_protocol::{Digest, ItemState, Now, SetItem};
 
 use crate::admission;
 use crate::record::{Ending, Record};
+use crate::shelf::{self, Shelf};
 use crate::workload::{DEFAULT_GRACE_S, Subject, Workload};
 
 /// A blob as this agent understands it.
@@ -41,8 +41,8 @@ impl Doc {
 /// What transitions look things up in: blobs on disk, and those that come with the set.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
-    pub(crate) stored: &'a BTreeMap<Digest, Doc>,
-    pub(crate) coming: Option<&'a BTreeMap<Digest, Doc>>,
+    pub(crate) stored: &'a Shelf,
+    pub(crate) coming: Option<&'a Shelf>,
     pub(crate) features: &'a [String],
     pub(crate) now: &'a Now,
 }
@@ -50,14 +50,21 @@ pub(crate) struct Rules<'a> {
 /// Why a desired manifest is not acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// Its blob is not here.
+    /// Its blob is not here, or one of its objects.
     Missing,
     Refused(Reason, String),
 }
 
 impl Rules<'_> {
     fn doc(&self, digest: &Digest) -> Option<&Doc> {
-        self.stored.get(digest).or_else(|| self.coming?.get(digest))
+        self.stored.doc(digest).or_else(|| self.coming?.doc(digest))
+    }
+
+    fn has_objects_of(&self, manifest: &Manifest) -> bool {
+        let here = |digest| {
+            self.stored.has_object(&digest) || self.coming.is_some_and(|coming| coming.has_object(&digest))
+        };
+        shelf::objects(manifest).all(here)
     }
 
     /// The manifest of an item that is to run, if this agent can honour all of it.
@@ -66,8 +73,11 @@ impl Rules<'_> {
         match self.doc(&item.digest) {
             None => Err(Unusable::Missing),
             Some(Doc::Manifest(manifest)) if manifest.uid == item.uid => {
-                admission::unmet(manifest, self.features)
-                    .map_or(Ok(Arc::clone(manifest)), |lacks| Err(refused(lacks)))
+                match admission::unmet(manifest, self.features) {
+                    Some(lacks) => Err(refused(lacks)),
+                    None if self.has_objects_of(manifest) => Ok(Arc::clone(manifest)),
+                    None => Err(Unusable::Missing),
+                }
             }
             Some(Doc::Manifest(_) | Doc::Tombstone(_)) => {
                 Err(refused("its blob is not its manifest".to_owned()))

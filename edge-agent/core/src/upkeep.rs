@@ -267,7 +267,7 @@ impl Agent {
     /// A workload that ended and is desired again begins from nothing.
     fn refresh(&mut self, now: &Now, uid: &PodUid) {
         let rules = Rules {
-            stored: &self.docs,
+            stored: &self.shelf,
             coming: None,
             features: &self.config.features,
             now,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use edge_agent_core::{Restored, TrustedSet, Tx, Write};
-use edge_protocol::TxId;
+use edge_protocol::{Digest, TxId};
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use tokio::sync::mpsc;
 
@@ -120,13 +120,34 @@ impl Store {
             .map(|(_, document)| parse("an event", &document))
             .collect::<Result<_, _>>()?;
         let meta = pairs("SELECT key, value FROM meta ORDER BY key")?;
+        let objects = self.sound_objects()?;
         Ok(Restored {
             set,
             blobs,
+            objects,
             workloads,
             events,
             meta,
         })
+    }
+
+    /// The objects whose bodies are what their digests say, read one at a time; the others are asked for again.
+    fn sound_objects(&self) -> Result<Vec<Digest>, StoreError> {
+        let failed = |source| StoreError::Failed {
+            doing: "reading",
+            source,
+        };
+        let sql = "SELECT digest, body FROM object ORDER BY digest";
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut sound = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let digest: String = row.get(0).map_err(failed)?;
+            let body = row.get_ref(1).map_err(failed)?;
+            let actual = body.as_bytes().map(Digest::of).ok();
+            sound.extend(actual.filter(|actual| actual.to_string() == digest));
+        }
+        Ok(sound)
     }
 
     /// Starts the writer thread. Commits are reported on `committed` in the order they were queued.
@@ -191,6 +212,16 @@ fn apply(db: &Connection, write: &Write) -> Result<(), StoreError> {
         Write::DropBlob(digest) => execute(
             db,
             "DELETE FROM blob WHERE digest = ?1",
+            params![digest.to_string()],
+        ),
+        Write::PutObject { digest, body } => execute(
+            db,
+            "INSERT OR REPLACE INTO object (digest, body) VALUES (?1, ?2)",
+            params![digest.to_string(), body],
+        ),
+        Write::DropObject(digest) => execute(
+            db,
+            "DELETE FROM object WHERE digest = ?1",
             params![digest.to_string()],
         ),
         Write::PutWorkload { uid, record } => execute(

@@ -5,13 +5,16 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Migrations in order; the file's `user_version` counts those applied. Append-only.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE trusted_set (id INTEGER PRIMARY KEY CHECK (id = 1), document TEXT NOT NULL) STRICT;
     CREATE TABLE blob (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE workload (uid TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE event (seq INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
-"];
+",
+    "CREATE TABLE object (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;",
+];
 
 /// `synchronous=FULL`: what was acknowledged survives a power cut. The small cache keeps the agent small.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {

@@ -62,6 +62,19 @@ fn what_was_committed_is_restored_after_reopening() {
                 digest,
                 body: "body".into(),
             },
+            Write::PutObject {
+                digest,
+                body: "body".into(),
+            },
+            Write::PutObject {
+                digest: Digest::of("another body"),
+                body: "rotten".into(),
+            },
+            Write::PutObject {
+                digest: Digest::of("gone"),
+                body: "gone".into(),
+            },
+            Write::DropObject(Digest::of("gone")),
             Write::PutWorkload {
                 uid: uid.clone(),
                 record: "{}".into(),
@@ -80,6 +93,7 @@ fn what_was_committed_is_restored_after_reopening() {
     let restored = Store::open(&path).unwrap().restore().unwrap();
     assert_eq!(restored.set, Some(set));
     assert_eq!(restored.blobs, [(digest, "body".to_owned())]);
+    assert_eq!(restored.objects, [digest]);
     assert_eq!(restored.workloads, [(uid, "{}".to_owned())]);
     assert_eq!(restored.events, [event(2), event(11)]);
     assert_eq!(restored.meta, [("k".to_owned(), "v".to_owned())]);

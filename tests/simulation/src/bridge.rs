@@ -130,7 +130,13 @@ impl World {
 
     fn bridge_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Put { op, spec } => self.call(op, Call::PutDeployment { spec, objects: Vec::new() }),
+            Effect::Put { op, spec } => self.call(
+                op,
+                Call::PutDeployment {
+                    spec,
+                    objects: Vec::new(),
+                },
+            ),
             Effect::Delete {
                 op,
                 uid,

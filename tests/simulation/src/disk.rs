@@ -11,6 +11,7 @@ use iot_hub_core as hub;
 pub(crate) struct AgentDisk {
     pub(crate) set: Option<agent::TrustedSet>,
     pub(crate) blobs: BTreeMap<Digest, String>,
+    pub(crate) objects: BTreeMap<Digest, String>,
     pub(crate) workloads: BTreeMap<PodUid, String>,
     pub(crate) events: BTreeMap<u64, DeviceEvent>,
     pub(crate) meta: BTreeMap<String, String>,
@@ -25,6 +26,12 @@ impl AgentDisk {
             }
             agent::Write::DropBlob(digest) => {
                 self.blobs.remove(&digest);
+            }
+            agent::Write::PutObject { digest, body } => {
+                self.objects.insert(digest, body);
+            }
+            agent::Write::DropObject(digest) => {
+                self.objects.remove(&digest);
             }
             agent::Write::PutWorkload { uid, record } => {
                 self.workloads.insert(uid, record);
@@ -53,6 +60,7 @@ impl AgentDisk {
         agent::Restored {
             set: self.set.clone(),
             blobs: self.blobs.clone().into_iter().collect(),
+            objects: self.objects.keys().copied().collect(),
             workloads: self.workloads.clone().into_iter().collect(),
             events: self.events.values().cloned().collect(),
             meta: self.meta.clone().into_iter().collect(),

@@ -106,6 +106,12 @@ fn apply(world: &mut World, event: &Event) {
                 .filter(|old| **old < *n)
                 .map(|old| name(*old))
                 .collect();
+            if *second > 0 {
+                wanted.objects = vec![
+                    world.hub.config_map("shared", &image.to_string()),
+                    world.hub.config_map("own", &n.to_string()),
+                ];
+            }
             world.hub.run(&wanted);
         }
         Event::Release(n) => {
@@ -230,6 +236,7 @@ fn check_converged(world: &mut World) {
         .count();
     assert_eq!(strangers, 0, "a workload that is in no set is left behind");
     assert_eq!(world.disk.workloads.len(), world.hub.set.len());
+    world.check_no_surplus();
     assert!(world.disk.events.is_empty(), "all history was told");
     let seqs: Vec<u64> = world.hub.events.iter().map(|event| event.seq).collect();
     assert!(seqs.is_sorted_by(|a, b| a < b));

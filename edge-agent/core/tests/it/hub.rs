@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use edge_protocol::frame;
 use edge_protocol::sign::{Signer, TrustedKeys};
+use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    Blob, ContainerSpec, Down, DownFrame, LinkClass, Manifest, ReportAck, Statement, StatementBody,
-    Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
+    Blob, ContainerSpec, Down, DownFrame, LinkClass, Manifest, ObjectData, ObjectRef, ReportAck, Statement,
+    StatementBody, Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, HubId, Incarnation, ItemState, Lane,
@@ -214,11 +215,36 @@ impl Hub {
     }
 
     pub fn blobs_of(&self, items: &[SetItem]) -> Vec<Blob> {
-        let blob = |item: &SetItem| Blob {
-            digest: item.digest,
-            body: self.blobs[&item.digest].clone(),
+        let blob = |digest: Digest| Blob {
+            digest,
+            body: self.blobs[&digest].clone(),
         };
-        items.iter().map(blob).collect()
+        let with_objects = |item: &SetItem| {
+            let objects = objects(&self.blobs[&item.digest]);
+            objects
+                .into_iter()
+                .chain([item.digest])
+                .map(blob)
+                .collect::<Vec<_>>()
+        };
+        items.iter().flat_map(with_objects).collect()
+    }
+
+    /// A config map of one value, here to be given out.
+    pub fn config_map(&mut self, name: &str, value: &str) -> ObjectRef {
+        let data = ObjectData {
+            v: 1,
+            kind: kind::CONFIG_MAP.to_owned(),
+            name: name.to_owned(),
+            text: BTreeMap::from([("key".to_owned(), value.to_owned())]),
+            binary: BTreeMap::new(),
+        };
+        ObjectRef {
+            digest: self.blob(serde_json::to_string(&data).unwrap()),
+            kind: data.kind,
+            name: data.name,
+            sealed: false,
+        }
     }
 
     pub fn hear(&mut self, frame: &UpFrame) -> Vec<(Lane, Vec<u8>)> {
@@ -270,4 +296,11 @@ impl Hub {
             .unwrap(),
         )]
     }
+}
+
+/// The objects that a blob names, if it is a manifest.
+pub fn objects(body: &str) -> Vec<Digest> {
+    let manifest = serde_json::from_str::<Manifest>(body).ok();
+    let objects = manifest.map_or(Vec::new(), |manifest| manifest.objects);
+    objects.into_iter().map(|object| object.digest).collect()
 }

@@ -11,6 +11,7 @@ mod conversation;
 mod hub;
 mod incarnation;
 mod lifecycle;
+mod objects;
 mod order;
 mod probes;
 mod runtime;

@@ -1,15 +1,15 @@
 //! The world around one agent. Invariants are judged here, on the runtime and the disk, never on the machine's own view.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_agent_core::{
     Agent, AgentConfig, Effect, Input, Limits, Note, Now, Restored, Step, StepId, StepOutcome, Tx, Write,
 };
 use edge_protocol::frame;
-use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus};
+use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus, ability};
 use edge_protocol::{BootId, DeviceId, Digest, EnrolmentSerial, Lane, PodUid, TxId};
 
-use crate::hub::{Hub, uid};
+use crate::hub::{Hub, objects, uid};
 use crate::runtime::{Runtime, end};
 
 /// What the disk holds.
@@ -17,6 +17,7 @@ use crate::runtime::{Runtime, end};
 pub struct Disk {
     set: Option<edge_agent_core::TrustedSet>,
     blobs: BTreeMap<Digest, String>,
+    pub objects: BTreeMap<Digest, String>,
     pub workloads: BTreeMap<PodUid, String>,
     pub events: BTreeMap<u64, edge_protocol::v1::DeviceEvent>,
     meta: BTreeMap<String, String>,
@@ -29,6 +30,11 @@ impl Disk {
                 Write::Set(set) => self.set = Some(set),
                 Write::PutBlob { digest, body } => drop(self.blobs.insert(digest, body)),
                 Write::DropBlob(digest) => drop(self.blobs.remove(&digest)),
+                Write::PutObject { digest, body } => {
+                    assert_eq!(Digest::of(&body), digest);
+                    self.objects.insert(digest, body);
+                }
+                Write::DropObject(digest) => drop(self.objects.remove(&digest)),
                 Write::PutWorkload { uid, record } => drop(self.workloads.insert(uid, record)),
                 Write::DropWorkload(uid) => drop(self.workloads.remove(&uid)),
                 Write::PutEvent(event) => drop(self.events.insert(event.seq, event)),
@@ -36,12 +42,18 @@ impl Disk {
                 Write::PutMeta { key, value } => drop(self.meta.insert(key, value)),
             }
         }
+        let decides = |write: &Write| matches!(write, Write::Set(_) | Write::DropObject(_));
+        let decides = tx.writes.iter().any(decides);
         // What the set names is always there: one of two known states.
         for item in self.set.iter().flat_map(|set| set.items.iter()) {
-            assert!(
-                self.blobs.contains_key(&item.digest),
-                "the set on disk names a blob that is not there"
-            );
+            let body = self.blobs.get(&item.digest);
+            let body = body.expect("the set on disk names a blob that is not there");
+            for object in objects(body) {
+                assert!(
+                    !decides || self.objects.contains_key(&object),
+                    "a manifest on disk names an object that is not there"
+                );
+            }
         }
     }
 
@@ -49,6 +61,7 @@ impl Disk {
         Restored {
             set: self.set.clone(),
             blobs: self.blobs.clone().into_iter().collect(),
+            objects: self.objects.keys().copied().collect(),
             workloads: self.workloads.clone().into_iter().collect(),
             events: self.events.values().cloned().collect(),
             meta: self.meta.clone().into_iter().collect(),
@@ -94,7 +107,8 @@ impl World {
             ..Facts::default()
         };
         let hub = Hub::new();
-        let agent = build(&hub, &[], Restored::default());
+        let features = vec![ability::OBJECTS.to_owned()];
+        let agent = build(&hub, &features, Restored::default());
         let mut world = Self {
             now,
             hub,
@@ -102,7 +116,7 @@ impl World {
             disk: Disk::default(),
             keep_alive: agent.keep_alive_s(),
             agent,
-            features: vec![],
+            features,
             facts,
             steps: VecDeque::new(),
             commits: VecDeque::new(),
@@ -205,10 +219,50 @@ impl World {
         let Some((id, step)) = self.steps.pop_front() else {
             return false;
         };
+        self.check_objects(&step);
         let outcome = self.runtime.apply(&step, self.now.wall_ms);
         self.look_due |= step.touches_containers();
         self.give(Input::StepEnded { step: id, outcome });
         true
+    }
+
+    /// The disk has no blob that neither its set nor a record names.
+    pub fn check_no_surplus(&self) {
+        let records = self.disk.workloads.values();
+        let records = records.filter_map(|record| {
+            let record: serde_json::Value = serde_json::from_str(record).unwrap();
+            record["manifest"].as_str().map(|digest| digest.parse().unwrap())
+        });
+        let items = self
+            .disk
+            .set
+            .iter()
+            .flat_map(|set| set.items.iter())
+            .map(|item| item.digest);
+        let named: BTreeSet<Digest> = items.chain(records).collect();
+        let held: BTreeSet<Digest> = self.disk.blobs.keys().copied().collect();
+        assert_eq!(held, named);
+        let named = self
+            .disk
+            .blobs
+            .values()
+            .flat_map(|body| objects(body))
+            .collect::<BTreeSet<_>>();
+        let held: BTreeSet<Digest> = self.disk.objects.keys().copied().collect();
+        assert_eq!(held, named);
+    }
+
+    /// Nothing is made from a manifest whose objects are not all on disk.
+    fn check_objects(&self, step: &Step) {
+        let manifest = match step {
+            Step::SyncVolumes { manifest, .. } => manifest,
+            Step::RunSandbox(sandbox) => &sandbox.manifest,
+            Step::StartContainer(start) => &start.sandbox.manifest,
+            _ => return,
+        };
+        for object in &manifest.objects {
+            assert!(self.disk.objects.contains_key(&object.digest), "{step:?}");
+        }
     }
 
     /// Does a step and loses its answer, as a crash right after it does.
