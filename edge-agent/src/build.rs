@@ -13,6 +13,7 @@ use crate::host::{self, BootIdError};
 use crate::identity::{self, Identity, IdentityError, IdentityFiles};
 use crate::link::{LinkOptions, LinkTask};
 use crate::local::{LocalError, LocalServer, Vitals};
+use crate::objects::Objects;
 use crate::options::Options;
 use crate::pump::{BlobSource, Pump, PumpError, Sources};
 use crate::runtime::{ContainerRuntime as _, CriRuntime, RuntimeError};
@@ -73,7 +74,8 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let vitals = Vitals::default();
     let local = LocalServer::bind(&options.local_socket, vitals.clone())?;
     let device = identity.answer.device.clone();
-    let runtime = CriRuntime::connect(&options.runtime, &device).await?;
+    let objects = Objects::default();
+    let runtime = CriRuntime::connect(&options.runtime, &device, &options.state_dir, objects).await?;
     let floor = TimeFloor::new(BUILT_UNIX_S);
     let tls = |alpn| -> Result<_, rustls::Error> {
         let Identity {

@@ -1,10 +1,13 @@
 //! The agent's configuration: read once, checked once, then only values that are known to be good.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_protocol::DeviceId;
 use serde::Deserialize;
+
+use crate::runtime::names::Resolver;
 
 /// The file as people write it. See `docs/agent.md`.
 #[derive(Debug, Deserialize)]
@@ -13,6 +16,8 @@ struct File {
     hub: HubSection,
     #[serde(default)]
     runtime: RuntimeSection,
+    #[serde(default)]
+    dns: DnsSection,
     #[serde(default)]
     enrolment: EnrolmentSection,
     #[serde(default)]
@@ -31,6 +36,28 @@ struct RuntimeSection {
     socket: PathBuf,
     cgroup_root: String,
     log_dir: PathBuf,
+    /// Below it are the files that `Localhost` seccomp profiles name.
+    seccomp_dir: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct DnsSection {
+    /// Name servers of the cluster that this device can reach.
+    cluster_dns: Vec<IpAddr>,
+    cluster_domain: String,
+    /// Empty means that workloads resolve nothing but what they bring.
+    resolv_conf: PathBuf,
+}
+
+impl Default for DnsSection {
+    fn default() -> Self {
+        Self {
+            cluster_dns: Vec::new(),
+            cluster_domain: String::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
+    }
 }
 
 impl Default for RuntimeSection {
@@ -39,6 +66,7 @@ impl Default for RuntimeSection {
             socket: "/run/containerd/containerd.sock".into(),
             cgroup_root: "/outrigger".into(),
             log_dir: "/var/log/outrigger/pods".into(),
+            seccomp_dir: "/etc/outrigger/seccomp".into(),
         }
     }
 }
@@ -92,6 +120,8 @@ pub struct RuntimeOptions {
     pub socket: PathBuf,
     pub cgroup_root: String,
     pub log_dir: PathBuf,
+    pub resolver: Resolver,
+    pub seccomp_dir: PathBuf,
 }
 
 /// A host and port to dial. The host is no identity: the hub proves who it is by its key.
@@ -162,6 +192,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         state_dir,
         hub,
         runtime,
+        dns,
         enrolment,
         local,
     } = file;
@@ -201,7 +232,13 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         socket,
         cgroup_root,
         log_dir,
+        seccomp_dir,
     } = runtime;
+    let DnsSection {
+        cluster_dns,
+        cluster_domain,
+        resolv_conf,
+    } = dns;
     let LocalSection {
         socket: local_socket,
         boot_id_file,
@@ -216,6 +253,12 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
             socket,
             cgroup_root,
             log_dir,
+            resolver: Resolver {
+                cluster_dns,
+                cluster_domain: cluster_domain.trim_matches('.').to_owned(),
+                resolv_conf: (!resolv_conf.as_os_str().is_empty()).then_some(resolv_conf),
+            },
+            seccomp_dir,
         },
         device,
         token_file: enrolment.token_file,

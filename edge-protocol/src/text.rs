@@ -26,6 +26,27 @@ pub fn sanitise(text: &str) -> String {
     clean
 }
 
+/// The longest text that a container may leave as its last words, in bytes; a kubelet reads no more.
+pub const MAX_WORDS: usize = 4096;
+
+/// As [`sanitise`] for the last words of a container: longer, and their lines stay lines.
+pub fn words(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len().min(MAX_WORDS));
+    for character in text.chars() {
+        let before = clean.len();
+        if is_hostile(character) && !matches!(character, '\n' | '\t') {
+            clean.extend(character.escape_unicode());
+        } else {
+            clean.push(character);
+        }
+        if clean.len() > MAX_WORDS {
+            clean.truncate(before);
+            break;
+        }
+    }
+    clean
+}
+
 /// Control characters, and the invisible ones that reorder what a terminal shows.
 fn is_hostile(character: char) -> bool {
     character.is_control()
@@ -42,6 +63,7 @@ mod tests {
     fn control_characters_are_shown_not_sent() {
         assert_eq!(sanitise("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\u{a}");
         assert_eq!(sanitise("Grüße"), "Grüße");
+        assert_eq!(words("two\n\tlines\u{1b}"), "two\n\tlines\\u{1b}");
     }
 
     proptest! {
@@ -51,6 +73,14 @@ mod tests {
             prop_assert!(once.len() <= MAX_TEXT);
             prop_assert!(!once.chars().any(char::is_control));
             prop_assert_eq!(sanitise(&once), once);
+        }
+
+        #[test]
+        fn last_words_are_bounded_and_stable(text in "[\n\t\u{1b}a-zé]{0,3000}") {
+            let once = words(&text);
+            prop_assert!(once.len() <= MAX_WORDS);
+            prop_assert!(!once.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+            prop_assert_eq!(words(&once), once);
         }
     }
 }

@@ -15,6 +15,7 @@ mod clauses;
 #[path = "../../cri/tests/it/containerd.rs"]
 mod containerd;
 mod given;
+mod pods;
 mod real;
 
 /// What a clause is checked on.

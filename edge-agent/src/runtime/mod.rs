@@ -7,6 +7,9 @@
 //!   contract suite (`contract.rs`) runs on both.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
+//! - [`sources`]: objects, fields and resources, of which `environment` makes variables.
+//! - [`names`]: hostname, `/etc/hosts` and `/etc/resolv.conf`.
+//! - [`volumes`]: directories and files that containers see through mounts.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,9 +20,16 @@ pub mod cgroup;
 #[cfg(test)]
 mod contract;
 mod cri;
+mod environment;
 #[cfg(any(test, feature = "fake"))]
 mod fake;
+#[cfg(test)]
+mod fixture;
+mod host_address;
+pub mod names;
 pub mod resources;
+pub mod sources;
+pub mod volumes;
 
 pub use cri::{CriRuntime, CriRuntimeOptions, RuntimeError};
 #[cfg(any(test, feature = "fake"))]

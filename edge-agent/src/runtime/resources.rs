@@ -3,7 +3,7 @@
 //! Sources, Kubernetes 1.37: `pkg/kubelet/cm/helpers_linux.go` (shares, quota), `pkg/kubelet/qos/policy.go` (OOM score),
 //! `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go` (which of them a container gets).
 
-use edge_protocol::v1::{QosClass, Resources};
+use edge_protocol::v1::{ContainerSpec, QosClass, Resources, WorkloadSpec};
 
 /// Length of the period that a CPU quota counts in, in microseconds.
 pub const CPU_PERIOD_US: u64 = 100_000;
@@ -16,6 +16,8 @@ const MIN_QUOTA_US: u64 = 1000;
 
 const GUARANTEED_OOM_SCORE: i64 = -997;
 const BEST_EFFORT_OOM_SCORE: i64 = 1000;
+/// The priority of `system-node-critical`.
+const SYSTEM_NODE_CRITICAL: i32 = 2_000_001_000;
 
 /// Relative weight of a request under contention; no request has the least there is.
 pub fn cpu_shares(milli: u64) -> u64 {
@@ -36,29 +38,53 @@ pub fn cpu_weight(shares: u64) -> u64 {
 /// How gladly the kernel kills this container when the machine has no memory left, from -1000 to 1000.
 ///
 /// `memory_capacity` is the machine's memory in bytes. A Burstable container that requests nothing is killed last
-/// among the best-effort ones; one that requests everything is still killed before a Guaranteed one.
-pub fn oom_score_adj(qos: QosClass, resources: &Resources, memory_capacity: u64) -> i64 {
+/// among the best-effort ones; one that requests everything is still killed before a Guaranteed one. A sidecar is killed no sooner than
+/// the container that it serves.
+pub fn oom_score_adj(
+    workload: &WorkloadSpec,
+    qos: QosClass,
+    container: &ContainerSpec,
+    memory_capacity: u64,
+) -> i64 {
     match qos {
+        _ if workload.priority >= SYSTEM_NODE_CRITICAL => GUARANTEED_OOM_SCORE,
         QosClass::Guaranteed => GUARANTEED_OOM_SCORE,
         QosClass::BestEffort => BEST_EFFORT_OOM_SCORE,
         QosClass::Burstable => {
-            let request = resources
-                .memory_request_bytes
-                .or(resources.memory_limit_bytes)
-                .unwrap_or(0);
-            let share = u128::from(request) * 1000 / u128::from(memory_capacity.max(1));
-            let score = 1000 - i64::try_from(share).unwrap_or(i64::MAX);
-            score.clamp(1000 + GUARANTEED_OOM_SCORE, BEST_EFFORT_OOM_SCORE - 1)
+            let score = |request: u64| {
+                let request = request.saturating_add(unclaimed_memory(workload));
+                let share = u128::from(request) * 1000 / u128::from(memory_capacity.max(1));
+                1000 - i64::try_from(share).unwrap_or(i64::MAX)
+            };
+            let mut own = score(memory_request(container));
+            if container.is_sidecar() {
+                let least = workload.containers.iter().map(memory_request).min();
+                own = own.min(score(least.unwrap_or(0)));
+            }
+            own.clamp(1000 + GUARANTEED_OOM_SCORE, BEST_EFFORT_OOM_SCORE - 1)
         }
     }
 }
 
-/// The request that shares are computed from: a container that states only a limit requests it.
-pub fn cpu_request_milli(resources: &Resources) -> u64 {
-    resources
-        .cpu_request_milli
-        .or(resources.cpu_limit_milli)
-        .unwrap_or(0)
+/// A container that states only a limit requests it.
+fn memory_request(container: &ContainerSpec) -> u64 {
+    let Resources {
+        memory_request_bytes,
+        memory_limit_bytes,
+        ..
+    } = container.resources;
+    memory_request_bytes.or(memory_limit_bytes).unwrap_or(0)
+}
+
+/// What the workload as a whole requests beyond its containers, in equal parts (`remainingPodMemReqPerContainer`).
+fn unclaimed_memory(workload: &WorkloadSpec) -> u64 {
+    let whole = workload
+        .resources
+        .as_ref()
+        .and_then(|whole| whole.memory_request_bytes);
+    let claimed: u64 = workload.all_containers().map(memory_request).sum();
+    let count = workload.all_containers().count().max(1) as u64;
+    whole.map_or(0, |whole| whole.saturating_sub(claimed) / count)
 }
 
 #[cfg(test)]
@@ -110,7 +136,12 @@ mod tests {
                 memory_limit_bytes: limit,
                 ..Default::default()
             };
-            assert_eq!(oom_score_adj(qos, &resources, 4 << 30), expect);
+            let container = ContainerSpec {
+                resources,
+                ..ContainerSpec::new("main", "image")
+            };
+            let workload = WorkloadSpec::new("web", vec![container.clone()]);
+            assert_eq!(oom_score_adj(&workload, qos, &container, 4 << 30), expect);
         }
         check(QosClass::Guaranteed, Some(1 << 30), Some(1 << 30), -997);
         check(QosClass::BestEffort, None, None, 1000);
@@ -119,5 +150,32 @@ mod tests {
         check(QosClass::Burstable, None, Some(1 << 30), 750);
         check(QosClass::Burstable, Some(4 << 30), None, 3);
         check(QosClass::Burstable, Some(u64::MAX), None, 3);
+    }
+
+    #[test]
+    fn a_sidecar_is_killed_no_sooner_than_what_it_serves_and_all_share_what_nobody_claimed() {
+        let container = |name, request| ContainerSpec {
+            resources: Resources {
+                memory_request_bytes: Some(request),
+                ..Resources::default()
+            },
+            ..ContainerSpec::new(name, "image")
+        };
+        let sidecar = ContainerSpec {
+            restart_policy: Some(edge_protocol::v1::RestartPolicy::Always),
+            ..container("sidecar", 0)
+        };
+        let mut workload = WorkloadSpec::new("web", vec![container("main", 1 << 30)]);
+        workload.init_containers.push(sidecar.clone());
+        let score = |workload: &WorkloadSpec, of| oom_score_adj(workload, QosClass::Burstable, of, 4 << 30);
+        assert_eq!(score(&workload, &sidecar), 750);
+        assert_eq!(score(&workload, &workload.containers[0]), 750);
+        workload.resources = Some(Resources {
+            memory_request_bytes: Some(3 << 30),
+            ..Resources::default()
+        });
+        assert_eq!(score(&workload, &workload.containers[0]), 500);
+        workload.priority = SYSTEM_NODE_CRITICAL;
+        assert_eq!(score(&workload, &sidecar), GUARANTEED_OOM_SCORE);
     }
 }

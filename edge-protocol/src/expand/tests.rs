@@ -88,3 +88,24 @@ fn a_value_sees_what_stands_before_it() {
     );
     check(&[("A", ""), ("B", "[$(A)]")], &[("A", ""), ("B", "[]")]);
 }
+
+#[test]
+fn what_is_beneath_yields_to_every_declaration_and_comes_last() {
+    let services = [("A_SERVICE_HOST", "10.0.0.1"), ("OWN", "theirs")];
+    let services = services.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut environment = Environment::above(BTreeMap::from(services));
+    environment.declare("URL", "http://$(A_SERVICE_HOST)/$(OWN)");
+    environment.set("TEXT", "$(URL) $$".to_owned());
+    environment.set("OWN", "mine".to_owned());
+    assert_eq!(environment.expand("$(OWN)"), "mine");
+    assert_eq!(
+        environment.iter().collect::<Vec<_>>(),
+        [
+            ("URL", "http://10.0.0.1/theirs"),
+            ("TEXT", "$(URL) $$"),
+            ("OWN", "mine"),
+            ("A_SERVICE_HOST", "10.0.0.1"),
+        ]
+    );
+    assert!(!format!("{environment:?}").contains("10.0.0.1"));
+}

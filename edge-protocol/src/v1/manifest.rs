@@ -117,6 +117,29 @@ impl WorkloadSpec {
     pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
         self.init_containers.iter().chain(&self.containers)
     }
+
+    /// The most memory it may use: its own limit, or the greatest sum that runs at once, if every container has one
+    /// (`ResourceConfigForPod` of `pkg/kubelet/cm/helpers_linux.go`).
+    pub fn memory_limit(&self) -> Option<u64> {
+        if let Some(limit) = self.resources.as_ref().and_then(|own| own.memory_limit_bytes) {
+            return Some(limit);
+        }
+        let (mut sidecars, mut most) = (0u64, 0u64);
+        for container in &self.init_containers {
+            let limit = container.resources.memory_limit_bytes?;
+            if container.is_sidecar() {
+                sidecars = sidecars.saturating_add(limit);
+                most = most.max(sidecars);
+            } else {
+                most = most.max(sidecars.saturating_add(limit));
+            }
+        }
+        let mut together = sidecars;
+        for container in &self.containers {
+            together = together.saturating_add(container.resources.memory_limit_bytes?);
+        }
+        Some(most.max(together))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

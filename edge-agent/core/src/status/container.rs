@@ -1,6 +1,6 @@
 //! What is said of one container, as a kubelet shows it (`convertToAPIContainerStatuses` of `pkg/kubelet/kubelet_pods.go`).
 
-use edge_protocol::text::sanitise;
+use edge_protocol::text::{self, sanitise};
 use edge_protocol::v1::{ContainerSpec, ContainerState, ContainerStatus, Reason, Resources};
 
 use super::{Saying, is_leaving};
@@ -226,7 +226,7 @@ fn terminated(container: &ObservedContainer) -> Option<ContainerState> {
         } => Some(ContainerState::Terminated {
             exit_code: *exit_code,
             reason: *reason,
-            message: sanitise(message),
+            message: text::words(message),
             started_at_ms: *started_at_ms,
             finished_at_ms: *finished_at_ms,
         }),

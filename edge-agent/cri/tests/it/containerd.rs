@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use edge_agent_cri::{CriClient, CriOptions};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -47,6 +49,7 @@ impl Containerd {
             .tempdir()
             .unwrap();
         let root = directory.path();
+        share_mounts_below(root);
         fs::create_dir(root.join("cni")).unwrap();
         fs::write(root.join("cni/10-test.conflist"), network(root)).unwrap();
         fs::write(root.join("config.toml"), configuration(root)).unwrap();
@@ -60,6 +63,8 @@ impl Containerd {
                 "--net",
                 "--mount",
                 "--pid",
+                "--propagation",
+                "slave",
                 "--kill-child=KILL",
             ])
             .args(["--mount-proc", "sh", "-c", INIT, "sh"])
@@ -179,7 +184,19 @@ impl Drop for Containerd {
             // Cgroups stay busy until the kernel has buried the last process.
             std::thread::sleep(Duration::from_millis(20));
         }
+        // Or the directory could not be removed.
+        let _ = umount2(self.directory.path(), MntFlags::MNT_DETACH);
     }
+}
+
+/// Gives this thread, and those that it starts, mounts of their own, of which containerd gets to see those below `root`, as on a device. They
+/// go with the last of their processes.
+fn share_mounts_below(root: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some(root), root, none, MsFlags::MS_BIND, none).unwrap();
+    mount(none, root, none, MsFlags::MS_SHARED, none).unwrap();
 }
 
 /// Asks until there is an answer, for at most 30 seconds.

@@ -78,18 +78,27 @@ impl Workload {
 
     /// A container that runs `script` in a shell.
     pub fn start(&self, sandbox_id: &str, name: &str, attempt: u32, script: &str) -> Step {
+        let container = ContainerSpec {
+            command: vec!["sh".into(), "-c".into()],
+            args: vec![script.into()],
+            resources: self.resources.clone(),
+            restart_digest: restart_digest(),
+            ..ContainerSpec::new(name, IMAGE)
+        };
+        let Step::StartContainer(start) = self.start_as(sandbox_id, None, container) else {
+            unreachable!("it starts a container")
+        };
+        Step::StartContainer(Box::new(StartContainer { attempt, ..*start }))
+    }
+
+    /// A container of this very description.
+    pub fn start_as(&self, sandbox_id: &str, pod_ip: Option<String>, container: ContainerSpec) -> Step {
         Step::StartContainer(Box::new(StartContainer {
             sandbox_id: sandbox_id.into(),
             sandbox: self.sandbox.clone(),
-            attempt,
-            container: ContainerSpec {
-                command: vec!["sh".into(), "-c".into()],
-                args: vec![script.into()],
-                resources: self.resources.clone(),
-                restart_digest: restart_digest(),
-                ..ContainerSpec::new(name, IMAGE)
-            },
-            pod_ip: None,
+            attempt: 0,
+            container,
+            pod_ip,
         }))
     }
 }

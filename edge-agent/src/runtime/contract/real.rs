@@ -16,7 +16,10 @@ use edge_protocol::v1::{PortProtocol, PortSpec, QosClass, Reason, Resources};
 use super::containerd::{Containerd, eventually};
 use super::given::{IMAGE, Workload, restart_digest};
 use super::{done, exited, find, started, within};
+use crate::objects::Objects;
 use crate::runtime::cgroup::Cgroups;
+use crate::runtime::names::Resolver;
+use crate::runtime::sources::Capacity;
 use crate::runtime::{ContainerRuntime, CriRuntime, CriRuntimeOptions};
 
 /// The machine's memory, as OOM scores are computed from it here.
@@ -26,13 +29,20 @@ const MIB: u64 = 1 << 20;
 /// A machine with one containerd, for one agent or several.
 pub struct Device {
     pub containerd: Containerd,
+    pub objects: Objects,
 }
 
 impl Device {
     pub async fn start() -> Self {
         Self {
             containerd: Containerd::start().await,
+            objects: Objects::default(),
         }
+    }
+
+    /// Where the agent keeps its workloads' files.
+    pub fn pods(&self, agent: &str) -> PathBuf {
+        self.containerd.scratch().join(format!("{agent}-pods"))
     }
 
     pub fn logs(&self, agent: &str) -> PathBuf {
@@ -47,7 +57,17 @@ impl Device {
             cgroup_root: self.cgroup_root(agent),
             cgroup_mount: "/sys/fs/cgroup".into(),
             log_root: self.logs(agent),
-            memory_capacity_bytes: CAPACITY,
+            capacity: Capacity {
+                memory_bytes: CAPACITY,
+                ..Capacity::default()
+            },
+            pods: self.pods(agent),
+            objects: self.objects.clone(),
+            resolver: Resolver {
+                resolv_conf: Some("/etc/resolv.conf".into()),
+                ..Resolver::default()
+            },
+            seccomp_dir: self.containerd.scratch().join("seccomp"),
         })
     }
 

@@ -5,40 +5,21 @@ use std::path::{Path, PathBuf};
 
 use edge_agent_core::step::{SandboxSpec, StartContainer};
 use edge_agent_cri::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerResources,
-    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode,
-    NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, SecurityProfile,
-    security_profile::ProfileType,
+    ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, KeyValue, LinuxContainerConfig,
+    LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig, Mount, PodSandboxConfig,
+    PodSandboxMetadata, PortMapping, Protocol,
 };
-use edge_protocol::v1::{EnvVar, PortProtocol, PortSpec, QosClass, Resources};
+use edge_protocol::expand::Environment;
+use edge_protocol::v1::{ContainerSpec, PortProtocol, PortSpec, QosClass, WorkloadSpec};
 use edge_protocol::{DeviceId, PodUid};
 
 use super::labels;
+use super::security::{self, SecurityFault};
 use crate::runtime::cgroup::Cgroups;
-use crate::runtime::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_request_milli, cpu_shares, oom_score_adj};
-
-/// What a container may not see of `/proc` and `/sys`, and may not write there (pkg/securitycontext/util.go).
-const MASKED_PATHS: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READONLY_PATHS: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+use crate::runtime::names::{self, NameTooLong, Resolver, kernel_hostname};
+use crate::runtime::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, oom_score_adj};
+use crate::runtime::sources::Capacity;
+use crate::runtime::volumes::Volumes;
 
 /// What is the same for every workload of this agent.
 #[derive(Debug)]
@@ -46,7 +27,27 @@ pub(super) struct Settings {
     pub(super) agent: DeviceId,
     pub(super) log_root: PathBuf,
     pub(super) cgroups: Cgroups,
-    pub(super) memory_capacity_bytes: u64,
+    pub(super) capacity: Capacity,
+    pub(super) volumes: Volumes,
+    pub(super) resolver: Resolver,
+    pub(super) seccomp_dir: PathBuf,
+}
+
+/// A sandbox or container cannot be described.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigFault {
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Hostname(#[from] NameTooLong),
+    #[error("cannot read {path}")]
+    ResolvConf {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Security(#[from] SecurityFault),
 }
 
 /// A name cannot be part of a path.
@@ -66,7 +67,14 @@ impl Settings {
         format!("_{uid}")
     }
 
-    pub(super) fn sandbox(&self, spec: &SandboxSpec) -> Result<PodSandboxConfig, InvalidName> {
+    /// Not for the same call twice: the device's own resolv.conf is read anew.
+    pub(super) fn sandbox(&self, spec: &SandboxSpec) -> Result<PodSandboxConfig, ConfigFault> {
+        let workload = &spec.manifest.workload;
+        let hostname = if workload.namespaces.host_network {
+            String::new()
+        } else {
+            kernel_hostname(&spec.hostname, &workload.names)?
+        };
         let mut all_labels = spec.labels.clone();
         all_labels.extend(labels::identity(
             &self.agent,
@@ -82,29 +90,49 @@ impl Settings {
                 namespace: spec.namespace.clone(),
                 attempt: spec.attempt,
             }),
-            hostname: spec.hostname.clone(),
+            hostname,
             log_directory: self.log_directory(spec)?.display().to_string(),
-            // None lets the runtime use the device's own resolv.conf.
-            dns_config: None,
+            dns_config: Some(self.dns(spec)?),
             port_mappings: spec.ports.iter().filter_map(port_mapping).collect(),
             labels: all_labels,
             annotations: spec.annotations.clone(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroups.pod(spec.qos, &spec.uid),
-                security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(namespaces()),
-                    seccomp: Some(SecurityProfile {
-                        profile_type: ProfileType::RuntimeDefault.into(),
-                        localhost_ref: String::new(),
-                    }),
-                    ..Default::default()
-                }),
+                security_context: Some(security::sandbox(&spec.manifest)),
+                sysctls: workload.security.sysctls.clone(),
                 ..Default::default()
             }),
         })
     }
 
-    pub(super) fn container(&self, start: &StartContainer) -> Result<ContainerConfig, InvalidName> {
+    fn dns(&self, spec: &SandboxSpec) -> Result<DnsConfig, ConfigFault> {
+        let of_device = self.resolver.resolv_conf.as_ref().map(|path| {
+            std::fs::read_to_string(path).map_err(|source| ConfigFault::ResolvConf {
+                path: path.clone(),
+                source,
+            })
+        });
+        let of_device = of_device.transpose()?;
+        let dns = &spec.manifest.workload.names.dns;
+        let names::ResolvConf {
+            servers,
+            searches,
+            options,
+        } = names::resolv_conf(&spec.namespace, dns, &self.resolver, of_device.as_deref());
+        Ok(DnsConfig {
+            servers,
+            searches,
+            options,
+        })
+    }
+
+    pub(super) fn container(
+        &self,
+        start: &StartContainer,
+        environment: &Environment,
+        security: LinuxContainerSecurityContext,
+        mounts: Vec<Mount>,
+    ) -> Result<ContainerConfig, InvalidName> {
         let StartContainer {
             sandbox_id: _,
             sandbox,
@@ -113,6 +141,16 @@ impl Settings {
             pod_ip: _,
         } = start;
         let identity = labels::identity(&self.agent, &sandbox.uid, &sandbox.namespace, &sandbox.name);
+        let expanded = |texts: &[String]| -> Vec<String> {
+            let expand = |text: &String| {
+                if container.expand {
+                    environment.expand(text)
+                } else {
+                    text.clone()
+                }
+            };
+            texts.iter().map(expand).collect()
+        };
         let image = ImageSpec {
             image: container.image.clone(),
             annotations: BTreeMap::new(),
@@ -123,28 +161,40 @@ impl Settings {
                 attempt: *attempt,
             }),
             image: Some(image),
-            command: container.command.clone(),
-            args: container.args.clone(),
+            command: expanded(&container.command),
+            args: expanded(&container.args),
             working_dir: container.working_dir.clone().unwrap_or_default(),
-            envs: environment(&container.env),
+            envs: environment.iter().map(key_value).collect(),
             labels: labels::container(identity, &container.name),
-            annotations: labels::container_annotations(&container.restart_digest, *attempt),
+            annotations: labels::container_annotations(container, *attempt),
             log_path: log_path(&container.name, *attempt)?.display().to_string(),
             linux: Some(LinuxContainerConfig {
-                resources: Some(self.resources(sandbox.qos, &container.resources)),
-                security_context: Some(LinuxContainerSecurityContext {
-                    namespace_options: Some(namespaces()),
-                    masked_paths: MASKED_PATHS.map(str::to_owned).into(),
-                    readonly_paths: READONLY_PATHS.map(str::to_owned).into(),
-                    ..Default::default()
-                }),
+                resources: Some(self.resources(&sandbox.manifest.workload, sandbox.qos, container)),
+                security_context: Some(security),
             }),
-            ..Default::default()
+            mounts,
+            stdin: container.terminal.stdin,
+            stdin_once: container.terminal.stdin_once,
+            tty: container.terminal.tty,
         })
     }
 
-    fn resources(&self, qos: QosClass, resources: &Resources) -> LinuxContainerResources {
-        let memory = resources.memory_limit_bytes.map_or(0, signed);
+    /// `generateLinuxContainerResources` of `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go`: what a container does not limit, the
+    /// workload as a whole may.
+    pub(super) fn resources(
+        &self,
+        workload: &WorkloadSpec,
+        qos: QosClass,
+        container: &ContainerSpec,
+    ) -> LinuxContainerResources {
+        let whole = workload.resources.clone().unwrap_or_default();
+        let stated = &container.resources;
+        let cpu_limit = stated.cpu_limit_milli.or(whole.cpu_limit_milli);
+        let memory = stated
+            .memory_limit_bytes
+            .or(whole.memory_limit_bytes)
+            .map_or(0, signed);
+        let cpu_request = stated.cpu_request_milli.or(cpu_limit).unwrap_or(0);
         let mut unified = BTreeMap::new();
         if self.cgroups.is_v2() {
             // One process out of memory ends the container, not a random child of it.
@@ -152,12 +202,12 @@ impl Settings {
         }
         LinuxContainerResources {
             cpu_period: signed(CPU_PERIOD_US),
-            cpu_quota: resources.cpu_limit_milli.and_then(cpu_quota_us).map_or(0, signed),
-            cpu_shares: signed(cpu_shares(cpu_request_milli(resources))),
+            cpu_quota: cpu_limit.and_then(cpu_quota_us).map_or(0, signed),
+            cpu_shares: signed(cpu_shares(cpu_request)),
             memory_limit_in_bytes: memory,
             // Memory and swap together no more than memory alone: no swap.
             memory_swap_limit_in_bytes: if self.cgroups.limits_swap() { memory } else { 0 },
-            oom_score_adj: oom_score_adj(qos, resources, self.memory_capacity_bytes),
+            oom_score_adj: oom_score_adj(workload, qos, container, self.capacity.memory_bytes),
             unified,
             ..Default::default()
         }
@@ -167,16 +217,6 @@ impl Settings {
 /// Where a container logs, below its workload's directory: `<container>/<attempt>.log`.
 pub(super) fn log_path(container: &str, attempt: u32) -> Result<PathBuf, InvalidName> {
     Ok(Path::new(path_part(container)?).join(format!("{attempt}.log")))
-}
-
-/// A network and IPC of the pod's own, processes of each container's own.
-fn namespaces() -> NamespaceOption {
-    NamespaceOption {
-        network: NamespaceMode::Pod.into(),
-        pid: NamespaceMode::Container.into(),
-        ipc: NamespaceMode::Pod.into(),
-        target_id: String::new(),
-    }
 }
 
 fn port_mapping(port: &PortSpec) -> Option<PortMapping> {
@@ -193,26 +233,15 @@ fn port_mapping(port: &PortSpec) -> Option<PortMapping> {
     })
 }
 
-/// The variables in order; of several with one name the last has the say, at the place of the first.
-fn environment(variables: &[EnvVar]) -> Vec<KeyValue> {
-    let mut result: Vec<KeyValue> = Vec::with_capacity(variables.len());
-    let mut places = BTreeMap::new();
-    for EnvVar { name, value, from: _ } in variables {
-        let place = *places.entry(name.as_str()).or_insert(result.len());
-        let value = value.clone().into_bytes();
-        match result.get_mut(place) {
-            Some(earlier) => earlier.value = value,
-            None => result.push(KeyValue {
-                key: name.clone(),
-                value,
-            }),
-        }
+fn key_value((name, value): (&str, &str)) -> KeyValue {
+    KeyValue {
+        key: name.to_owned(),
+        value: value.as_bytes().to_vec(),
     }
-    result
 }
 
 /// Names come from a manifest: one that is not a DNS name could lead out of the log directory.
-fn path_part(name: &str) -> Result<&str, InvalidName> {
+pub(super) fn path_part(name: &str) -> Result<&str, InvalidName> {
     let dns = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     let valid = (1..=253).contains(&name.len()) && name.bytes().all(dns) && !name.starts_with('.');
     if valid {
@@ -229,20 +258,6 @@ fn signed(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_variable_of_a_name_wins() {
-        let env = environment(&[
-            EnvVar::literal("A", "1"),
-            EnvVar::literal("B", "2"),
-            EnvVar::literal("A", "3"),
-        ]);
-        let pairs: Vec<_> = env
-            .iter()
-            .map(|pair| (pair.key.as_str(), pair.value.as_slice()))
-            .collect();
-        assert_eq!(pairs, [("A", b"3".as_slice()), ("B", b"2")]);
-    }
 
     #[test]
     fn names_cannot_leave_the_log_directory() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use edge_protocol::v1::ContainerSpec;
 use edge_protocol::{DeviceId, Digest, PodUid};
 
 /// Label: the id of the agent that a sandbox or container belongs to. Every list and every action goes by it, because
@@ -17,6 +18,9 @@ const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Annotation: how often the container was restarted, for those who read it there; we read the attempt itself.
 const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+const FALL_BACK_TO_LOG: &str = "FallbackToLogsOnError";
 
 pub(super) type Map = BTreeMap<String, String>;
 
@@ -53,11 +57,27 @@ pub(super) fn container(mut labels: Map, name: &str) -> Map {
     labels
 }
 
-pub(super) fn container_annotations(restart_digest: &Digest, attempt: u32) -> Map {
-    Map::from([
-        (RESTART_DIGEST.to_owned(), restart_digest.to_string()),
+pub(super) fn container_annotations(container: &ContainerSpec, attempt: u32) -> Map {
+    let mut annotations = Map::from([
+        (RESTART_DIGEST.to_owned(), container.restart_digest.to_string()),
         (RESTART_COUNT.to_owned(), attempt.to_string()),
-    ])
+    ]);
+    if let Some(message) = &container.termination_message {
+        let policy = if message.fall_back_to_log {
+            FALL_BACK_TO_LOG
+        } else {
+            "File"
+        };
+        annotations.insert(MESSAGE_PATH.to_owned(), message.path.clone());
+        annotations.insert(MESSAGE_POLICY.to_owned(), policy.to_owned());
+    }
+    annotations
+}
+
+/// Whether a container has a file for its last words, and then whether its log counts in their stead.
+pub(super) fn last_words(annotations: &Map) -> Option<bool> {
+    let policy = annotations.get(MESSAGE_POLICY)?;
+    Some(policy == FALL_BACK_TO_LOG)
 }
 
 pub(super) fn is_ours(labels: &Map, agent: &DeviceId) -> bool {

@@ -11,7 +11,7 @@ use edge_agent_cri::v1::{
     Container, ContainerEventResponse, ContainerState, ContainerStatus, PodSandbox, PodSandboxState,
 };
 use edge_agent_cri::{ContainerEvents, CriError, CriErrorKind};
-use edge_protocol::text::sanitise;
+use edge_protocol::text::words;
 use edge_protocol::v1::Reason;
 use tokio::time::Instant;
 
@@ -192,7 +192,8 @@ impl Inner {
             return Ok(Some(status));
         }
         match self.client.container_status(&container.id).await {
-            Ok(status) => {
+            Ok(mut status) => {
+                self.settings.add_last_words(&mut status);
                 // Kept under the status's own state: if the list is behind, the next one will not match, and ask.
                 self.seen()
                     .statuses
@@ -329,7 +330,7 @@ fn state(status: &ContainerStatus) -> ObservedState {
             ObservedState::Exited {
                 exit_code: status.exit_code,
                 reason: reason(status),
-                message: sanitise(&status.message),
+                message: words(&status.message),
                 // containerd takes the start's time when its shim has answered: a short life may end before it.
                 started_at_ms: started_at_ms.min(finished_at_ms),
                 finished_at_ms,

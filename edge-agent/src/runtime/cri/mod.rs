@@ -2,18 +2,26 @@
 //!
 //! - `labels`: how we know our own.
 //! - `config`: descriptions of ours into CRI's.
+//! - `security`: who processes are and what they may do, likewise.
+//! - `files`: what of the agent's own files a container sees: volumes, `/etc/hosts`, the place of its last words.
+//! - `last_words`: what it left there.
 //! - `steps`: each step, to its end.
 //! - `logs`: the files that containers log into, and how long they stay.
+//! - `features`: what this runtime can beyond what all can.
 //! - `look`: a complete observation, and when to take the next.
 
 mod config;
+mod features;
+mod files;
 mod labels;
+mod last_words;
 mod logs;
 mod look;
 mod reference;
+mod security;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_agent_core::step::{Observed, Step, StepOutcome};
@@ -22,9 +30,15 @@ use edge_protocol::DeviceId;
 use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
+use super::names::Resolver;
+use super::sources::Capacity;
+use super::volumes::Volumes;
 use super::{ContainerRuntime, ObserveError};
+use crate::host;
+use crate::objects::Objects;
 use crate::options::RuntimeOptions;
 use config::Settings;
+use features::Features;
 use look::Seen;
 
 /// What a [`CriRuntime`] needs to know.
@@ -39,8 +53,15 @@ pub struct CriRuntimeOptions {
     pub cgroup_mount: PathBuf,
     /// The directory of all workloads' logs; this agent's alone.
     pub log_root: PathBuf,
-    /// The machine's memory, which OOM scores are relative to.
-    pub memory_capacity_bytes: u64,
+    /// What the device has; OOM scores are relative to its memory.
+    pub capacity: Capacity,
+    /// Where workloads' volumes and files are kept; this agent's alone.
+    pub pods: PathBuf,
+    /// What variables and files are made from.
+    pub objects: Objects,
+    pub resolver: Resolver,
+    /// The directory of `Localhost` seccomp profiles.
+    pub seccomp_dir: PathBuf,
 }
 
 /// The real runtime. Clones are handles to the same one.
@@ -51,20 +72,16 @@ pub struct CriRuntime(Arc<Inner>);
 struct Inner {
     client: CriClient,
     settings: Settings,
+    objects: Objects,
     seen: Mutex<Seen>,
     /// A look has ended: whoever waits for the next one reckons anew when that is due.
     looked: Notify,
+    features: Mutex<Option<Features>>,
 }
 
 /// The runtime at the configured socket cannot be worked with.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    #[error("cannot read how much memory this machine has from {path}")]
-    Memory {
-        path: &'static str,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("the container runtime does not answer as CRI v1 asks")]
     Cri(#[from] CriError),
 }
@@ -75,11 +92,18 @@ impl CriRuntime {
     ///
     /// # Errors
     /// The socket's owner answers, but does not speak CRI v1.
-    pub async fn connect(options: &RuntimeOptions, agent: &DeviceId) -> Result<Self, RuntimeError> {
+    pub async fn connect(
+        options: &RuntimeOptions,
+        agent: &DeviceId,
+        state_dir: &Path,
+        objects: Objects,
+    ) -> Result<Self, RuntimeError> {
         let RuntimeOptions {
             socket,
             cgroup_root,
             log_dir,
+            resolver,
+            seccomp_dir,
         } = options;
         let this = Self::new(CriRuntimeOptions {
             cri: CriOptions::new(socket),
@@ -87,7 +111,11 @@ impl CriRuntime {
             cgroup_root: cgroup_root.clone(),
             cgroup_mount: "/sys/fs/cgroup".into(),
             log_root: log_dir.clone(),
-            memory_capacity_bytes: memory_capacity()?,
+            capacity: capacity(state_dir),
+            pods: state_dir.join("pods"),
+            objects,
+            resolver: resolver.clone(),
+            seccomp_dir: seccomp_dir.clone(),
         });
         match this.0.client.version().await {
             Err(error) if error.disposition() != Disposition::Retry => Err(error.into()),
@@ -112,7 +140,11 @@ impl CriRuntime {
             cgroup_root,
             cgroup_mount,
             log_root,
-            memory_capacity_bytes,
+            capacity,
+            pods,
+            objects,
+            resolver,
+            seccomp_dir,
         } = options;
         let cgroups = Cgroups::new(cgroup_mount, &cgroup_root);
         Self(Arc::new(Inner {
@@ -121,10 +153,15 @@ impl CriRuntime {
                 agent,
                 log_root,
                 cgroups,
-                memory_capacity_bytes,
+                capacity,
+                volumes: Volumes::new(pods),
+                resolver,
+                seccomp_dir,
             },
+            objects,
             seen: Mutex::default(),
             looked: Notify::new(),
+            features: Mutex::default(),
         }))
     }
 }
@@ -154,19 +191,11 @@ impl Inner {
     }
 }
 
-/// `MemTotal` of the kernel, in bytes.
-fn memory_capacity() -> Result<u64, RuntimeError> {
-    const PATH: &str = "/proc/meminfo";
-    let failed = |source| RuntimeError::Memory { path: PATH, source };
-    let text = std::fs::read_to_string(PATH).map_err(failed)?;
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse()
-            .ok()
-    });
-    let kib: u64 = kib.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
-    Ok(kib.saturating_mul(1024))
+fn capacity(state_dir: &Path) -> Capacity {
+    let facts = host::facts(Default::default(), state_dir, 0);
+    Capacity {
+        cpu_milli: facts.cpu_milli,
+        memory_bytes: facts.memory_bytes,
+        ephemeral_storage_bytes: facts.ephemeral_storage_bytes,
+    }
 }

@@ -1,19 +1,28 @@
 //! Each step, carried to its end. All of them find what an interrupted run of the same step left.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
 use edge_agent_cri::CriError;
-use edge_agent_cri::v1::{Container, ContainerState, Image, PodSandbox, PodSandboxState};
+use edge_agent_cri::v1::{
+    Container, ContainerConfig, ContainerState, Image, PodSandbox, PodSandboxConfig, PodSandboxState,
+};
 use edge_protocol::PodUid;
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{PullPolicy, Reason};
+use edge_protocol::v1::{Manifest, PullPolicy, Reason};
 
-use super::config::{InvalidName, log_path};
+use super::config::{ConfigFault, InvalidName, log_path};
+use super::files::FilesFault;
 use super::logs::LogsError;
+use super::security::{self, ImageUser, SecurityFault};
 use super::{Inner, labels, logs, reference};
 use crate::runtime::cgroup::CgroupError;
+use crate::runtime::environment::{self, Resolved};
+use crate::runtime::host_address;
+use crate::runtime::sources::{SourceError, Sources};
+use crate::runtime::volumes::{VolumeError, VolumeFault};
 
 /// Why a step ended without its result.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +49,18 @@ pub(super) enum StepFailure {
     SandboxInUse { id: String },
     #[error("this runtime cannot do that")]
     Unsupported,
+    /// A sandbox or container cannot be described.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    #[error(transparent)]
+    Files(#[from] FilesFault),
+    /// It cannot be described yet.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Removal(#[from] VolumeFault),
     #[error("the work was abandoned because the agent is ending")]
     Abandoned,
 }
@@ -49,12 +70,16 @@ impl StepFailure {
     pub(super) fn into_outcome(self, general: Reason) -> StepOutcome {
         let reason = match &self {
             Self::Cri { reason, .. } => *reason,
-            Self::Name(_) => Reason::CreateContainerConfigError,
+            Self::Config(_) if general == Reason::FailedCreatePodSandBox => general,
+            Self::Name(_) | Self::Config(_) | Self::Files(_) => Reason::CreateContainerConfigError,
+            Self::Volume(error) => error.reason(),
+            Self::Source(error) => error.reason(Reason::CreateContainerConfigError),
             Self::InvalidImage { .. } => Reason::InvalidImageName,
             Self::ImageAbsent { .. } => Reason::ErrImageNeverPull,
             Self::ImageLost { .. } => Reason::ErrImagePull,
             Self::Cgroup(_)
             | Self::Logs(_)
+            | Self::Removal(_)
             | Self::SandboxInUse { .. }
             | Self::NotOurs { .. }
             | Self::Unsupported
@@ -95,7 +120,7 @@ pub(super) fn general_reason(step: &Step) -> Reason {
 }
 
 /// Gives a CRI error the reason that Kubernetes shows for it.
-fn because(reason: Reason) -> impl FnOnce(CriError) -> StepFailure {
+pub(super) fn because(reason: Reason) -> impl FnOnce(CriError) -> StepFailure {
     move |error| StepFailure::Cri { reason, error }
 }
 
@@ -105,10 +130,9 @@ impl Inner {
             Step::EnsureImage { image, policy } => self.ensure_image(&image, policy).await,
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
+            Step::SyncVolumes { manifest, pod_ip } => self.sync_volumes(manifest, pod_ip).await,
             // No manifest that this agent accepts asks for more yet: it announces no such ability.
-            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } | Step::Probe { .. } => {
-                Err(StepFailure::Unsupported)
-            }
+            Step::PostStart(_) | Step::Resize { .. } | Step::Probe { .. } => Err(StepFailure::Unsupported),
             Step::StopContainer {
                 container_id,
                 grace_s,
@@ -202,6 +226,7 @@ impl Inner {
 
     async fn start_container(&self, start: &StartContainer) -> Result<StepOutcome, StepFailure> {
         let failed = || because(Reason::CreateContainerError);
+        let mut skipped_variables = Vec::new();
         let container_id = match self.container_of_attempt(start).await? {
             Some(found) if found.state() != ContainerState::ContainerCreated => {
                 return Ok(StepOutcome::Started {
@@ -223,10 +248,8 @@ impl Inner {
                 let directory = log.parent().unwrap_or(&directory);
                 logs::ensure_directory(directory)?;
                 logs::prune(directory, start.attempt)?;
-                let (config, pod) = (
-                    self.settings.container(start)?,
-                    self.settings.sandbox(&start.sandbox)?,
-                );
+                let (resolved, config, pod) = self.describe(start).await?;
+                skipped_variables = resolved.skipped;
                 self.client
                     .create_container(&start.sandbox_id, config, pod)
                     .await
@@ -239,8 +262,64 @@ impl Inner {
             .map_err(because(Reason::RunContainerError))?;
         Ok(StepOutcome::Started {
             container_id,
-            skipped_variables: Vec::new(),
+            skipped_variables,
         })
+    }
+
+    /// Everything that the runtime is told about a container, with the files that it will see.
+    async fn describe(
+        &self,
+        start: &StartContainer,
+    ) -> Result<(Resolved, ContainerConfig, PodSandboxConfig), StepFailure> {
+        let StartContainer {
+            sandbox, container, ..
+        } = start;
+        let host_ips = host_address::addresses();
+        let sources = Sources {
+            manifest: &sandbox.manifest,
+            objects: &self.objects,
+            pod_ip: start.pod_ip.as_deref(),
+            host_ips: &host_ips,
+            capacity: self.settings.capacity,
+        };
+        let resolved = environment::resolve(container, &sources)?;
+        let image = self.client.image_status(&container.image).await;
+        let image = image.map_err(because(Reason::CreateContainerConfigError))?;
+        let user = ImageUser::of(image.as_ref());
+        let features = self.features().await?;
+        if sandbox.manifest.workload.security.strict_supplemental_groups && !features.strict_groups {
+            return Err(ConfigFault::from(SecurityFault::StrictGroups).into());
+        }
+        let dir = &self.settings.seccomp_dir;
+        let security =
+            security::container(&sandbox.manifest, container, &user, dir).map_err(ConfigFault::from)?;
+        let mounts = self
+            .settings
+            .mounts(start, &resolved, features.recursive_read_only)?;
+        let config = self
+            .settings
+            .container(start, &resolved.environment, security, mounts)?;
+        Ok((resolved, config, self.settings.sandbox(sandbox)?))
+    }
+
+    async fn sync_volumes(
+        &self,
+        manifest: Arc<Manifest>,
+        pod_ip: Option<String>,
+    ) -> Result<StepOutcome, StepFailure> {
+        let (volumes, objects) = (self.settings.volumes.clone(), self.objects.clone());
+        let capacity = self.settings.capacity;
+        blocking(move || {
+            volumes.sync(&Sources {
+                manifest: &manifest,
+                objects: &objects,
+                pod_ip: pod_ip.as_deref(),
+                host_ips: &host_address::addresses(),
+                capacity,
+            })?;
+            Ok(StepOutcome::Done)
+        })
+        .await
     }
 
     async fn container_of_attempt(&self, start: &StartContainer) -> Result<Option<Container>, StepFailure> {
@@ -299,15 +378,15 @@ impl Inner {
     }
 
     async fn remove_workload(&self, uid: &PodUid) -> Result<StepOutcome, StepFailure> {
-        let cgroups = self.settings.cgroups.clone();
+        let (cgroups, volumes) = (self.settings.cgroups.clone(), self.settings.volumes.clone());
         let (uid, log_root) = (uid.clone(), self.settings.log_root.clone());
-        // Both may block for a while, and the agent has one thread.
-        let work = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             cgroups.remove_pod(&uid)?;
-            logs::remove_all(&log_root, &uid).map_err(StepFailure::from)
-        });
-        work.await.map_err(|_| StepFailure::Abandoned)??;
-        Ok(StepOutcome::Done)
+            volumes.remove(&uid)?;
+            logs::remove_all(&log_root, &uid)?;
+            Ok(StepOutcome::Done)
+        })
+        .await
     }
 
     /// Whether the container exists; it must be ours then.
@@ -329,6 +408,15 @@ impl Inner {
             Err(error) => Err(because(Reason::FailedKillPod)(error)),
         }
     }
+}
+
+/// Runs what may block for a while elsewhere: the agent has one thread.
+async fn blocking(
+    work: impl FnOnce() -> Result<StepOutcome, StepFailure> + Send + 'static,
+) -> Result<StepOutcome, StepFailure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StepFailure::Abandoned)?
 }
 
 /// What a pod status shows as image id: the digest in a registry, or the local id of an image that came without one.

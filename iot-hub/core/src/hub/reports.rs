@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edge_protocol::text::sanitise;
+use edge_protocol::text::{sanitise, words};
 use edge_protocol::v1::{
     ContainerState, ContainerStatus, EventReport, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, Phase, Rung,
     StatusReport, WorkloadStatus,
@@ -243,9 +243,8 @@ fn clean_container(container: &mut ContainerStatus) {
         .flatten()
     {
         match state {
-            ContainerState::Waiting { message, .. } | ContainerState::Terminated { message, .. } => {
-                *message = sanitise(message);
-            }
+            ContainerState::Waiting { message, .. } => *message = sanitise(message),
+            ContainerState::Terminated { message, .. } => *message = words(message),
             ContainerState::Running { .. } => {}
         }
     }

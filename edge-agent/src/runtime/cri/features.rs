@@ -1,0 +1,80 @@
+//! What this runtime can beyond what every CRI v1 runtime can, by its own word: CRI drops unknown fields without one.
+
+use edge_agent_cri::v1::StatusResponse;
+use edge_protocol::v1::Reason;
+
+use super::Inner;
+use super::steps::{StepFailure, because};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    /// What is mounted below a read-only mount can be read-only too.
+    pub(super) recursive_read_only: bool,
+    /// Groups of the image can be left out.
+    pub(super) strict_groups: bool,
+}
+
+impl Features {
+    /// As the runtime's default handler has them. A runtime before CRI 0.30 says nothing, and can nothing of this.
+    fn of(status: &StatusResponse) -> Self {
+        let mut handlers = status.runtime_handlers.iter();
+        let default = handlers.find(|handler| handler.name.is_empty());
+        let of_handler = default.and_then(|handler| handler.features.as_ref());
+        Self {
+            recursive_read_only: of_handler.is_some_and(|features| features.recursive_read_only_mounts),
+            strict_groups: status
+                .features
+                .as_ref()
+                .is_some_and(|features| features.supplemental_groups_policy),
+        }
+    }
+}
+
+impl Inner {
+    /// Asked once in a life of the agent: a runtime that is upgraded below it gains a feature only then.
+    pub(super) async fn features(&self) -> Result<Features, StepFailure> {
+        let known = *self
+            .features
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(features) = known {
+            return Ok(features);
+        }
+        let status = self.client.status().await;
+        let features = Features::of(&status.map_err(because(Reason::CreateContainerError))?);
+        *self
+            .features
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(features);
+        Ok(features)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_agent_cri::v1::{RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures};
+
+    use super::*;
+
+    #[test]
+    fn only_the_runtimes_own_word_counts() {
+        assert_eq!(Features::of(&StatusResponse::default()), Features::default());
+        let handler = |name: &str| RuntimeHandler {
+            name: name.into(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: false,
+            }),
+        };
+        let status = |name| StatusResponse {
+            runtime_handlers: vec![handler(name)],
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert!(Features::of(&status("")).recursive_read_only && Features::of(&status("")).strict_groups);
+        assert!(!Features::of(&status("other")).recursive_read_only);
+    }
+}
