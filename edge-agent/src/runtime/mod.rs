@@ -6,6 +6,7 @@
 //! - [`ContainerRuntime`]: the seam. [`CriRuntime`] is the real one, [`FakeRuntime`] a model of it in memory; one
 //!   contract suite (`contract.rs`) runs on both.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
+//! - [`keyring`]: which pull credentials fit an image.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
 //! - [`sources`]: objects, fields and resources, of which `environment` makes variables.
 //! - [`names`]: hostname, `/etc/hosts` and `/etc/resolv.conf`.
@@ -26,6 +27,7 @@ mod fake;
 #[cfg(test)]
 mod fixture;
 mod host_address;
+pub mod keyring;
 pub mod names;
 pub mod resources;
 pub mod sources;
