@@ -12,7 +12,7 @@
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for.
 //! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
-//! * `outcome`: what steps and looks tell. `upkeep`: executes plans on paper and tells the hub. `status`, `phase`, `reports`, `history`: what
+//! * `outcome` and `failure`: what steps and looks tell. `upkeep` and `marks`: execute plans on paper and tell the hub. `status`, `phase`, `reports`, `history`: what
 //!   it is told; `words`: how.
 //!
 //! It must not know of MQTT, HTTP, SQL, CRI or the clock.
@@ -31,12 +31,14 @@ pub mod agent;
 mod backoff;
 mod checkup;
 mod desired;
+mod failure;
 mod fetch;
 mod health;
 mod history;
 mod intake;
 pub mod io;
 mod lifecycle;
+mod marks;
 mod outcome;
 mod phase;
 mod plan;

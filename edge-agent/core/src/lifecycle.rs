@@ -1,9 +1,13 @@
 //! A workload that is to run, by the kubelet's rules (`computePodActions` of `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
 //!
-//! `decide` says what one container needs next, by its own state, by `restart` and by its place in `order`; `start` is how it comes to run.
+//! `decide` says what one container needs next, by its own state, by `restart`, by `resize` and by its place in `order`; `start` is how it
+//! comes to run. `deadline` and `reset` are about all of them at once.
 
+mod deadline;
 mod decide;
 pub(crate) mod order;
+mod reset;
+pub(crate) mod resize;
 pub(crate) mod restart;
 mod start;
 
@@ -54,6 +58,14 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     if gate == Gate::Shut {
         return plan;
     }
+    let finished = order::mains_finished(given);
+    if !finished && deadline::is_past(given, &mut plan) {
+        return plan;
+    }
+    if reset::is_due(given) {
+        reset::run(given, &mut plan);
+        return plan;
+    }
     if order::progress(given) == order::Progress::Failed {
         plan.marks.push(Mark::Failed {
             reason: None,
@@ -69,7 +81,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     tidy::containers(given, manifest, &mut plan);
     tidy::sandboxes(given, &mut plan);
     remember_ends(given, &decisions, &mut plan);
-    if order::mains_finished(given) {
+    if finished {
         teardown::halt(given, &mut plan);
         return plan;
     }
@@ -78,6 +90,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
         match decision {
             Decision::Wait { attempt, until_ms } => wait(given, spec, (*attempt, *until_ms), &mut plan),
             Decision::Replace => replace(given, spec, &mut plan),
+            Decision::Resize => resize::plan(given, manifest, spec, &mut plan),
             Decision::Kill(doom) => kill(given, spec, *doom, &mut plan),
             Decision::Clear => tidy::clear(given, spec, &mut plan),
             _ => {}
@@ -176,12 +189,14 @@ fn replace(given: &Given<'_>, spec: &ContainerSpec, plan: &mut Plan) {
         } else {
             "Container"
         };
+        let what = if current.restart_digest == spec.restart_digest {
+            "resize requires restart"
+        } else {
+            "definition changed, will be restarted"
+        };
         let order = Order {
             deadline_ms: tidy::grace_deadline(given),
-            why: Some(format!(
-                "{kind} {} definition changed, will be restarted",
-                spec.name
-            )),
+            why: Some(format!("{kind} {} {what}", spec.name)),
         };
         teardown::stop(given, plan, current, order);
     }

@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{ContainerSpec, EventLevel, Reason};
+use edge_protocol::v1::{EventLevel, Reason, Resources};
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
-use crate::backoff::{Failure, IMAGES, STEPS, VOLUMES};
 use crate::health::Hook;
-use crate::io::{Effect, Note};
-use crate::lifecycle::{decide, wants_image};
+use crate::io::Note;
+use crate::lifecycle::resize::{self, Change};
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
 };
-use crate::workload::{InFlight, Pod, Sight, Subject, Workload};
+use crate::workload::{InFlight, Pod, Sight, Workload};
 
 const NORMAL: EventLevel = EventLevel::Normal;
-const WARNING: EventLevel = EventLevel::Warning;
 
 impl Agent {
     /// A complete look: what is not in it is not in the runtime.
@@ -154,7 +152,15 @@ impl Agent {
             (Step::Probe { kind, target, .. }, StepOutcome::Probed { success, output }) => {
                 self.probed(now, uid, (&target, kind), (success, &output));
             }
-            (Step::Probe { .. } | Step::Resize { .. }, _) => {}
+            (
+                Step::Resize {
+                    container_id,
+                    resources,
+                    ..
+                },
+                _,
+            ) => self.resized(now, uid, &container_id, resources),
+            (Step::Probe { .. }, _) => {}
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
         }
@@ -173,6 +179,8 @@ impl Agent {
         }
         workload.record.ended.remove(name);
         workload.record.health.remove(name);
+        let resources = start.container.resources.clone();
+        workload.record.actuated.insert(name.clone(), resources);
         workload.disk.dirty = true;
         workload.halt_ms = None;
         let health = workload.health.entry(container_id.clone()).or_default();
@@ -217,140 +225,17 @@ impl Agent {
         });
     }
 
-    fn step_failed(&mut self, now: &Now, uid: &PodUid, flight: InFlight, reason: Reason, message: &str) {
-        match &flight.step {
-            Step::Probe { kind, target, .. } => {
-                return self.probe_failed(now, uid, (target, *kind), (reason, message));
-            }
-            Step::PostStart(target) => return self.hook_failed(now, uid, target, message),
-            _ => {}
-        }
-        let Some(workload) = self.workloads.get_mut(uid) else {
+    fn resized(&mut self, now: &Now, uid: &PodUid, container_id: &str, resources: Resources) {
+        let pod = self.pods.get(uid);
+        let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
+        let (Some(workload), Some(container)) = (self.workloads.get_mut(uid), container) else {
             return;
         };
-        if let Subject::Image(image) = &flight.subject
-            && !workload.all_containers().any(|spec| spec.image == *image)
-        {
-            return;
-        }
-        // What it left in the runtime, only a look can tell.
-        if flight.step.touches_containers() {
-            workload.blur(Sight::Blind);
-        }
-        if let Step::StartContainer(start) = &flight.step
-            && reason != Reason::CreateContainerConfigError
-        {
-            // The image may have gone; asking again costs little.
-            workload.images.remove(&start.container.image);
-        }
-        let schedule = match flight.subject {
-            Subject::Image(_) => IMAGES,
-            Subject::Volumes => VOLUMES,
-            _ => STEPS,
-        };
-        let delay_ms = schedule.after(
-            workload
-                .failures
-                .get(&flight.subject)
-                .map(|failure| failure.delay_ms),
-        );
-        let in_ms = self.rng.jitter(delay_ms);
-        let failure = Failure {
-            delay_ms,
-            until_ms: now.mono_ms + in_ms,
-            reason,
-            message: message.to_owned(),
-        };
-        workload.failures.insert(flight.subject, failure);
-        let (what, event, container, text) = describe(&flight.step, reason, message);
-        if let Step::EnsureImage { image, .. } = &flight.step {
-            workload.told_images.remove(image);
-            self.image_event(now, uid, (WARNING, event), image, &text);
-            // As the kubelet: an image that is not even asked for, for its name or its policy, is not waited for either.
-            if reason == Reason::ErrImagePull {
-                let text = format!("Back-off pulling image \"{image}\"");
-                self.image_event(now, uid, (NORMAL, Reason::BackOff), image, &text);
-            }
-        } else {
-            self.event(now, uid, (WARNING, event), container.as_deref(), &text);
-        }
-        self.effects.push(Effect::Report(Note::Retried {
-            uid: uid.clone(),
-            what,
-            in_ms,
-        }));
-    }
-
-    /// An event of each container that waits for the image, as under a kubelet: readers take events of one reason that name no
-    /// container for one that repeats itself.
-    pub(crate) fn image_event(
-        &mut self,
-        now: &Now,
-        uid: &PodUid,
-        what: (EventLevel, Reason),
-        image: &str,
-        message: &str,
-    ) {
-        let Some(workload) = self.workloads.get(uid) else {
-            return;
-        };
-        let given = self.world(now).given(uid, workload);
-        let waits = |spec: &&ContainerSpec| spec.image == image && wants_image(decide(&given, spec));
-        let waiting = workload.all_containers().filter(waits);
-        let names: Vec<String> = waiting.map(|spec| spec.name.clone()).collect();
-        for name in names {
-            self.event(now, uid, what, Some(&name), message);
-        }
-    }
-}
-
-fn describe(step: &Step, reason: Reason, message: &str) -> (&'static str, Reason, Option<String>, String) {
-    match step {
-        Step::EnsureImage { image, .. } => (
-            "pull",
-            Reason::Failed,
-            None,
-            format!("Failed to pull image \"{image}\": {reason}: {message}"),
-        ),
-        Step::RunSandbox(_) => (
-            "sandbox",
-            Reason::FailedCreatePodSandBox,
-            None,
-            format!("Failed to create pod sandbox: {message}"),
-        ),
-        Step::SyncVolumes { .. } => ("volumes", Reason::FailedMount, None, message.to_owned()),
-        Step::PostStart(_) => (
-            "post-start hook",
-            Reason::FailedPostStartHook,
-            None,
-            message.to_owned(),
-        ),
-        Step::Probe { .. } => ("probe", Reason::Unhealthy, None, message.to_owned()),
-        Step::Resize { .. } => ("resize", Reason::Failed, None, message.to_owned()),
-        Step::StartContainer(start) => (
-            "start",
-            Reason::Failed,
-            Some(start.container.name.clone()),
-            format!("Error: {reason}: {message}"),
-        ),
-        Step::StopContainer { .. } => (
-            "stop",
-            Reason::FailedKillPod,
-            None,
-            format!("error killing pod: {message}"),
-        ),
-        Step::StopSandbox { .. } => (
-            "stop_sandbox",
-            Reason::FailedKillPod,
-            None,
-            format!("error killing pod: {message}"),
-        ),
-        Step::RemoveContainer { .. } | Step::RemoveSandbox { .. } | Step::RemoveWorkload { .. } => (
-            "remove",
-            Reason::FailedKillPod,
-            None,
-            format!("error removing pod: {message}"),
-        ),
+        workload.record.actuated.insert(container.name.clone(), resources);
+        workload.disk.dirty = true;
+        workload.blur(Sight::Changed);
+        let message = "Pod resize completed";
+        self.event(now, uid, (NORMAL, Reason::ResizeCompleted), None, message);
     }
 }
 
@@ -386,9 +271,11 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
     // An intent to replace that was taken back before anything was stopped is over.
     let kept = |name: &String| {
         pod.current(name).is_some_and(|current| {
-            let same = workload
-                .all_containers()
-                .any(|s| s.name == *name && s.restart_digest == current.restart_digest);
+            let same = workload.all_containers().any(|s| {
+                s.name == *name
+                    && s.restart_digest == current.restart_digest
+                    && resize::change(&workload.record, s) != Change::Restart
+            });
             let touched =
                 workload.stopped.contains(&current.id) || workload.stop_deadline(&current.id).is_some();
             matches!(current.state, ObservedState::Running { .. }) && same && !touched

@@ -19,6 +19,8 @@ pub(crate) struct World<'a> {
     pub(crate) pods: &'a BTreeMap<PodUid, Pod>,
     pub(crate) facts: Option<&'a Facts>,
     pub(crate) now: &'a Now,
+    /// The wall clock can be trusted.
+    pub(crate) wall_trusted: bool,
 }
 
 /// The part of it that concerns one workload.
@@ -28,6 +30,7 @@ pub(crate) struct Given<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) pod: &'a Pod,
     pub(crate) now: &'a Now,
+    pub(crate) wall_trusted: bool,
 }
 
 /// What to do for one workload now, and when to look again.
@@ -73,6 +76,10 @@ pub(crate) enum Mark {
         reason: Option<Reason>,
         message: String,
     },
+    /// All its containers go, to begin anew.
+    Resetting,
+    /// They are gone.
+    Reset,
     /// All of it is being stopped, and has this one grace together. Only memory changes.
     Halting {
         deadline_ms: u64,
@@ -121,6 +128,7 @@ impl<'a> World<'a> {
             workload,
             pod: self.pod(uid),
             now: self.now,
+            wall_trusted: self.wall_trusted,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{ContainerStatus, Reason};
+use edge_protocol::v1::{ContainerStatus, Reason, Resources};
 use edge_protocol::{BootId, DeploymentRevision, DeviceTime, Digest, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,10 @@ pub(crate) struct Record {
     pub(crate) ended: BTreeMap<String, Ended>,
     /// It failed as a whole, for good, such as past its deadline: it is stopped and stays so.
     pub(crate) failed: Option<Failed>,
+    /// All its containers are being removed, to begin anew.
+    pub(crate) resetting: bool,
+    /// What the instances that run were last asked to be held to, by container.
+    pub(crate) actuated: BTreeMap<String, Resources>,
     /// What probes found of the instances that run, by container; only of containers that have such probes.
     pub(crate) health: BTreeMap<String, Remembered>,
     /// A successor takes, or took, its place.

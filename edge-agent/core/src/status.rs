@@ -125,7 +125,13 @@ fn phase(given: &Given<'_>, initial: &[ContainerStatus], mains: &[ContainerStatu
         };
         given.manifest().map_or(Phase::Pending, |manifest| {
             let initialized = manifest.workload.containers.iter().any(ran);
-            phase::of(&manifest.workload, &statuses, initialized)
+            match phase::of(&manifest.workload, &statuses, initialized) {
+                // What is stopped to be started again has not ended.
+                Phase::Succeeded | Phase::Failed if record.resetting || !record.replacing.is_empty() => {
+                    Phase::Running
+                }
+                phase => phase,
+            }
         })
     }
 }

@@ -195,7 +195,7 @@ fn remove_all(given: &Given<'_>, depth: Depth, plan: &mut Plan) -> Stage {
 }
 
 /// Of a container that was only created nothing runs; one that stays unknown after its stop is removed by force.
-fn must_stop(given: &Given<'_>, container: &ObservedContainer) -> bool {
+pub(crate) fn must_stop(given: &Given<'_>, container: &ObservedContainer) -> bool {
     match container.state {
         ObservedState::Running { .. } => true,
         ObservedState::Unknown => !given.workload.stopped.contains(&container.id),
@@ -204,7 +204,7 @@ fn must_stop(given: &Given<'_>, container: &ObservedContainer) -> bool {
 }
 
 /// A start under way ends first, so that what it leaves is seen and stopped.
-fn is_starting(given: &Given<'_>) -> bool {
+pub(crate) fn is_starting(given: &Given<'_>) -> bool {
     given.workload.steps.values().any(|flight| match &flight.subject {
         Subject::Start(_) => true,
         Subject::Sandbox(id) => id.is_empty(),
@@ -212,7 +212,8 @@ fn is_starting(given: &Given<'_>) -> bool {
     })
 }
 
-fn unremembered(given: &Given<'_>) -> Vec<String> {
+/// The containers that ended and whose end is not in the record yet.
+pub(crate) fn unremembered(given: &Given<'_>) -> Vec<String> {
     let mut names: Vec<String> = given
         .pod
         .containers

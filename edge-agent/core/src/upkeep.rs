@@ -7,17 +7,14 @@ use edge_protocol::{Lane, Now, PodUid};
 
 use crate::agent::{Agent, Reach};
 use crate::io::{Effect, Note, Write};
-use crate::plan::{self, Mark, Plan, Planned, World};
-use crate::record::{Failed, Record, Rejection, Superseded};
+use crate::plan::{self, Plan, Planned, World};
 use crate::session::Due;
 use crate::status::{self, Saying};
 use crate::step::{Step, StepId};
-use crate::transition::Rules;
 use crate::workload::{InFlight, Sight};
-use crate::{admission, succession, words};
+use crate::{admission, succession};
 
 const NORMAL: EventLevel = EventLevel::Normal;
-const WARNING: EventLevel = EventLevel::Warning;
 
 impl Agent {
     pub(crate) fn world<'a>(&'a self, now: &'a Now) -> World<'a> {
@@ -26,6 +23,7 @@ impl Agent {
             pods: &self.pods,
             facts: self.facts.as_ref(),
             now,
+            wall_trusted: self.device_time(now).wall_trusted,
         }
     }
 
@@ -109,6 +107,7 @@ impl Agent {
                 }
                 None
             }
+            Step::Resize { .. } => Some((Reason::ResizeStarted, None, "Pod resize started".to_owned())),
             Step::StopContainer { container_id, .. } => {
                 let pod = self.pods.get(uid);
                 let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
@@ -136,162 +135,7 @@ impl Agent {
         self.effects.push(Effect::Run(id, step));
     }
 
-    /// Tells that a container waits in crash back-off.
-    fn back_off(&mut self, now: &Now, uid: &PodUid, container: &str, attempt: u32) {
-        let Some(workload) = self.workloads.get_mut(uid) else {
-            return;
-        };
-        if let Some(crash) = workload.crashes.get_mut(container) {
-            crash.told(attempt);
-        }
-        if let Some(manifest) = &workload.manifest {
-            let message = words::backing_off(manifest, container);
-            self.event(now, uid, (WARNING, Reason::BackOff), Some(container), &message);
-        }
-    }
-
-    fn superseded(&self, by: &PodUid) -> Superseded {
-        Superseded {
-            by: by.clone(),
-            manifest: self
-                .workloads
-                .get(by)
-                .and_then(|successor| successor.record.manifest),
-            for_good: false,
-        }
-    }
-
-    fn mark(&mut self, now: &Now, uid: &PodUid, mark: Mark) {
-        match &mark {
-            Mark::BackingOff { container, attempt } => {
-                return self.back_off(now, uid, container, *attempt);
-            }
-            Mark::Halting { deadline_ms } => {
-                if let Some(workload) = self.workloads.get_mut(uid) {
-                    workload.halt_ms = Some(*deadline_ms);
-                }
-                return;
-            }
-            _ => {}
-        }
-        let saying_now = self.device_time(now);
-        let superseded = match &mark {
-            Mark::Superseded { by } => Some(self.superseded(by)),
-            _ => None,
-        };
-        if let Some(superseded) = &superseded {
-            // Who waited for the one that goes now waits for the one that takes its place.
-            let heirs = self
-                .workloads
-                .values_mut()
-                .filter(|workload| workload.record.superseded.as_ref().is_some_and(|s| s.by == *uid));
-            for heir in heirs {
-                heir.record.superseded = Some(superseded.clone());
-                heir.disk.dirty = true;
-            }
-        }
-        let ended: Vec<_> = match &mark {
-            Mark::Ended { containers } => {
-                let world = self.world(now);
-                let saying = Saying {
-                    runtime: self.runtime(),
-                    now: saying_now,
-                };
-                let Some(workload) = self.workloads.get(uid) else {
-                    return;
-                };
-                let given = world.given(uid, workload);
-                containers
-                    .iter()
-                    .filter_map(|name| Some((name.clone(), status::ended(&given, name, saying)?)))
-                    .collect()
-            }
-            _ => Vec::new(),
-        };
-        let Some(workload) = self.workloads.get_mut(uid) else {
-            return;
-        };
-        workload.disk.dirty = true;
-        let record = &mut workload.record;
-        match mark {
-            Mark::Admitted => record.admitted = true,
-            Mark::Rejected { reason, message } => {
-                let manifest = record.manifest.unwrap_or_else(|| edge_protocol::Digest::of(""));
-                record.rejected = Some(Rejection {
-                    manifest,
-                    reason,
-                    message: message.clone(),
-                });
-                self.event(now, uid, (WARNING, reason), None, &message);
-                self.note(Note::Refused {
-                    uid: uid.clone(),
-                    why: message,
-                });
-            }
-            Mark::Failed { reason, message } => {
-                record.failed = Some(Failed {
-                    reason,
-                    message: message.clone(),
-                });
-                if let Some(reason) = reason {
-                    self.event(now, uid, (NORMAL, reason), None, &message);
-                }
-            }
-            Mark::Superseded { .. } => {
-                record.superseded = superseded;
-                workload.stopped.clear();
-            }
-            Mark::SupersededForGood => {
-                if let Some(superseded) = &mut record.superseded {
-                    superseded.for_good = true;
-                }
-            }
-            Mark::GoesOn => {
-                record.superseded = None;
-                record.ended.clear();
-                // Its stop was no crash.
-                workload.crashes.clear();
-                workload.halt_ms = None;
-                workload.volumes = None;
-                workload.cleaned = false;
-            }
-            Mark::Replacing { container } => {
-                record.replacing.insert(container);
-            }
-            Mark::Ended { .. } => record.ended.extend(ended),
-            Mark::Fresh => self.refresh(now, uid),
-            Mark::BackingOff { .. } | Mark::Halting { .. } => {}
-        }
-    }
-
-    /// A workload that ended and is desired again begins from nothing.
-    fn refresh(&mut self, now: &Now, uid: &PodUid) {
-        let rules = Rules {
-            stored: &self.shelf,
-            coming: None,
-            features: &self.config.features,
-            now,
-        };
-        let Some(workload) = self.workloads.get_mut(uid) else {
-            return;
-        };
-        let item = workload.item.clone();
-        workload.record = Record::default();
-        workload.manifest = None;
-        workload.images.clear();
-        workload.crashes.clear();
-        workload.failures.clear();
-        workload.stopped.clear();
-        workload.halt_ms = None;
-        workload.volumes = None;
-        workload.cleaned = false;
-        rules.apply(&mut workload.record, None, item.as_ref());
-        rules.sync(workload, item);
-        // The steps that follow are planned in another turn, when this is on disk.
-        workload.disk.stored = false;
-    }
-
-    fn runtime(&self) -> &str {
+    pub(crate) fn runtime(&self) -> &str {
         let name = self
             .facts
             .as_ref()
@@ -343,12 +187,7 @@ impl Agent {
     }
 
     fn say_statuses(&mut self, now: &Now) {
-        let world = World {
-            workloads: &self.workloads,
-            pods: &self.pods,
-            facts: self.facts.as_ref(),
-            now,
-        };
+        let world = self.world(now);
         let saying = Saying {
             runtime: self.runtime(),
             now: self.device_time(now),
@@ -368,6 +207,7 @@ impl Agent {
             pods: &self.pods,
             facts: self.facts.as_ref(),
             now,
+            wall_trusted: self.device_time(now).wall_trusted,
         };
         let committing = self.desired.committing.is_some();
         let over: Vec<PodUid> = self

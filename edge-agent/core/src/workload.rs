@@ -23,6 +23,8 @@ pub(crate) enum Subject {
     /// By runtime id, or empty for the one to come.
     Sandbox(String),
     Volumes,
+    /// By runtime id.
+    Resize(String),
     /// The `postStart` hook of the container with this runtime id.
     Hook(String),
     /// Of the container with this runtime id.

@@ -4,6 +4,7 @@
 use edge_protocol::v1::{ContainerSpec, RestartPolicy};
 
 use super::order::{self, Place, Progress};
+use super::resize::{self, Change};
 use super::restart;
 use crate::health::Doom;
 use crate::plan::Given;
@@ -26,8 +27,10 @@ pub(crate) enum Decision {
     },
     /// Its turn comes when the initial containers before it are past.
     NotYet,
-    /// It runs from another spec: pull, stop, start.
+    /// It runs from another spec, or needs another start for its resources: pull, stop, start.
     Replace,
+    /// It runs, with other resources than it should have.
+    Resize,
     /// It runs, and a probe or its hook says that it must not go on.
     Kill(Doom),
     /// An instance is in the way that never ran or that the runtime lost track of.
@@ -48,6 +51,9 @@ pub(crate) fn decide(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
     let own = alone(given, spec);
     let place = order::place(given, spec);
     let finished = if own.is_ahead() { Decision::Finished } else { own };
+    if given.workload.record.failed.is_some() {
+        return finished;
+    }
     let held = if own.is_ahead() { Decision::NotYet } else { own };
     match (place, order::progress(given)) {
         (Place::Main, Progress::Done) => own,
@@ -122,7 +128,12 @@ fn decide_live(
     match state {
         ObservedState::Running { .. } if same || stays => match given.workload.doom(&current.id) {
             Some(doom) => Decision::Kill(doom),
-            None => Decision::Keep,
+            None if stays => Decision::Keep,
+            None => match resize::change(&given.workload.record, spec) {
+                Change::None => Decision::Keep,
+                Change::InPlace => Decision::Resize,
+                Change::Restart => Decision::Replace,
+            },
         },
         ObservedState::Running { .. } => Decision::Replace,
         // The step finds it by its attempt and starts it.

@@ -34,6 +34,11 @@ pub(crate) fn after_exit(pod: RestartPolicy, spec: &ContainerSpec, exit_code: i3
     }
 }
 
+/// Whether this exit has all containers of the workload begin anew.
+pub(crate) fn restarts_all(spec: &ContainerSpec, exit_code: i32) -> bool {
+    rule(spec, exit_code).is_some_and(|rule| rule.action == RestartAction::RestartAll)
+}
+
 /// The first of its rules that this exit code meets.
 fn rule(spec: &ContainerSpec, exit_code: i32) -> Option<&RestartRule> {
     let meets = |rule: &&RestartRule| rule.exit_codes.contains(&exit_code) == rule.among;

@@ -91,7 +91,7 @@ fn is_coming(given: &Given<'_>, spec: &ContainerSpec, decision: Decision) -> boo
     spec.lifecycle.post_start.is_some()
         && match decision {
             Decision::Start { .. } => !gave_up(),
-            Decision::Keep => given
+            Decision::Keep | Decision::Resize => given
                 .pod
                 .current(&spec.name)
                 .is_some_and(|current| given.workload.awaits_hook(&current.id)),

@@ -129,6 +129,7 @@ impl Case {
             pods: &pods,
             facts: None,
             now: &now,
+            wall_trusted: false,
         };
         let plans = plan(world);
         let words = plans.iter().flat_map(|(_, plan)| {
@@ -220,6 +221,7 @@ fn check_decision(given: &Case, expect: Decision) {
         workload: &workload,
         pod: &pod,
         now: &now,
+        wall_trusted: false,
     };
     assert_eq!(decide(&given, &workload.containers()[0]), expect);
 }
@@ -439,6 +441,7 @@ fn remembered(workload: &mut Workload) {
         workload,
         pod: &pod,
         now: &now(),
+        wall_trusted: false,
     };
     let saying = crate::status::Saying {
         runtime: "r",

@@ -1,12 +1,25 @@
 //! Faults at every point, then peace: what must never happen does not, and what is desired comes about.
 
-use edge_agent_core::{Input, Step};
-use edge_protocol::v1::{Phase, Rung};
+use edge_agent_core::{Input, ProbeKind, Step};
+use edge_protocol::v1::{
+    Action, ContainerSpec, Manifest, Medium, Phase, Probe, Probes, RestartPolicy, Rung, VolumeSource,
+    VolumeSpec,
+};
 use edge_protocol::{ItemState, PodUid};
 use proptest::prelude::*;
 
-use crate::hub::{manifest, uid};
+use crate::hub::{container, manifest, uid};
 use crate::world::World;
+
+/// What a pod has beside its two main containers.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Plain,
+    /// An initial container between two sidecars.
+    Initial,
+    Probes,
+    HooksAndVolumes,
+}
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -15,6 +28,7 @@ enum Event {
         image: u8,
         second: u8,
         replaces: Option<u8>,
+        shape: Shape,
     },
     Release(u8),
     Stop {
@@ -49,14 +63,18 @@ enum Event {
     KillSandbox(u8),
     BadImage(u8),
     GoodImages,
+    /// A probe of the first container fails from now on.
+    FailProbe(ProbeKind),
+    BadHooks,
+    BadVolumes(u8),
     Pass(u32),
 }
 
 fn events() -> impl Strategy<Value = Event> {
     let name = 0u8..3;
     prop_oneof![
-        4 => (name.clone(), 0u8..3, 0u8..2, proptest::option::weighted(0.3, name.clone()))
-            .prop_map(|(name, image, second, replaces)| Event::Run { name, image, second, replaces }),
+        4 => (name.clone(), 0u8..3, 0u8..2, proptest::option::weighted(0.3, name.clone()), shapes())
+            .prop_map(|(name, image, second, replaces, shape)| Event::Run { name, image, second, replaces, shape }),
         1 => name.clone().prop_map(Event::Release),
         2 => (name.clone(), 0u8..40).prop_map(|(name, grace)| Event::Stop { name, grace }),
         1 => name.clone().prop_map(Event::Forget),
@@ -83,8 +101,68 @@ fn events() -> impl Strategy<Value = Event> {
         1 => name.clone().prop_map(Event::KillSandbox),
         1 => (0u8..3).prop_map(Event::BadImage),
         1 => Just(Event::GoodImages),
+        1 => prop_oneof![Just(ProbeKind::Startup), Just(ProbeKind::Liveness), Just(ProbeKind::Readiness)]
+            .prop_map(Event::FailProbe),
+        1 => Just(Event::BadHooks),
+        1 => name.clone().prop_map(Event::BadVolumes),
         3 => (1u32..400_000).prop_map(Event::Pass),
     ]
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        3 => Just(Shape::Plain),
+        2 => Just(Shape::Initial),
+        2 => Just(Shape::Probes),
+        1 => Just(Shape::HooksAndVolumes),
+    ]
+}
+
+fn shaped(name: &str, images: &[&str], shape: Shape) -> Manifest {
+    let mut wanted = manifest(name, images);
+    let spec = &mut wanted.workload;
+    let exec = Action::Exec {
+        command: vec!["true".to_owned()],
+    };
+    match shape {
+        Shape::Plain => {}
+        Shape::Initial => {
+            spec.init_containers = ["s0", "i0", "s1"]
+                .map(|name| ContainerSpec {
+                    restart_policy: name.starts_with('s').then_some(RestartPolicy::Always),
+                    ..container(name, "i:1")
+                })
+                .into();
+        }
+        Shape::Probes => {
+            let probe = Probe {
+                action: exec,
+                initial_delay_s: 1,
+                timeout_s: 1,
+                period_s: 20,
+                success_threshold: 1,
+                failure_threshold: 2,
+                termination_grace_period_s: None,
+            };
+            spec.containers[0].probes = Probes {
+                startup: Some(probe.clone()),
+                liveness: Some(probe.clone()),
+                readiness: Some(probe),
+            };
+        }
+        Shape::HooksAndVolumes => {
+            spec.containers[0].lifecycle.post_start = Some(exec.clone());
+            spec.containers[0].lifecycle.pre_stop = Some(exec);
+            spec.volumes.push(VolumeSpec {
+                name: "v".to_owned(),
+                source: VolumeSource::EmptyDir {
+                    medium: Medium::Disk,
+                    size_limit_bytes: None,
+                },
+            });
+        }
+    }
+    wanted
 }
 
 fn name(n: u8) -> PodUid {
@@ -98,8 +176,10 @@ fn apply(world: &mut World, event: &Event) {
             image,
             second,
             replaces,
+            shape,
         } => {
-            let mut wanted = manifest(&format!("w{n}"), &[&format!("a:{image}"), &format!("b:{second}")]);
+            let images = [&*format!("a:{image}"), &*format!("b:{second}")];
+            let mut wanted = shaped(&format!("w{n}"), &images, *shape);
             // An older one is replaced, never a newer: circles are a test of their own.
             wanted.replaces = replaces
                 .iter()
@@ -180,6 +260,9 @@ fn apply(world: &mut World, event: &Event) {
         }
         Event::BadImage(n) => drop(world.runtime.bad_images.insert(format!("a:{n}"))),
         Event::GoodImages => world.runtime.bad_images.clear(),
+        Event::FailProbe(kind) => drop(world.runtime.failing.insert(("c0".to_owned(), *kind))),
+        Event::BadHooks => drop(world.runtime.bad_hooks.insert("c0".to_owned())),
+        Event::BadVolumes(n) => drop(world.runtime.bad_volumes.insert(name(*n))),
         Event::Pass(ms) => {
             world.now.mono_ms += u64::from(*ms);
             world.now.wall_ms += i64::from(*ms);
@@ -188,15 +271,19 @@ fn apply(world: &mut World, event: &Event) {
     }
 }
 
-/// No more faults, and time enough for every back-off.
-fn peace(world: &mut World) {
+/// No more faults, and time enough for every back-off, one after the other.
+fn peace(world: &mut World, rounds: u32) {
     world.runtime.bad_images.clear();
+    world.runtime.failing.clear();
+    world.runtime.bad_hooks.clear();
+    world.runtime.bad_volumes.clear();
+    world.runtime.init_ends = true;
     world.look_due = true;
     world.settle();
     world.link_down();
     world.link_up();
     world.settle();
-    for _ in 0..6 {
+    for _ in 0..rounds {
         world.pass(310_000);
         world.look_due = true;
         world.settle();
@@ -224,7 +311,8 @@ fn check_converged(world: &mut World) {
                     (Rung::Healthy, Phase::Running),
                     "{status:?}"
                 );
-                assert_eq!(world.runtime.running(&item.uid), 2, "{status:?}");
+                let sidecars = status.init_containers.len() - usize::from(!status.init_containers.is_empty());
+                assert_eq!(world.runtime.running(&item.uid), 2 + sidecars, "{status:?}");
             }
         }
     }
@@ -260,7 +348,7 @@ proptest! {
         for event in &events {
             apply(&mut world, event);
         }
-        peace(&mut world);
+        peace(&mut world, 6);
         check_converged(&mut world);
     }
 
@@ -268,9 +356,10 @@ proptest! {
     #[test]
     fn an_unchanged_workload_is_never_stopped(events in prop::collection::vec(events(), 0..120)) {
         let mut world = World::new();
+        world.runtime.init_ends = true;
         world.link_up();
         world.settle();
-        world.hub.run(&manifest("bystander", &["z:1"]));
+        world.hub.run(&shaped("bystander", &["z:1"], Shape::Initial));
         world.push();
         world.settle();
         let before: Vec<_> = world.runtime.containers.clone();
@@ -284,7 +373,7 @@ proptest! {
             };
             prop_assert!(world.steps.iter().find(hit).is_none());
         }
-        peace(&mut world);
+        peace(&mut world, 6);
         let after: Vec<_> = world.runtime.containers.iter().filter(|c| c.uid == uid("bystander")).cloned().collect();
         prop_assert_eq!(after, before);
     }
@@ -294,7 +383,7 @@ proptest! {
 #[test]
 fn a_crash_after_any_effect_leaves_one_of_two_known_states() {
     let mut most = 0;
-    for fatal in 0..400 {
+    for fatal in 0..600 {
         let mut world = World::new();
         let mut done = 0;
         let mut act = |world: &mut World| {
@@ -315,8 +404,13 @@ fn a_crash_after_any_effect_leaves_one_of_two_known_states() {
         };
         world.link_up();
         act(&mut world);
+        world.runtime.init_ends = true;
         for image in ["a:1", "a:2"] {
-            world.hub.run(&manifest("w0", &[image, "b:1"]));
+            let mut wanted = shaped("w0", &[image, "b:1"], Shape::Initial);
+            let hooked = shaped("w0", &[image, "b:1"], Shape::HooksAndVolumes);
+            wanted.workload.containers = hooked.workload.containers;
+            wanted.workload.volumes = hooked.workload.volumes;
+            world.hub.run(&wanted);
             world.push();
             act(&mut world);
         }
@@ -332,7 +426,7 @@ fn a_crash_after_any_effect_leaves_one_of_two_known_states() {
         world.push();
         act(&mut world);
         most = done;
-        peace(&mut world);
+        peace(&mut world, 2);
         check_converged(&mut world);
         assert!(world.runtime.running(&uid("w1")) == 2 && world.runtime.running(&uid("w0")) == 0);
         if fatal > most {
@@ -352,7 +446,7 @@ fn a_circle_of_replacements_leaves_one_running() {
         world.hub.run(&wanted);
     }
     world.settle();
-    peace(&mut world);
+    peace(&mut world, 6);
     let running = [
         world.runtime.running(&uid("w0")),
         world.runtime.running(&uid("w1")),

@@ -16,4 +16,5 @@ mod order;
 mod probes;
 mod runtime;
 mod succession;
+mod whole;
 mod world;

@@ -8,7 +8,7 @@ use edge_protocol::v1::{
 use crate::hub::{container, manifest, uid};
 use crate::world::World;
 
-fn up() -> World {
+pub fn up() -> World {
     let mut world = World::new();
     world.link_up();
     world.settle();
@@ -16,7 +16,7 @@ fn up() -> World {
 }
 
 /// `i0`, `i1`, … before the main containers; one in brackets is a sidecar.
-fn with_initial(initial: &[&str], mains: &[&str]) -> Manifest {
+pub fn with_initial(initial: &[&str], mains: &[&str]) -> Manifest {
     let mut wanted = manifest("one", mains);
     for (index, image) in initial.iter().enumerate() {
         let bare = image.trim_matches(['[', ']']);
@@ -27,19 +27,19 @@ fn with_initial(initial: &[&str], mains: &[&str]) -> Manifest {
     wanted
 }
 
-fn run(world: &mut World, wanted: &Manifest) {
+pub fn run(world: &mut World, wanted: &Manifest) {
     world.hub.run(wanted);
     world.push();
     world.settle();
 }
 
-fn exit(world: &mut World, name: &str, code: i32) {
+pub fn exit(world: &mut World, name: &str, code: i32) {
     world.runtime.exit(&uid("one"), name, code, world.now.wall_ms);
     world.look_due = true;
     world.settle();
 }
 
-fn acts(world: &mut World) -> String {
+pub fn acts(world: &mut World) -> String {
     std::mem::take(&mut world.runtime.acts).join(", ")
 }
 
@@ -52,13 +52,13 @@ fn word(status: &ContainerStatus) -> String {
 }
 
 /// The initial containers before a bar, the main ones after it.
-fn shown(world: &World) -> String {
+pub fn shown(world: &World) -> String {
     let status = world.status("one");
     let list = |all: &[ContainerStatus]| all.iter().map(word).collect::<Vec<_>>().join(" ");
     format!("{} | {}", list(&status.init_containers), list(&status.containers))
 }
 
-fn told(world: &World, reason: Reason) -> Vec<String> {
+pub fn told(world: &World, reason: Reason) -> Vec<String> {
     let events = world.hub.events.iter().filter(|event| event.reason == reason);
     events.map(|event| event.message.clone()).collect()
 }

@@ -30,6 +30,9 @@ pub struct Runtime {
     /// Workloads whose volumes cannot be had.
     pub bad_volumes: BTreeSet<PodUid>,
     pub volumes: BTreeSet<PodUid>,
+    /// Initial containers that are no sidecars end by themselves, by workload and name.
+    pub ends: BTreeSet<(PodUid, String)>,
+    pub init_ends: bool,
     /// What was done, in order: `run c0`, `hook c0`, `stop c0 30s`, `volumes`, `Liveness c0`.
     pub acts: Vec<String>,
 }
@@ -60,6 +63,16 @@ impl Runtime {
             .filter(|c| c.uid == *uid && c.name == name)
         {
             end(container, exit_code, wall_ms);
+        }
+    }
+
+    /// Time for what ends by itself.
+    pub fn end_what_ends(&mut self, wall_ms: i64) {
+        for container in &mut self.containers {
+            let key = (container.uid.clone(), container.name.clone());
+            if self.init_ends && self.ends.contains(&key) {
+                end(container, 0, wall_ms);
+            }
         }
     }
 
@@ -113,21 +126,7 @@ impl Runtime {
                 container_id,
                 grace_s,
                 pre_stop,
-            } => {
-                let name = self.name(container_id);
-                self.acts.push(format!("stop {name} {grace_s}s"));
-                for container in self.containers.iter_mut().filter(|c| c.id == *container_id) {
-                    if container.state != ObservedState::Created {
-                        self.stopped.push((container.uid.clone(), container.name.clone()));
-                        end(container, 143, wall_ms);
-                    }
-                }
-                if pre_stop.is_some() && self.bad_hooks.contains(&name) {
-                    let message = "no".to_owned();
-                    return StepOutcome::HookFailed { message };
-                }
-                StepOutcome::Done
-            }
+            } => self.stop(container_id, *grace_s, pre_stop.is_some(), wall_ms),
             Step::RemoveContainer { container_id } => {
                 self.containers.retain(|c| c.id != *container_id);
                 StepOutcome::Done
@@ -149,7 +148,19 @@ impl Runtime {
             }
             Step::SyncVolumes { manifest, .. } => self.sync(manifest),
             Step::PostStart(target) => self.hook(target),
-            Step::Resize { .. } => StepOutcome::Done,
+            Step::Resize {
+                container_id,
+                resources,
+                ..
+            } => {
+                let name = self.name(container_id);
+                self.acts.push(format!("resize {name}"));
+                let mut containers = self.containers.iter_mut();
+                if let Some(container) = containers.find(|c| c.id == *container_id) {
+                    container.resources = Some(resources.clone());
+                }
+                StepOutcome::Done
+            }
             Step::Probe { kind, target, .. } => {
                 let name = self.name(&target.container_id);
                 self.acts.push(format!("{kind:?} {name}"));
@@ -168,6 +179,22 @@ impl Runtime {
                 StepOutcome::Done
             }
         }
+    }
+
+    fn stop(&mut self, id: &str, grace_s: u32, hook: bool, wall_ms: i64) -> StepOutcome {
+        let name = self.name(id);
+        self.acts.push(format!("stop {name} {grace_s}s"));
+        for container in self.containers.iter_mut().filter(|c| c.id == id) {
+            if container.state != ObservedState::Created {
+                self.stopped.push((container.uid.clone(), container.name.clone()));
+                end(container, 143, wall_ms);
+            }
+        }
+        if hook && self.bad_hooks.contains(&name) {
+            let message = "no".to_owned();
+            return StepOutcome::HookFailed { message };
+        }
+        StepOutcome::Done
     }
 
     fn name(&self, id: &str) -> String {
@@ -211,9 +238,18 @@ impl Runtime {
         })
     }
 
-    /// Initial containers before it are past, each in its order.
+    /// Initial containers before it are past, each in its order; but once a main container ran in this sandbox, all are.
     fn judge_order(&self, start: &StartContainer) {
-        let initial = &start.sandbox.manifest.workload.init_containers;
+        let workload = &start.sandbox.manifest.workload;
+        let initial = &workload.init_containers;
+        let is_main = |name: &str| workload.containers.iter().any(|spec| spec.name == name);
+        let mut inside = self
+            .containers
+            .iter()
+            .filter(|c| c.sandbox_id == start.sandbox_id);
+        if inside.any(|c| is_main(&c.name)) {
+            return;
+        }
         let before = initial
             .iter()
             .take_while(|spec| spec.name != start.container.name);
@@ -261,6 +297,10 @@ impl Runtime {
             assert_eq!(self.running(older), 0, "{uid} started beside {older}");
         }
         self.judge_order(start);
+        let mut initial = start.sandbox.manifest.workload.init_containers.iter();
+        if initial.any(|spec| spec.name == *name && !spec.is_sidecar()) {
+            self.ends.insert((uid.clone(), name.clone()));
+        }
         // Law 5, judged where it matters.
         let live = self
             .containers

@@ -298,6 +298,7 @@ impl World {
 
     pub fn look(&mut self) {
         self.look_due = false;
+        self.runtime.end_what_ends(self.now.wall_ms);
         let observed = self.runtime.observed();
         self.give(Input::Observed(observed));
     }
