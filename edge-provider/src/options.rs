@@ -35,6 +35,9 @@ pub struct KubernetesOptions {
     /// The UID of `kube-system` in the one cluster to serve. Absent pins the cluster that answers first, unless the hub already holds
     /// deployments of this node from another: then the process ends and says what to do.
     pub cluster_uid: Option<String>,
+    /// Before Kubernetes 1.36 only: the namespaces whose objects this process may read, for `outrigger-kubelet rbac`. Newer API servers
+    /// confine it by themselves to what its pods refer to.
+    pub object_namespaces: Vec<String>,
     pub leader: LeaderOptions,
 }
 

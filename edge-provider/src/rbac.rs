@@ -4,21 +4,44 @@ use crate::Options;
 
 /// For the default names; the end-to-end tests run with exactly these.
 const RIGHTS: &str = include_str!("../../charts/rbac.yaml");
+/// For API servers that cannot confine us to what our pods refer to: the binding, last, is written once for each namespace.
+const OBJECTS: &str = include_str!("../../charts/rbac-objects.yaml");
+const BOUND: &str = "NAMESPACE";
 const NODE: &str = "outrigger";
 const NAMESPACE: &str = "outrigger-system";
 const LEASE: &str = "outrigger-kubelet-outrigger";
 const ACCOUNT: &str = "outrigger-kubelet";
 
-/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones.
+/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, and `charts/rbac-objects.yaml` for the
+/// namespaces that it names.
 pub fn manifests(options: &Options) -> String {
+    let mut text = named(RIGHTS, options);
+    if let Some((roles, binding)) = OBJECTS.rsplit_once("---\n")
+        && !options.kubernetes.object_namespaces.is_empty()
+    {
+        text.push_str("---\n");
+        text.push_str(&named(roles, options));
+        let bound = format!("namespace: {BOUND}\n");
+        for namespace in &options.kubernetes.object_namespaces {
+            let binding = named(binding, options).replace(&bound, &format!("namespace: {namespace}\n"));
+            text.push_str("---\n");
+            text.push_str(&binding);
+        }
+    }
+    text
+}
+
+fn named(rights: &str, options: &Options) -> String {
     let node = &options.node.name;
-    let account = if node == NODE {
-        ACCOUNT.to_owned()
-    } else {
-        format!("{ACCOUNT}-{node}")
+    let account = |default: &str| {
+        if node == NODE {
+            default.to_owned()
+        } else {
+            default.replacen(ACCOUNT, &format!("{ACCOUNT}-{node}"), 1)
+        }
     };
     let namespace = &options.kubernetes.leader.namespace;
-    let lines = RIGHTS.lines().map(|line| {
+    let lines = rights.lines().map(|line| {
         let (before, value) = match line.split_once(": ") {
             Some((key, value)) if !key.trim_start().starts_with('#') => (key, value),
             _ => return line.to_owned(),
@@ -26,7 +49,7 @@ pub fn manifests(options: &Options) -> String {
         let key = before.trim_start().trim_start_matches("- ");
         let value = match (key, value) {
             ("name" | "namespace", NAMESPACE) => namespace.clone(),
-            ("name", ACCOUNT) => account.clone(),
+            ("name", own) if own == ACCOUNT || own.starts_with("outrigger-kubelet-") => account(own),
             ("resourceNames", names) if names == format!("[{NODE}]") => format!("[{node}]"),
             ("resourceNames", names) if names == format!("[{LEASE}]") => {
                 format!("[{}]", options.lease_name())
@@ -104,5 +127,37 @@ mod tests {
             lease.contains("[outrigger-kubelet-hall-7]"),
             "the default lease follows the node"
         );
+    }
+
+    #[test]
+    fn older_servers_get_one_binding_for_each_namespace_that_is_named() {
+        let text = manifests(&options(
+            "hall-7",
+            "[kubernetes]\nobject_namespaces = [\"shop\", \"press\"]",
+        ));
+        let added = text.strip_prefix(&manifests(&options("hall-7", ""))).unwrap();
+        let count = |wanted: &str| added.lines().filter(|line| line.trim() == wanted).count();
+        assert_eq!(
+            (count("namespace: shop"), count("namespace: press")),
+            (1, 1),
+            "{added}"
+        );
+        assert_eq!(count("kind: RoleBinding"), 2);
+        assert_eq!(
+            count("kind: ClusterRole"),
+            2 + 3,
+            "two roles, and each binding names one"
+        );
+        assert_eq!(
+            count("name: outrigger-kubelet-hall-7"),
+            3,
+            "whose each binding is"
+        );
+        assert_eq!(
+            count("namespace: NAMESPACE") + count("name: outrigger-kubelet"),
+            0,
+            "{added}"
+        );
+        assert!(added.contains("outrigger-kubelet-hall-7-objects"), "{added}");
     }
 }

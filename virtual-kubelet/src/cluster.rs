@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request};
 use kube::Client;
 use kube::core::WatchEvent;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::error::Error;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The field manager of everything applied here.
 pub const FIELD_MANAGER: &str = "outrigger-kubelet";
+const IMPERSONATE_USER: &str = "impersonate-user";
 
 /// How a patch's body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ impl PatchKind {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// Whom every request asks to be taken for, if not for who we are.
+    as_user: Option<HeaderValue>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -53,7 +56,21 @@ impl std::fmt::Debug for Cluster {
 
 impl Cluster {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            as_user: None,
+        }
+    }
+
+    /// The same API server by the same connections, asked as this node. The name is a Kubernetes name; with one that cannot be a header,
+    /// every answer is a refusal.
+    pub(crate) fn as_node(&self, node: &str) -> Self {
+        let user = HeaderValue::from_str(&format!("system:node:{node}"));
+        Self {
+            client: self.client.clone(),
+            // Never without the header: that would ask as ourselves. The API server refuses an anonymous user's wishes.
+            as_user: Some(user.unwrap_or(HeaderValue::from_static("system:anonymous"))),
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -105,7 +122,7 @@ impl Cluster {
         &self,
         path: &str,
     ) -> Result<BoxStream<'static, Result<WatchEvent<Value>, Error>>, Error> {
-        let request = request(Method::GET, path, None, &Value::Null)?;
+        let request = self.request(Method::GET, path, None, &Value::Null)?;
         let opened = tokio::time::timeout(TIMEOUT, self.client.request_events::<Value>(request)).await;
         let stream = opened
             .map_err(|_| timeout("GET", path))?
@@ -126,32 +143,36 @@ impl Cluster {
         content_type: Option<&'static str>,
         body: &Value,
     ) -> Result<Value, Error> {
-        let request = request(method, path, content_type, body)?;
+        let request = self.request(method, path, content_type, body)?;
         tokio::time::timeout(TIMEOUT, self.client.request::<Value>(request))
             .await
             .map_err(|_| timeout(name, path))?
             .map_err(|source| call(name, path, source))
     }
-}
 
-fn request(
-    method: Method,
-    path: &str,
-    content_type: Option<&'static str>,
-    body: &Value,
-) -> Result<Request<Vec<u8>>, Error> {
-    let mut request = Request::builder().method(method).uri(path);
-    if let Some(content_type) = content_type {
-        request = request.header(http::header::CONTENT_TYPE, content_type);
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: &Value,
+    ) -> Result<Request<Vec<u8>>, Error> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(content_type) = content_type {
+            request = request.header(http::header::CONTENT_TYPE, content_type);
+        }
+        if let Some(user) = &self.as_user {
+            request = request.header(IMPERSONATE_USER, user);
+        }
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        request
+            .body(body)
+            .map_err(|source| call("request", path, kube::Error::HttpError(source)))
     }
-    let body = if body.is_null() {
-        Vec::new()
-    } else {
-        body.to_string().into_bytes()
-    };
-    request
-        .body(body)
-        .map_err(|source| call("request", path, kube::Error::HttpError(source)))
 }
 
 fn call(method: &'static str, path: &str, source: kube::Error) -> Error {

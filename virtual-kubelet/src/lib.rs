@@ -6,6 +6,7 @@
 //! * [`cluster`]: one bounded, timed call of the API server; every body is plain JSON made by `virtual-kubelet-core`.
 //! * [`node_task`]: keeps the Node and its lease. [`leader`]: which process does so at all.
 //! * [`pod_watch`]: complete lists ([`lists`]) and changes of our pods, with [`references`] (owners followed, namespace labels).
+//! * [`objects`]: reads and follows what pods refer to, and nothing else: config maps, secrets, claims, tokens, services.
 //! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
 //! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
 //! * [`events`]: events.k8s.io/v1, bounded.
@@ -19,6 +20,7 @@ pub mod kubelet;
 pub mod leader;
 pub mod lists;
 pub mod node_task;
+pub mod objects;
 pub mod pod_watch;
 pub mod pod_writer;
 pub mod provider;

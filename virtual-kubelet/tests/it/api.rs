@@ -18,6 +18,8 @@ pub struct Asked {
     pub path: String,
     pub query: String,
     pub content_type: String,
+    /// Whom it asked to be taken for.
+    pub user: String,
     pub body: Value,
 }
 
@@ -84,14 +86,18 @@ impl Drop for Api {
 async fn serve(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
-    let header = parts.headers.get("content-type");
+    let header = |name: &str| {
+        let value = parts.headers.get(name);
+        value
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default()
+    };
     let asked = Asked {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        content_type: header
-            .map(|value| value.to_str().unwrap().to_owned())
-            .unwrap_or_default(),
+        content_type: header("content-type"),
+        user: header("impersonate-user"),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     shared.asked.lock().unwrap().push(asked.clone());

@@ -4,5 +4,6 @@
 mod api;
 mod leader;
 mod node;
+mod objects;
 mod watch;
 mod writes;
