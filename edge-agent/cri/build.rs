@@ -1,12 +1,14 @@
-//! Compiles the CRI subset to client stubs, without protoc.
+//! Compiles the CRI subset, and gRPC's health protocol, to client stubs, without protoc.
 
 use std::error::Error;
 
-const PROTO: &str = "proto/v1.proto";
+const PROTOS: [&str; 2] = ["proto/v1.proto", "proto/health.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed={PROTO}");
-    let files = protox::compile([PROTO], ["proto"])?;
+    for proto in PROTOS {
+        println!("cargo:rerun-if-changed={proto}");
+    }
+    let files = protox::compile(PROTOS, ["proto"])?;
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)

@@ -43,6 +43,8 @@ pub enum BuildError {
     Identity(#[from] IdentityError),
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
+    #[error("the store's objects cannot be read")]
+    Objects(#[from] rusqlite::Error),
     #[error("the container runtime cannot be used")]
     Runtime(#[from] RuntimeError),
     #[error("the local socket cannot be used")]
@@ -69,12 +71,13 @@ pub struct Bound {
 pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let boot_id = host::boot_id(&options.boot_id_file)?;
     let identity = ensure_identity(&options).await?;
-    let store = Store::open(&options.state_dir.join("agent.db"))?;
+    let store_path = options.state_dir.join("agent.db");
+    let store = Store::open(&store_path)?;
     let restored = store.restore()?;
     let vitals = Vitals::default();
     let local = LocalServer::bind(&options.local_socket, vitals.clone())?;
     let device = identity.answer.device.clone();
-    let objects = Objects::default();
+    let objects = Objects::stored(&store_path)?;
     let runtime = CriRuntime::connect(&options.runtime, &device, &options.state_dir, objects).await?;
     let floor = TimeFloor::new(BUILT_UNIX_S);
     let tls = |alpn| -> Result<_, rustls::Error> {

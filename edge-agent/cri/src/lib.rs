@@ -9,6 +9,7 @@
 //!   deadline; the only exception is [`ContainerEvents`], a subscription.
 //! - [`CriError`]: what failed ([`Operation`]), on what (the id), how ([`CriErrorKind`]), and what to do about it
 //!   ([`Disposition`]).
+//! - [`check_health`]: the one other gRPC question that an agent asks, of a workload's own server.
 //! - [`v1`]: the messages, generated from `proto/v1.proto`.
 //!
 //! All calls are cancel safe in the sense of gRPC: dropping the future abandons the wait, while the runtime may still
@@ -19,6 +20,7 @@ mod client;
 mod containers;
 mod error;
 mod events;
+mod health;
 mod images;
 mod options;
 mod redact;
@@ -29,4 +31,5 @@ pub mod v1;
 pub use client::CriClient;
 pub use error::{CriError, CriErrorKind, Disposition, Operation};
 pub use events::ContainerEvents;
+pub use health::{Health, HealthError, check_health};
 pub use options::{CriOptions, Deadlines};

@@ -5,6 +5,7 @@
 //!
 //! - [`ContainerRuntime`]: the seam. [`CriRuntime`] is the real one, [`FakeRuntime`] a model of it in memory; one
 //!   contract suite (`contract.rs`) runs on both.
+//! - `actions`: probes and hooks, each carried out once.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
 //! - [`keyring`]: which pull credentials fit an image.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
@@ -17,6 +18,7 @@ use std::future::Future;
 
 use edge_agent_core::step::{Observed, Step, StepOutcome};
 
+mod actions;
 pub mod cgroup;
 #[cfg(test)]
 mod contract;

@@ -8,7 +8,8 @@ use edge_protocol::v1::{ContainerSpec, QosClass, Resources, WorkloadSpec};
 /// Length of the period that a CPU quota counts in, in microseconds.
 pub const CPU_PERIOD_US: u64 = 100_000;
 
-const MIN_SHARES: u64 = 2;
+/// What a container has that requests nothing.
+pub const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
 const SHARES_PER_CPU: u64 = 1024;
 const MILLI: u64 = 1000;
@@ -22,6 +23,11 @@ const SYSTEM_NODE_CRITICAL: i32 = 2_000_001_000;
 /// Relative weight of a request under contention; no request has the least there is.
 pub fn cpu_shares(milli: u64) -> u64 {
     (milli.saturating_mul(SHARES_PER_CPU) / MILLI).clamp(MIN_SHARES, MAX_SHARES)
+}
+
+/// The request that these shares are of, as the kubelet reads it back (`sharesToMilliCPU`): rounded up.
+pub fn cpu_milli(shares: u64) -> u64 {
+    shares.saturating_mul(MILLI).div_ceil(SHARES_PER_CPU)
 }
 
 /// Microseconds of CPU per [`CPU_PERIOD_US`] for a limit; `None` is no limit.

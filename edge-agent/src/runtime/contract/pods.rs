@@ -5,14 +5,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use edge_agent_core::step::{ObservedState, Step, StepOutcome};
+use edge_agent_core::step::{InContainer, ObservedState, ProbeKind, Step, StepOutcome};
 use edge_protocol::Digest;
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, EnvFrom, EnvVar, HostAlias, HostPathCheck,
+    Action, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, EnvFrom, EnvVar, HostAlias, HostPathCheck,
     Manifest, Medium, MountSpec, Namespaces, ObjectData, ObjectKind, ObjectRef, PodField, Profile,
-    ProjectedSource, Propagation, Reason, RecursiveReadOnly, SubPath, TerminationMessage, VERSION, ValueFrom,
-    VolumeSource, VolumeSpec,
+    ProjectedSource, Propagation, QosClass, Reason, RecursiveReadOnly, Resources, SubPath,
+    TerminationMessage, VERSION, ValueFrom, VolumeSource, VolumeSpec,
 };
 
 use super::containerd::eventually;
@@ -444,4 +444,166 @@ async fn without_last_words_the_log_counts_and_root_is_refused() {
         message.starts_with("container has runAsNonRoot and image will run as root"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn probes_and_hooks_are_done_in_the_container() {
+    let pod = Pod::new("hooks", |_| {}).await;
+    let up = pod.up().await;
+    let polite = "trap 'cat /tmp/hook; exit 0' TERM; echo ready; while :; do sleep 0.1; done";
+    let id = started(&pod.runtime, pod.start(&up, shell("main", polite))).await;
+    let log = pod.workload.log(&pod.device.logs("device-a"), "main", 0);
+    super::real::logged(&log, "ready").await;
+    let exec = |script: &str| InContainer {
+        container_id: id.clone(),
+        action: Action::Exec {
+            command: ["sh", "-c", script].map(str::to_owned).into(),
+        },
+        pod_ip: up.1.clone(),
+    };
+    let probe = async |script: &str| {
+        let step = Step::Probe {
+            kind: ProbeKind::Liveness,
+            target: Box::new(exec(script)),
+            timeout_s: 1,
+        };
+        match pod.runtime.run(step).await {
+            StepOutcome::Probed { success, output } => (success, output),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(probe("echo fine").await, (true, "fine\n".into()));
+    assert_eq!(
+        probe("echo out; echo bad >&2; exit 3").await,
+        (false, "out\nbad\n".into())
+    );
+    let late = "command timed out: \"sh -c sleep 100\" timed out after 1s";
+    assert_eq!(probe("sleep 100").await, (false, late.into()));
+    let absent = InContainer {
+        action: Action::Exec {
+            command: vec!["/nowhere".into()],
+        },
+        ..exec("")
+    };
+    let step = Step::Probe {
+        kind: ProbeKind::Startup,
+        target: Box::new(absent),
+        timeout_s: 1,
+    };
+    let outcome = pod.runtime.run(step).await;
+    assert!(matches!(outcome, StepOutcome::Failed { .. }), "{outcome:?}");
+
+    done(
+        &pod.runtime,
+        Step::PostStart(Box::new(exec("echo started >> /tmp/hook"))),
+    )
+    .await;
+    let StepOutcome::Failed { reason, message } = pod
+        .runtime
+        .run(Step::PostStart(Box::new(exec("echo why; exit 4"))))
+        .await
+    else {
+        panic!("the hook fails")
+    };
+    assert_eq!(reason, Reason::PostStartHookError);
+    let words = "Exec lifecycle hook ([sh -c echo why; exit 4]) for Container \"main\" in Pod \"hooks_default(uid-hooks)\" failed - error: command 'sh -c echo why; exit 4' exited with 4: , message: \"why\\n\"";
+    assert_eq!(message, words);
+
+    let stop = |script: &str, grace_s| Step::StopContainer {
+        container_id: id.clone(),
+        grace_s,
+        pre_stop: Some(Box::new(exec(script))),
+    };
+    done(&pod.runtime, stop("echo about to stop >> /tmp/hook", 30)).await;
+    super::real::logged(&log, "about to stop").await;
+    assert!(matches!(
+        exited(&pod.runtime, &id).await.state,
+        ObservedState::Exited { exit_code: 0, .. }
+    ));
+    // One that has ended has nothing to be stopped from.
+    done(&pod.runtime, stop("true", 30)).await;
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_or_takes_too_long_does_not_keep_the_container() {
+    let pod = Pod::new("slow", |_| {}).await;
+    let up = pod.up().await;
+    for (name, hook, grace_s, failed) in [("fails", "exit 1", 30, true), ("slow", "sleep 1000", 1, false)] {
+        let polite = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+        let id = started(&pod.runtime, pod.start(&up, shell(name, polite))).await;
+        let log = pod.workload.log(&pod.device.logs("device-a"), name, 0);
+        super::real::logged(&log, "ready").await;
+        let hook = InContainer {
+            container_id: id.clone(),
+            action: Action::Exec {
+                command: ["sh", "-c", hook].map(str::to_owned).into(),
+            },
+            pod_ip: None,
+        };
+        let stop = Step::StopContainer {
+            container_id: id.clone(),
+            grace_s,
+            pre_stop: Some(Box::new(hook)),
+        };
+        let outcome = pod.runtime.run(stop).await;
+        assert_eq!(
+            matches!(outcome, StepOutcome::HookFailed { .. }),
+            failed,
+            "{name}: {outcome:?}"
+        );
+        // The signal had its two seconds.
+        let state = exited(&pod.runtime, &id).await.state;
+        assert!(
+            matches!(state, ObservedState::Exited { exit_code: 5, .. }),
+            "{name}: {state:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_running_container_is_held_to_other_resources() {
+    const MIB: u64 = 1 << 20;
+    let container = ContainerSpec {
+        resources: Resources {
+            cpu_request_milli: Some(100),
+            cpu_limit_milli: Some(200),
+            memory_request_bytes: Some(32 * MIB),
+            memory_limit_bytes: Some(64 * MIB),
+            ..Resources::default()
+        },
+        ..shell("main", "sleep 1000")
+    };
+    let of_pod = container.clone();
+    let mut pod = Pod::new("resized", |manifest| manifest.workload.containers.push(of_pod)).await;
+    pod.workload.sandbox.qos = QosClass::Burstable;
+    let up = pod.up().await;
+    let id = started(&pod.runtime, pod.start(&up, container)).await;
+    // containerd 1.6 does not tell; the kernel does.
+    let limit = |pod: &Pod| {
+        let cgroup = format!(
+            "{}/{}/device-a/burstable",
+            "/sys/fs/cgroup",
+            pod.device.containerd.cgroup()
+        );
+        let of = format!("pod{}/{id}", pod.workload.uid());
+        let v2 = fs::read_to_string(format!("{cgroup}/{of}/memory.max"));
+        let v1 = cgroup.replacen("/cgroup/", "/cgroup/memory/", 1);
+        v2.or_else(|_| fs::read_to_string(format!("{v1}/{of}/memory.limit_in_bytes")))
+            .ok()
+    };
+    for mib in [128, 48] {
+        pod.workload.sandbox.memory_limit_bytes = Some(mib * MIB);
+        let resize = Step::Resize {
+            container_id: id.clone(),
+            resources: Resources {
+                cpu_limit_milli: Some(300),
+                memory_limit_bytes: Some(mib * MIB),
+                ..Resources::default()
+            },
+            sandbox: Box::new(pod.workload.sandbox.clone()),
+        };
+        done(&pod.runtime, resize).await;
+        let now = limit(&pod).map(|text| text.trim().to_owned());
+        assert_eq!(now, Some((mib * MIB).to_string()));
+    }
 }

@@ -93,6 +93,21 @@ pub(super) fn container_name(labels: &Map) -> Option<&str> {
     labels.get(CONTAINER_NAME).map(String::as_str)
 }
 
+/// How people know a container.
+pub(super) struct Described {
+    /// `name_namespace(uid)`, as the kubelet writes a pod.
+    pub(super) pod: String,
+    pub(super) container: String,
+}
+
+pub(super) fn described(labels: &Map) -> Described {
+    let of = |key: &str| labels.get(key).map_or("", String::as_str);
+    Described {
+        pod: format!("{}_{}({})", of(POD_NAME), of(POD_NAMESPACE), of(POD_UID)),
+        container: of(CONTAINER_NAME).to_owned(),
+    }
+}
+
 pub(super) fn restart_digest(annotations: &Map) -> Option<Digest> {
     annotations.get(RESTART_DIGEST)?.parse().ok()
 }

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use edge_agent_core::step::{Observed, ObservedContainer, ObservedSandbox, ObservedState};
 use edge_agent_cri::v1::{
-    Container, ContainerEventResponse, ContainerState, ContainerStatus, PodSandbox, PodSandboxState,
+    Container, ContainerEventResponse, ContainerState, ContainerStatus, LinuxContainerResources,
+    LinuxContainerUser, PodSandbox, PodSandboxState,
 };
 use edge_agent_cri::{ContainerEvents, CriError, CriErrorKind};
 use edge_protocol::text::words;
-use edge_protocol::v1::Reason;
+use edge_protocol::v1::{LinuxUser, Reason, Resources};
 use tokio::time::Instant;
 
 use super::{Inner, labels};
+use crate::runtime::resources::{MIN_SHARES, cpu_milli};
 
 /// Between two looks at the lists when nothing else tells of changes; the kubelet's own relist period.
 const POLL: Duration = Duration::from_secs(1);
@@ -56,6 +58,11 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn will_stop(&mut self, container: &str) {
         self.stopping.insert(container.to_owned());
+    }
+
+    /// What was remembered of a container is not so any more.
+    pub(super) fn changed(&mut self, container: &str) {
+        self.statuses.remove(container);
     }
 
     /// Forgets whatever is no longer listed.
@@ -305,6 +312,8 @@ impl Inner {
 /// A container in the machine's words; `None` when it lacks what we write on all of ours.
 fn describe(container: &Container, status: ContainerStatus) -> Option<ObservedContainer> {
     let state = state(&status);
+    let resources = status.resources.as_ref().and_then(|held| held.linux.as_ref());
+    let user = status.user.as_ref().and_then(|user| user.linux.as_ref());
     Some(ObservedContainer {
         id: container.id.clone(),
         sandbox_id: container.pod_sandbox_id.clone(),
@@ -312,12 +321,34 @@ fn describe(container: &Container, status: ContainerStatus) -> Option<ObservedCo
         name: labels::container_name(&container.labels)?.to_owned(),
         attempt: container.metadata.as_ref()?.attempt,
         image: container.image.as_ref()?.image.clone(),
+        resources: resources.map(held),
+        user: user.map(user_of),
         image_id: status.image_ref,
         restart_digest: labels::restart_digest(&container.annotations)?,
         state,
-        resources: None,
-        user: None,
     })
+}
+
+fn user_of(user: &LinuxContainerUser) -> LinuxUser {
+    LinuxUser {
+        uid: user.uid,
+        gid: user.gid,
+        supplemental_groups: user.supplemental_groups.clone(),
+    }
+}
+
+/// What the runtime holds a container to (`toKubeContainerResources` of `pkg/kubelet/kuberuntime/helpers.go`). Requests for memory leave no
+/// trace there.
+fn held(linux: &LinuxContainerResources) -> Resources {
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    let limit = positive(linux.cpu_quota).zip(positive(linux.cpu_period));
+    let shares = positive(linux.cpu_shares).filter(|shares| *shares > MIN_SHARES);
+    Resources {
+        cpu_request_milli: shares.map(cpu_milli),
+        cpu_limit_milli: limit.map(|(quota, period)| quota.saturating_mul(1000) / period),
+        memory_limit_bytes: positive(linux.memory_limit_in_bytes),
+        ..Resources::default()
+    }
 }
 
 fn state(status: &ContainerStatus) -> ObservedState {

@@ -2,12 +2,12 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
 use edge_agent_cri::CriError;
 use edge_agent_cri::v1::{
-    Container, ContainerConfig, ContainerState, Image, PodSandbox, PodSandboxConfig, PodSandboxState,
+    Container, ContainerConfig, ContainerState, ContainerStatus, Image, PodSandbox, PodSandboxConfig,
+    PodSandboxState,
 };
 use edge_protocol::PodUid;
 use edge_protocol::text::sanitise;
@@ -47,8 +47,13 @@ pub(super) enum StepFailure {
     NotOurs { id: String },
     #[error("a sandbox of this attempt still holds containers: {id}")]
     SandboxInUse { id: String },
-    #[error("this runtime cannot do that")]
-    Unsupported,
+    #[error("{id} does not exist any more")]
+    Gone { id: String },
+    /// A probe could not be done at all.
+    #[error("{0}")]
+    Probe(String),
+    #[error("{0}")]
+    Hook(String),
     /// A sandbox or container cannot be described.
     #[error(transparent)]
     Config(#[from] ConfigFault),
@@ -82,7 +87,9 @@ impl StepFailure {
             | Self::Removal(_)
             | Self::SandboxInUse { .. }
             | Self::NotOurs { .. }
-            | Self::Unsupported
+            | Self::Gone { .. }
+            | Self::Probe(_)
+            | Self::Hook(_)
             | Self::Abandoned => general,
         };
         let mut message = self.to_string();
@@ -94,10 +101,12 @@ impl StepFailure {
             message.push_str(": ");
             message.push_str(&detail);
         }
-        StepOutcome::Failed {
-            reason,
-            message: sanitise(&message),
-        }
+        let message = match self {
+            // It was made clean with its lines.
+            Self::Hook(_) => message,
+            _ => sanitise(&message),
+        };
+        StepOutcome::Failed { reason, message }
     }
 }
 
@@ -131,13 +140,25 @@ impl Inner {
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
             Step::SyncVolumes { manifest, pod_ip } => self.sync_volumes(manifest, pod_ip).await,
-            // No manifest that this agent accepts asks for more yet: it announces no such ability.
-            Step::PostStart(_) | Step::Resize { .. } | Step::Probe { .. } => Err(StepFailure::Unsupported),
+            Step::PostStart(target) => self.post_start(&target).await,
+            Step::Probe {
+                kind: _,
+                target,
+                timeout_s,
+            } => self.probe(&target, timeout_s).await,
+            Step::Resize {
+                container_id,
+                resources,
+                sandbox,
+            } => self.resize(&container_id, &resources, &sandbox).await,
             Step::StopContainer {
                 container_id,
                 grace_s,
-                pre_stop: _,
-            } => self.stop_container(&container_id, grace_s).await,
+                pre_stop,
+            } => {
+                self.stop_container(&container_id, grace_s, pre_stop.as_deref())
+                    .await
+            }
             Step::RemoveContainer { container_id } => self.remove_container(&container_id).await,
             Step::StopSandbox { sandbox_id } => self.stop_sandbox(&sandbox_id).await,
             Step::RemoveSandbox { sandbox_id, uid: _ } => self.remove_sandbox(&sandbox_id).await,
@@ -335,20 +356,8 @@ impl Inner {
         }))
     }
 
-    async fn stop_container(&self, id: &str, grace_s: u32) -> Result<StepOutcome, StepFailure> {
-        if self.owns_container(id).await? {
-            self.seen().will_stop(id);
-            let grace = Duration::from_secs(grace_s.into());
-            self.client
-                .stop_container(id, grace)
-                .await
-                .map_err(because(Reason::FailedKillPod))?;
-        }
-        Ok(StepOutcome::Done)
-    }
-
     async fn remove_container(&self, id: &str) -> Result<StepOutcome, StepFailure> {
-        if self.owns_container(id).await? {
+        if self.own_container(id).await?.is_some() {
             self.client
                 .remove_container(id)
                 .await
@@ -389,12 +398,12 @@ impl Inner {
         .await
     }
 
-    /// Whether the container exists; it must be ours then.
-    async fn owns_container(&self, id: &str) -> Result<bool, StepFailure> {
+    /// The container, if it exists; it must be ours then.
+    pub(super) async fn own_container(&self, id: &str) -> Result<Option<ContainerStatus>, StepFailure> {
         match self.client.container_status(id).await {
-            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(true),
+            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(Some(status)),
             Ok(_) => Err(StepFailure::NotOurs { id: id.to_owned() }),
-            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(because(Reason::FailedKillPod)(error)),
         }
     }

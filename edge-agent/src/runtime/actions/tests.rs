@@ -1,0 +1,281 @@
+//! Against servers of the test's own.
+
+use edge_agent_cri::CriOptions;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Serves each answer to one connection, and gives the requests.
+async fn serve(answers: Vec<String>, tls: Option<TlsAcceptor>) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (stream, _) = listener.accept().await.unwrap();
+            requests.push(match &tls {
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => reply(stream, &answer).await,
+                    Err(_) => String::new(),
+                },
+                None => reply(stream, &answer).await,
+            });
+        }
+        requests
+    });
+    (port, serving)
+}
+
+async fn reply(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut part = [0; 1024];
+        match stream.read(&mut part).await {
+            Ok(count) if count > 0 => request.extend_from_slice(&part[..count]),
+            _ => break,
+        }
+        // A client that wants TLS sends no headers.
+        if request.first() == Some(&0x16) {
+            break;
+        }
+    }
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+    String::from_utf8_lossy(&request).into_owned()
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
+}
+
+fn get(port: u16, path: &str, tls: bool, headers: &[(&str, &str)]) -> Action {
+    let headers = headers.iter().map(|(name, value)| Header {
+        name: name.to_string(),
+        value: value.to_string(),
+    });
+    Action::HttpGet {
+        path: path.into(),
+        port,
+        host: None,
+        tls,
+        headers: headers.collect(),
+    }
+}
+
+async fn perform_here(action: Action, purpose: Purpose) -> Outcome {
+    perform_within(5 * SECOND, action, purpose).await
+}
+
+async fn perform_within(limit: Duration, action: Action, purpose: Purpose) -> Outcome {
+    let client = CriClient::new(CriOptions::new("/nowhere"));
+    let target = Target {
+        container_id: "c",
+        pod_ip: Some("127.0.0.1"),
+        purpose,
+        limit: Some(limit),
+    };
+    perform(&client, target, &action).await.unwrap()
+}
+
+fn acceptor() -> TlsAcceptor {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["x.example".into()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    std::sync::Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn a_request_is_the_kubelets() {
+    let (port, serving) = serve(vec![answer("200 OK", "", "fine"); 2], None).await;
+    let plain = perform_here(
+        get(port, "ready now?deep=1#x", false, &[("X-A", "1"), ("X-A", "2")]),
+        Purpose::Probe,
+    )
+    .await;
+    assert_eq!(plain, succeeded("fine".into()));
+    let changed = [("Host", "shop.example"), ("User-Agent", "mine"), ("Accept", "")];
+    perform_here(get(port, "/", false, &changed), Purpose::Hook).await;
+    let requests = serving.await.unwrap();
+    assert!(
+        requests[0].starts_with("GET /ready%20now?deep=1 HTTP/1.1\r\n"),
+        "{}",
+        requests[0]
+    );
+    let lines = |request: &str| -> Vec<String> {
+        let mut lines: Vec<_> = request
+            .lines()
+            .skip(1)
+            .filter(|line| !line.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        lines.sort();
+        lines
+    };
+    let host = format!("host: 127.0.0.1:{port}");
+    assert_eq!(
+        lines(&requests[0]),
+        [
+            "accept: */*",
+            "connection: close",
+            &host,
+            "user-agent: kube-probe/1.37",
+            "x-a: 1",
+            "x-a: 2"
+        ]
+    );
+    assert_eq!(
+        lines(&requests[1]),
+        ["connection: close", "host: shop.example", "user-agent: mine"]
+    );
+}
+
+#[tokio::test]
+async fn the_status_decides_and_the_body_is_bounded() {
+    let statuses = ["204 No Content", "400 Bad Request", "500 Oh"].map(|status| answer(status, "", ""));
+    let (port, _serving) = serve(statuses.to_vec(), None).await;
+    let probe = || perform_here(get(port, "/", false, &[]), Purpose::Probe);
+    assert!(probe().await.success);
+    assert_eq!(
+        probe().await,
+        failed("HTTP probe failed with statuscode: 400".into())
+    );
+    assert_eq!(
+        probe().await,
+        failed("HTTP probe failed with statuscode: 500".into())
+    );
+    let (port, _serving) = serve(vec![answer("200 OK", "", &"x".repeat(100_000))], None).await;
+    let long = perform_here(get(port, "/", false, &[]), Purpose::Probe).await;
+    assert_eq!(long.output.len(), MAX_OUTPUT);
+    // A hook is done when it was answered.
+    let (port, _serving) = serve(vec![answer("500 Oh", "", "")], None).await;
+    assert!(
+        perform_here(get(port, "/", false, &[]), Purpose::Hook)
+            .await
+            .success
+    );
+}
+
+#[tokio::test]
+async fn redirects_are_followed_on_the_same_host_only() {
+    let moved = |to: &str| answer("302 Found", &format!("location: {to}\r\n"), "gone");
+    let (port, serving) = serve(vec![moved("next?a=1"), answer("200 OK", "", "here")], None).await;
+    let outcome = perform_here(get(port, "/a/b", false, &[]), Purpose::Probe).await;
+    assert_eq!(outcome, succeeded("here".into()));
+    assert!(serving.await.unwrap()[1].starts_with("GET /a/next?a=1 "));
+
+    let (port, _serving) = serve(vec![moved("http://elsewhere.example/")], None).await;
+    let outcome = perform_here(get(port, "/", false, &[]), Purpose::Probe).await;
+    assert_eq!(
+        outcome,
+        succeeded("Probe terminated redirects, Response body: gone".into())
+    );
+
+    let (port, _serving) = serve(vec![moved("/"); 12], None).await;
+    let outcome = perform_here(get(port, "/", false, &[]), Purpose::Probe).await;
+    assert!(
+        !outcome.success && outcome.output.ends_with("stopped after 10 redirects"),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn any_certificate_will_do_and_a_hook_even_goes_without() {
+    let (port, serving) = serve(vec![answer("200 OK", "", "private")], Some(acceptor())).await;
+    let outcome = perform_here(get(port, "/", true, &[]), Purpose::Probe).await;
+    assert_eq!(outcome, succeeded("private".into()));
+    serving.await.unwrap();
+
+    let plain = vec![answer("400 Bad Request", "", ""), answer("200 OK", "", "")];
+    let (port, serving) = serve(plain.clone(), None).await;
+    let outcome = perform_here(get(port, "/", true, &[("Authorization", "x")]), Purpose::Hook).await;
+    assert!(outcome.success, "{outcome:?}");
+    let requests = serving.await.unwrap();
+    assert!(
+        requests[1].starts_with("GET / ") && !requests[1].contains("uthorization"),
+        "{}",
+        requests[1]
+    );
+
+    let (port, _serving) = serve(plain, None).await;
+    let outcome = perform_here(get(port, "/", true, &[]), Purpose::Probe).await;
+    assert!(
+        outcome
+            .output
+            .ends_with("http: server gave HTTP response to HTTPS client"),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_port_is_a_failure_in_the_kubelets_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tcp = || Action::TcpSocket { port, host: None };
+    assert!(perform_here(tcp(), Purpose::Probe).await.success);
+    drop(listener);
+    let refused = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
+    assert_eq!(perform_here(tcp(), Purpose::Probe).await, failed(refused.clone()));
+    let outcome = perform_here(get(port, "/x", false, &[]), Purpose::Probe).await;
+    assert_eq!(
+        outcome,
+        failed(format!("Get \"http://127.0.0.1:{port}/x\": {refused}"))
+    );
+    let grpc = Action::Grpc {
+        port,
+        service: String::new(),
+    };
+    let outcome = perform_here(grpc, Purpose::Probe).await;
+    let words = format!(
+        "timeout: failed to connect service \"127.0.0.1:{port}\" within 5s: context deadline exceeded"
+    );
+    assert_eq!(outcome, failed(words));
+}
+
+#[tokio::test]
+async fn what_does_not_answer_in_time_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let short = Duration::from_millis(50);
+    let outcome = perform_within(short, get(port, "/", false, &[]), Purpose::Probe).await;
+    let words = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+    assert!(!outcome.success && outcome.output.ends_with(words), "{outcome:?}");
+    let grpc = Action::Grpc {
+        port,
+        service: String::new(),
+    };
+    let outcome = perform_within(short, grpc, Purpose::Probe).await;
+    assert!(
+        !outcome.success && outcome.output.starts_with("timeout: "),
+        "{outcome:?}"
+    );
+    let sleep = Action::Sleep { seconds: 0 };
+    assert!(perform_here(sleep, Purpose::Hook).await.success);
+}
+
+#[test]
+fn paths_are_escaped_as_go_does() {
+    for (path, expect) in [
+        ("", "/"),
+        ("healthz", "/healthz"),
+        ("/a b", "/a%20b"),
+        ("/a%20b%zz", "/a%20b%25zz"),
+        ("/é?q=\"x\"#frag", "/%C3%A9?q=%22x%22"),
+    ] {
+        assert_eq!(http::request_path(path), expect, "{path}");
+    }
+    assert_eq!(join("::1", 80), "[::1]:80");
+    assert_eq!(duration(Duration::from_secs(90)), "1m30s");
+}
