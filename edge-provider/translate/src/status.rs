@@ -6,6 +6,7 @@
 
 mod conditions;
 mod containers;
+mod device;
 mod time;
 
 use edge_protocol::v1::{DeploymentStatus, Phase};
@@ -48,6 +49,13 @@ pub enum Speaker {
     },
 }
 
+/// [`Speaker::Device`] taken apart.
+#[derive(Clone, Copy)]
+struct Standing {
+    routable: bool,
+    silent_since: Option<Timestamp>,
+}
+
 /// What besides the pod and the roll-up goes into a status.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
@@ -72,43 +80,67 @@ pub struct Refused<'a> {
 
 /// The status of `pod`, whose own `status` is taken as the previous one.
 ///
-/// Only what a bridge owns is set; the rest is absent and must be left alone: `qosClass`, `podIP` (a fleet pod has none) and the
-/// conditions of others (`PodScheduled`, `DisruptionTarget`). Patch it by strategic merge, which keeps those; whether that would change
+/// Only what a bridge owns is set; the rest is absent and must be left alone: `qosClass`, which the API server has set, `podIP` where nobody
+/// can reach it, and the conditions of others (`DisruptionTarget`, on a fleet node `PodScheduled`). Patch it by strategic merge, which keeps those; whether that would change
 /// anything is for whoever patches to say. `reason` and `message` are empty texts where an older value must be cleared.
+///
+/// On a device node the device's whole word is shown as a kubelet shows its own, without the conditions that count devices.
 ///
 /// Pure and idempotent: shown again on top of itself at the same instant, nothing differs. Times are whole seconds, as the
 /// API server stores them.
 pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodStatus {
     let unset = PodStatus::default();
     let previous = pod.status.as_ref().unwrap_or(&unset);
+    if let Speaker::Device {
+        routable,
+        silent_since,
+    } = around.speaker
+    {
+        let standing = Standing {
+            routable,
+            silent_since,
+        };
+        return device::status(pod, previous, shown, &around, standing);
+    }
     let containers = containers::all(pod, previous, shown);
     let phase = phase(previous, shown, &containers);
+    let initial = containers::initial(pod, previous, shown);
+    let asked = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten());
     let conditions = Conditions {
+        initial: asked.count(),
         previous,
         around: &around,
     };
-    let headline = headline(shown, phase);
-    let clear_or = |old: &Option<String>, new: Option<&str>| match (new, old.as_deref()) {
-        (Some(new), _) => Some(new.to_owned()),
-        (None, Some(_)) => Some(String::new()),
-        (None, None) => None,
-    };
-    let (reason, message) = headline.unzip();
+    let (reason, message) = headline(shown, phase).unzip();
     PodStatus {
         conditions: Some(conditions.all(shown, phase, &containers)),
         container_statuses: (!containers.is_empty()).then_some(containers),
+        init_container_statuses: (!initial.is_empty()).then_some(initial),
+        message: clear_or(previous.message.as_ref(), message),
+        phase: Some(phase.to_owned()),
+        reason: clear_or(previous.reason.as_ref(), reason),
+        ..common(previous, &around)
+    }
+}
+
+/// What both kinds of node show alike.
+fn common(previous: &PodStatus, around: &Surroundings<'_>) -> PodStatus {
+    let start_time = previous.start_time.clone();
+    PodStatus {
         host_ip: around.host_ip.map(str::to_owned),
         host_ips: around.host_ip.map(|ip| vec![HostIP { ip: ip.to_owned() }]),
-        message: clear_or(&previous.message, message),
         observed_generation: around.observed_generation,
-        phase: Some(phase.to_owned()),
-        reason: clear_or(&previous.reason, reason),
-        start_time: previous
-            .start_time
-            .clone()
-            .or_else(|| Some(Time(time::whole_seconds(around.now)))),
+        start_time: start_time.or_else(|| Some(Time(time::whole_seconds(around.now)))),
         ..PodStatus::default()
     }
+}
+
+/// An older value is cleared by an empty text.
+fn clear_or(old: Option<&String>, new: Option<&str>) -> Option<String> {
+    new.or(old.map(|_| "")).map(str::to_owned)
 }
 
 const PENDING: &str = "Pending";

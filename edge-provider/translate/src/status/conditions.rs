@@ -5,6 +5,7 @@ use edge_protocol::v1::{DeploymentState, DeploymentStatus, LadderCounts};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::containers::have_started;
 use super::{NO_DEVICES_TARGETED, Refused, SUCCEEDED, Shown, Surroundings, is_terminal, time};
 
 /// Whether any device is to run the pod.
@@ -16,24 +17,26 @@ pub const HEALTHY: &str = "outrigger.io/Healthy";
 /// Whether the devices run what the pod says; shown only from the first edit on that they cannot honour.
 pub const SPEC_HONOURED: &str = "outrigger.io/SpecHonoured";
 
-const READY: &str = "Ready";
-const CONTAINERS_READY: &str = "ContainersReady";
-const INITIALIZED: &str = "Initialized";
+pub(super) const READY: &str = "Ready";
+pub(super) const CONTAINERS_READY: &str = "ContainersReady";
+pub(super) const INITIALIZED: &str = "Initialized";
 
 /// Of each failing device's words, as many bytes are repeated; ten of them stay readable.
 const DEVICE_WORDS: usize = 160;
 
 pub(super) struct Conditions<'a> {
+    /// How many initial containers the pod has.
+    pub(super) initial: usize,
     pub(super) previous: &'a PodStatus,
     pub(super) around: &'a Surroundings<'a>,
 }
 
 /// A condition before its times.
-struct Draft {
-    name: &'static str,
-    status: Option<bool>,
-    reason: String,
-    message: String,
+pub(super) struct Draft {
+    pub(super) name: &'static str,
+    pub(super) status: Option<bool>,
+    pub(super) reason: String,
+    pub(super) message: String,
 }
 
 impl Conditions<'_> {
@@ -47,7 +50,7 @@ impl Conditions<'_> {
         let mut drafts = match shown {
             Shown::Accepted => self.accepted(),
             Shown::Refused(Refused { reason, message }) => refused(reason, message),
-            Shown::Deployed(status) => self.deployed(status),
+            Shown::Deployed(status) => self.deployed(status, containers),
             Shown::Stopped(last) => last.map(|status| self.ladder(status)).unwrap_or_default(),
         };
         if is_terminal(phase) {
@@ -66,7 +69,7 @@ impl Conditions<'_> {
         drafts.into_iter().map(|draft| self.settle(draft)).collect()
     }
 
-    fn spec_honoured(&self) -> Option<Draft> {
+    pub(super) fn spec_honoured(&self) -> Option<Draft> {
         match self.around.refused_edit {
             Some(Refused { reason, message }) => {
                 let message = format!("the devices keep what the pod was before: {message}");
@@ -85,14 +88,24 @@ impl Conditions<'_> {
         targeted.status = None;
         let mut drafts = vec![
             targeted,
-            draft(INITIALIZED, true, "", ""),
+            self.initialized(&[]),
             draft(READY, false, "AwaitingHub", waits),
         ];
         drafts.retain(|draft| self.find(draft.name).is_none());
         drafts
     }
 
-    fn deployed(&self, status: &DeploymentStatus) -> Vec<Draft> {
+    /// Once any container has run, the initial ones had been through on some device.
+    fn initialized(&self, containers: &[ContainerStatus]) -> Draft {
+        let was = self.find(INITIALIZED).is_some_and(|was| was.status == "True");
+        if self.initial == 0 || was || have_started(containers) {
+            return draft(INITIALIZED, true, "", "");
+        }
+        let waits = "no device is through with the init containers";
+        draft(INITIALIZED, false, "ContainersNotInitialized", waits)
+    }
+
+    fn deployed(&self, status: &DeploymentStatus, containers: &[ContainerStatus]) -> Vec<Draft> {
         let mut drafts = self.ladder(status);
         let ready = if status.ready {
             draft(READY, true, "", &self.stale(status).unwrap_or_default())
@@ -105,7 +118,7 @@ impl Conditions<'_> {
                 &self.message(status, "healthy", status.counts.healthy),
             )
         };
-        drafts.extend([draft(INITIALIZED, true, "", ""), ready]);
+        drafts.extend([self.initialized(containers), ready]);
         drafts
     }
 
@@ -173,7 +186,7 @@ impl Conditions<'_> {
         ))
     }
 
-    fn find(&self, name: &str) -> Option<&PodCondition> {
+    pub(super) fn find(&self, name: &str) -> Option<&PodCondition> {
         self.previous
             .conditions
             .iter()
@@ -181,7 +194,7 @@ impl Conditions<'_> {
             .find(|condition| condition.type_ == name)
     }
 
-    fn settle(&self, draft: Draft) -> PodCondition {
+    pub(super) fn settle(&self, draft: Draft) -> PodCondition {
         let status = match draft.status {
             Some(true) => "True",
             Some(false) => "False",
@@ -207,7 +220,7 @@ impl Conditions<'_> {
     }
 }
 
-fn draft(name: &'static str, status: bool, reason: &str, message: &str) -> Draft {
+pub(super) fn draft(name: &'static str, status: bool, reason: &str, message: &str) -> Draft {
     Draft {
         name,
         status: Some(status),

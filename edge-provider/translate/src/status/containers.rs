@@ -34,12 +34,66 @@ pub(super) fn all(pod: &Pod, previous: &PodStatus, shown: Shown<'_>) -> Vec<Cont
     }
 }
 
+/// Initial containers in the pod's order. The hub rolls up the others only: what is known of these is the word of the one device of a fleet
+/// of one, and nothing is claimed of more.
+pub(super) fn initial(pod: &Pod, previous: &PodStatus, shown: Shown<'_>) -> Vec<ContainerStatus> {
+    let before = previous.init_container_statuses.as_deref().unwrap_or_default();
+    let status = match shown {
+        Shown::Deployed(status) | Shown::Stopped(Some(status)) => Some(status),
+        Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) => None,
+    };
+    let is_over = previous.phase.as_deref().is_some_and(is_terminal);
+    let Some((word, device)) = status.filter(|_| !is_over).and_then(only_word) else {
+        return before.to_vec();
+    };
+    let containers = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten());
+    let statuses = containers.filter_map(|container| {
+        let earlier = before.iter().find(|earlier| earlier.name == container.name);
+        let mut said = word.init_containers.iter();
+        let Some(said) = said.find(|said| said.name == container.name) else {
+            return earlier.cloned();
+        };
+        let rollup = ContainerRollup {
+            device: device.cloned(),
+            status: said.clone(),
+        };
+        let fresh = convert(&rollup, container.image.as_deref().unwrap_or_default());
+        Some(match earlier {
+            Some(earlier) => continued(fresh, earlier),
+            None => fresh,
+        })
+    });
+    match shown {
+        Shown::Stopped(_) => statuses.map(terminated).collect(),
+        _ => statuses.collect(),
+    }
+}
+
+fn only_word(status: &v1::DeploymentStatus) -> Option<(&v1::WorkloadStatus, Option<&DeviceId>)> {
+    let device = status
+        .containers
+        .first()
+        .and_then(|rollup| rollup.device.as_ref());
+    Some((status.workload.as_deref()?, device))
+}
+
+/// Whether any has run (`HasAnyRegularContainerStarted` of `pkg/kubelet/container/helpers.go`).
+pub(super) fn have_started(statuses: &[ContainerStatus]) -> bool {
+    let states = statuses.iter().filter_map(|status| status.state.as_ref());
+    states
+        .into_iter()
+        .any(|state| state.running.is_some() || state.terminated.is_some())
+}
+
 /// Whether a container ended with exit code 0.
 pub(super) fn succeeded(status: &ContainerStatus) -> bool {
     end(status).is_some_and(|end| end.exit_code == 0)
 }
 
-fn end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+pub(super) fn end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref()?.terminated.as_ref()
 }
 
@@ -101,8 +155,8 @@ fn convert(rollup: &ContainerRollup, image: &str) -> ContainerStatus {
         image_id: sanitise(&status.image_id),
         ready: status.ready,
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
-        // Without startup probes a container has started as soon as it runs.
-        started: Some(state.running.is_some()),
+        // A device that does not say has no startup probes: there a container has started as soon as it runs.
+        started: Some(status.started.unwrap_or(state.running.is_some())),
         // The id of an earlier run is not known, so it is not claimed.
         last_state: Some(
             status
@@ -118,7 +172,7 @@ fn convert(rollup: &ContainerRollup, image: &str) -> ContainerStatus {
 }
 
 /// Before any device has spoken, as the kubelet's `convertToAPIContainerStatuses` begins.
-fn waiting(name: &str, image: &str) -> ContainerStatus {
+pub(super) fn waiting(name: &str, image: &str) -> ContainerStatus {
     let waiting = ContainerStateWaiting {
         reason: Some(Reason::ContainerCreating.to_string()),
         message: None,
@@ -185,7 +239,7 @@ fn attributed(device: Option<&DeviceId>, message: &str) -> Option<String> {
     }
 }
 
-fn terminated(mut status: ContainerStatus) -> ContainerStatus {
+pub(super) fn terminated(mut status: ContainerStatus) -> ContainerStatus {
     if end(&status).is_some() {
         return status;
     }
@@ -207,10 +261,10 @@ fn terminated(mut status: ContainerStatus) -> ContainerStatus {
     status
 }
 
-fn instant(millis: i64) -> Time {
+pub(super) fn instant(millis: i64) -> Time {
     Time(time::of_millis(millis))
 }
 
-fn some_text(text: &str) -> Option<String> {
+pub(super) fn some_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| sanitise(text))
 }

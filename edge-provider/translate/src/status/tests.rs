@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::*;
 
 mod conditions;
+mod device;
 mod ends;
 
 const NOW_MS: i64 = 1_795_254_000_123;
@@ -154,6 +155,12 @@ fn patch(pod: &mut Pod, wanted: &PodStatus) {
         .container_statuses
         .clone()
         .or(status.container_statuses.take());
+    status.init_container_statuses = wanted
+        .init_container_statuses
+        .clone()
+        .or(status.init_container_statuses.take());
+    text(&mut status.pod_ip, &wanted.pod_ip);
+    status.pod_ips = wanted.pod_ips.clone().or(status.pod_ips.take());
     let conditions = status.conditions.get_or_insert_default();
     for condition in wanted.conditions.iter().flatten() {
         conditions.retain(|held| held.type_ != condition.type_);

@@ -246,3 +246,39 @@ fn a_refused_edit_is_shown_beside_what_runs_until_it_is_undone() {
     assert_eq!(of(&status, SPEC_HONOURED), "True/");
     assert_eq!(message(&status, SPEC_HONOURED), "");
 }
+
+#[test]
+fn a_fleet_pod_is_initialized_once_a_container_ran() {
+    let mut pod = pod("Always", &["a"]);
+    let init = Container {
+        name: "init".to_owned(),
+        image: Some("init:1".to_owned()),
+        ..Container::default()
+    };
+    pod.spec.as_mut().unwrap().init_containers = Some(vec![init]);
+    let waits = rollup(
+        Phase::Pending,
+        0,
+        2,
+        0,
+        vec![word("a", "dev-1", waiting(Reason::PodInitializing), 0)],
+    );
+    let status = show(&mut pod, Shown::Deployed(&waits));
+    assert_eq!(of(&status, "Initialized"), "False/ContainersNotInitialized");
+    let mut runs = rollup(Phase::Running, 1, 1, 0, vec![word("a", "dev-1", running(), 0)]);
+    assert_eq!(
+        of(&show(&mut pod, Shown::Deployed(&runs)), "Initialized"),
+        "True/"
+    );
+    // Of a fleet of one more is known.
+    let said = word("init", "dev-1", ended(0), 0).status;
+    runs.workload = device::spoken(Phase::Running, vec![said], Vec::new()).workload;
+    let status = show(&mut pod, Shown::Deployed(&runs));
+    let init = &status.init_container_statuses.unwrap()[0];
+    let end = init.state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!(end.message.as_deref(), Some("on device dev-1"));
+    assert_eq!(
+        of(&show(&mut pod, Shown::Deployed(&waits)), "Initialized"),
+        "True/"
+    );
+}

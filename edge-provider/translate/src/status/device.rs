@@ -1,0 +1,162 @@
+//! The status of a pod on a device node: the device's whole word, as a kubelet shows its own.
+//!
+//! Sources in Kubernetes 1.37: `generateAPIPodStatus` and `convertToAPIContainerStatuses` of `pkg/kubelet/kubelet_pods.go`,
+//! `pkg/kubelet/status/generate.go`, `rejectPod` of `pkg/kubelet/kubelet.go`.
+
+mod conditions;
+mod containers;
+mod resources;
+
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::{DeploymentStatus, Phase, WorkloadStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodIP, PodSpec, PodStatus};
+
+use super::{
+    FAILED, NO_DEVICES_TARGETED, PENDING, RUNNING, Refused, SUCCEEDED, Shown, Standing, Surroundings,
+    clear_or, common,
+};
+
+/// What the conditions are made from.
+struct Facts<'a> {
+    spec: &'a PodSpec,
+    init: &'a [ContainerStatus],
+    main: &'a [ContainerStatus],
+    phase: &'a str,
+    word: Option<&'a WorkloadStatus>,
+}
+
+pub(super) fn status(
+    pod: &Pod,
+    previous: &PodStatus,
+    shown: Shown<'_>,
+    around: &Surroundings<'_>,
+    standing: Standing,
+) -> PodStatus {
+    let unset = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&unset);
+    let word = word(shown);
+    let [init, main] = containers::both(spec, previous, shown);
+    let phase = phase(previous, shown, word, &main);
+    let conditions = conditions::all(
+        &Facts {
+            spec,
+            init: &init,
+            main: &main,
+            phase,
+            word,
+        },
+        previous,
+        shown,
+        around,
+        standing.silent_since,
+    );
+    let (reason, message) = headline(previous, shown, word, phase);
+    let ips = if standing.routable {
+        addresses(spec, word, around)
+    } else {
+        Vec::new()
+    };
+    let listed = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
+    PodStatus {
+        conditions: Some(conditions),
+        container_statuses: listed(main),
+        init_container_statuses: listed(init),
+        message: clear_or(previous.message.as_ref(), message.as_deref()),
+        phase: Some(phase.to_owned()),
+        pod_ip: ips.first().cloned(),
+        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
+        ..common(previous, around)
+    }
+}
+
+/// What the device said last, if it said anything.
+fn word(shown: Shown<'_>) -> Option<&WorkloadStatus> {
+    match shown {
+        Shown::Deployed(status) | Shown::Stopped(Some(status)) => status.workload.as_deref(),
+        Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) => None,
+    }
+}
+
+fn phase(
+    previous: &PodStatus,
+    shown: Shown<'_>,
+    word: Option<&WorkloadStatus>,
+    main: &[ContainerStatus],
+) -> &'static str {
+    let before = match previous.phase.as_deref() {
+        Some(SUCCEEDED) => return SUCCEEDED,
+        Some(FAILED) => return FAILED,
+        Some(RUNNING) => RUNNING,
+        _ => PENDING,
+    };
+    let said = word.map_or(before, |word| match word.phase {
+        Phase::Running => RUNNING,
+        Phase::Succeeded => SUCCEEDED,
+        Phase::Failed => FAILED,
+        Phase::Pending | Phase::Refused => PENDING,
+        Phase::Gone => before,
+    });
+    match shown {
+        Shown::Stopped(_) if said == SUCCEEDED => SUCCEEDED,
+        Shown::Stopped(_) if !main.is_empty() && main.iter().all(super::containers::succeeded) => SUCCEEDED,
+        Shown::Stopped(_) => FAILED,
+        _ => said,
+    }
+}
+
+/// `reason` and `message` of the status. Those of a phase stay as long as the phase does, as with a kubelet.
+fn headline(
+    previous: &PodStatus,
+    shown: Shown<'_>,
+    word: Option<&WorkloadStatus>,
+    phase: &str,
+) -> (Option<String>, Option<String>) {
+    let said = word.and_then(|word| Some((word.reason?.to_string(), sanitise(&word.message))));
+    let found = match shown {
+        Shown::Refused(Refused { reason, message }) if phase == PENDING => {
+            Some((reason.to_owned(), message.to_owned()))
+        }
+        Shown::Deployed(status) if phase == PENDING && is_nowhere(status) => Some((
+            NO_DEVICES_TARGETED.to_owned(),
+            "the device is not in the target".to_owned(),
+        )),
+        Shown::Deployed(_) | Shown::Stopped(_) => said,
+        Shown::Accepted | Shown::Refused(_) => None,
+    };
+    let is_over = phase == FAILED || phase == SUCCEEDED;
+    let kept = || {
+        let same = is_over && previous.phase.as_deref() == Some(phase);
+        let filled = |text: &Option<String>| text.clone().filter(|text| same && !text.is_empty());
+        (filled(&previous.reason), filled(&previous.message))
+    };
+    match found {
+        Some((reason, message)) => (Some(reason), Some(message).filter(|message| !message.is_empty())),
+        None => kept(),
+    }
+}
+
+fn is_nowhere(status: &DeploymentStatus) -> bool {
+    status.counts.targeted == 0
+}
+
+/// A pod on the host's network has the addresses of its node (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
+/// absent here is left alone.
+fn addresses(spec: &PodSpec, word: Option<&WorkloadStatus>, around: &Surroundings<'_>) -> Vec<String> {
+    if spec.host_network == Some(true) {
+        let started = word.is_some_and(|word| word.sandbox_ready);
+        return around
+            .host_ip
+            .filter(|_| started)
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
+    }
+    let Some(word) = word else { return Vec::new() };
+    let first = word.pod_ip.iter();
+    first
+        .chain(&word.further_pod_ips)
+        .filter(|ip| ip.parse::<std::net::IpAddr>().is_ok())
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,259 @@
+//! Container statuses as `convertToAPIContainerStatuses` of `pkg/kubelet/kubelet_pods.go` makes them, from the device's word.
+
+use edge_protocol::text::sanitise;
+use edge_protocol::v1;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, LinuxContainerUser, PodSpec, PodStatus, VolumeMountStatus,
+};
+
+use super::super::containers::{end, instant, some_text, terminated};
+use super::super::{Shown, is_terminal};
+use super::resources;
+
+/// Initial containers in the pod's order, then the others by name, as a kubelet sorts them.
+pub(super) fn both(spec: &PodSpec, previous: &PodStatus, shown: Shown<'_>) -> [Vec<ContainerStatus>; 2] {
+    let before = [&previous.init_container_statuses, &previous.container_statuses]
+        .map(|statuses| statuses.as_deref().unwrap_or_default());
+    if previous.phase.as_deref().is_some_and(is_terminal) {
+        return before.map(<[_]>::to_vec);
+    }
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let said = |status: &v1::DeploymentStatus| match &status.workload {
+        Some(word) if word.containers.is_empty() && word.phase == v1::Phase::Failed => {
+            [Vec::new(), Vec::new()]
+        }
+        Some(word) => [
+            list(spec, init, before[0], &word.init_containers),
+            sorted(list(spec, &spec.containers, before[1], &word.containers)),
+        ],
+        None => [
+            list(spec, init, before[0], &[]),
+            sorted(list(spec, &spec.containers, before[1], &[])),
+        ],
+    };
+    match shown {
+        Shown::Accepted | Shown::Refused(_) => before.map(<[_]>::to_vec),
+        Shown::Deployed(status) => said(status),
+        Shown::Stopped(last) => {
+            let lists = last.map_or_else(|| before.map(<[_]>::to_vec), said);
+            lists.map(|statuses| statuses.into_iter().map(terminated).collect())
+        }
+    }
+}
+
+fn sorted(mut statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    statuses.sort_by(|a, b| a.name.cmp(&b.name));
+    statuses
+}
+
+fn list(
+    spec: &PodSpec,
+    containers: &[Container],
+    before: &[ContainerStatus],
+    said: &[v1::ContainerStatus],
+) -> Vec<ContainerStatus> {
+    let one = |container: &Container| {
+        let earlier = before.iter().find(|earlier| earlier.name == container.name);
+        let word = said.iter().find(|word| word.name == container.name);
+        let fresh = word.map(|word| convert(container, word, earlier));
+        match (fresh, earlier) {
+            (Some(fresh), Some(earlier))
+                if end(&fresh).is_none() && ended_for_good(spec, container, earlier) =>
+            {
+                earlier.clone()
+            }
+            (Some(fresh), _) => fresh,
+            (None, Some(earlier)) => earlier.clone(),
+            (None, None) => unheard(spec, container),
+        }
+    };
+    containers.iter().map(one).collect()
+}
+
+/// What the API server lets no container come back from (`ValidateContainerStateTransition` of
+/// `pkg/apis/core/validation/validation.go` with `ContainerShouldRestart` of `pkg/api/v1/pod/util.go`).
+fn ended_for_good(spec: &PodSpec, container: &Container, earlier: &ContainerStatus) -> bool {
+    let Some(end) = end(earlier) else { return false };
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut rules = all.flat_map(|container| container.restart_policy_rules.iter().flatten());
+    if rules.any(|rule| rule.action == "RestartAllContainers") {
+        return false;
+    }
+    let mut own = container.restart_policy_rules.iter().flatten();
+    let matches = own.any(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let among = codes.values.iter().flatten().any(|code| *code == end.exit_code);
+            among == (codes.operator == "In")
+        })
+    });
+    if matches {
+        return false;
+    }
+    match container
+        .restart_policy
+        .as_deref()
+        .or(spec.restart_policy.as_deref())
+    {
+        Some("Never") => true,
+        Some("OnFailure") => end.exit_code == 0,
+        _ => false,
+    }
+}
+
+/// Before the device has spoken.
+fn unheard(spec: &PodSpec, container: &Container) -> ContainerStatus {
+    let reason = if spec.init_containers.iter().flatten().next().is_some() {
+        v1::Reason::PodInitializing
+    } else {
+        v1::Reason::ContainerCreating
+    };
+    let image = container.image.clone().unwrap_or_default();
+    convert(
+        container,
+        &v1::ContainerStatus::waiting(&container.name, image, reason),
+        None,
+    )
+}
+
+fn convert(
+    container: &Container,
+    word: &v1::ContainerStatus,
+    earlier: Option<&ContainerStatus>,
+) -> ContainerStatus {
+    let container_id = some_text(&word.container_id);
+    let state = state(&word.state, container_id.as_deref());
+    let runs = state.running.is_some();
+    let was_created = container_id.is_some();
+    let counted = i32::try_from(word.restart_count).unwrap_or(i32::MAX);
+    let last = word
+        .last
+        .as_ref()
+        .map(|last| last_state(last, earlier, container_id.as_ref()));
+    ContainerStatus {
+        allocated_resources: was_created.then(|| resources::allocated(container)).flatten(),
+        resources: was_created
+            .then(|| resources::granted(container, word.resources.as_ref().filter(|_| runs))),
+        image: some_text(&word.image).unwrap_or_else(|| container.image.clone().unwrap_or_default()),
+        image_id: sanitise(&word.image_id),
+        last_state: Some(last.or_else(|| earlier?.last_state.clone()).unwrap_or_default()),
+        name: word.name.clone(),
+        ready: word.ready,
+        restart_count: earlier.map_or(counted, |earlier| counted.max(earlier.restart_count)),
+        started: Some(word.started.unwrap_or(runs)),
+        user: word.user.as_ref().map(user),
+        volume_mounts: mounts(container),
+        container_id,
+        state: Some(state),
+        ..ContainerStatus::default()
+    }
+}
+
+fn state(state: &v1::ContainerState, container_id: Option<&str>) -> ContainerState {
+    let mut shown = ContainerState::default();
+    match state {
+        v1::ContainerState::Waiting { reason, message } => {
+            shown.waiting = Some(ContainerStateWaiting {
+                reason: Some(reason.to_string()),
+                message: some_text(message),
+            });
+        }
+        v1::ContainerState::Running { started_at_ms } => {
+            shown.running = Some(ContainerStateRunning {
+                started_at: Some(instant(*started_at_ms)),
+            });
+        }
+        v1::ContainerState::Terminated {
+            exit_code,
+            reason,
+            message,
+            started_at_ms,
+            finished_at_ms,
+        } => {
+            // A time that nobody knows is absent; zero is how a device says so.
+            let at = |ms: i64| (ms != 0).then(|| instant(ms));
+            shown.terminated = Some(ContainerStateTerminated {
+                container_id: container_id.map(str::to_owned),
+                exit_code: *exit_code,
+                reason: Some(reason.to_string()),
+                message: some_text(message),
+                started_at: at(*started_at_ms),
+                finished_at: at(*finished_at_ms),
+                signal: None,
+            });
+        }
+    }
+    shown
+}
+
+/// The end of the run before. A device does not tell that run's id: it is the present one's if that has ended and waits to be started
+/// again, or what was shown of the run when it was the present one.
+fn last_state(
+    last: &v1::ContainerState,
+    earlier: Option<&ContainerStatus>,
+    container_id: Option<&String>,
+) -> ContainerState {
+    let mut shown = state(last, None);
+    let Some(ended) = &mut shown.terminated else {
+        return shown;
+    };
+    let Some(earlier) = earlier else { return shown };
+    let told = earlier
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let started = |state: &ContainerState| {
+        let running = state
+            .running
+            .as_ref()
+            .and_then(|running| running.started_at.clone());
+        running.or_else(|| state.terminated.as_ref()?.started_at.clone())
+    };
+    let was_present = earlier.state.as_ref().and_then(started);
+    ended.container_id = if told
+        .is_some_and(|told| told.started_at == ended.started_at && told.finished_at == ended.finished_at)
+    {
+        told.and_then(|told| told.container_id.clone())
+    } else if was_present.is_some() && was_present == ended.started_at {
+        earlier.container_id.clone()
+    } else {
+        container_id
+            .filter(|id| earlier.container_id.as_ref() == Some(*id))
+            .cloned()
+    };
+    shown
+}
+
+fn user(user: &v1::LinuxUser) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            gid: user.gid,
+            supplemental_groups: (!user.supplemental_groups.is_empty())
+                .then(|| user.supplemental_groups.clone()),
+            uid: user.uid,
+        }),
+    }
+}
+
+/// Whether a runtime can mount recursively read-only is known on the device only; where the pod leaves it open, it is taken to.
+fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container
+        .volume_mounts
+        .as_ref()
+        .filter(|mounts| !mounts.is_empty())?;
+    let one = |mount: &k8s_openapi::api::core::v1::VolumeMount| {
+        let read_only = mount.read_only == Some(true);
+        let recursive = match mount.recursive_read_only.as_deref() {
+            Some("Enabled" | "IfPossible") => "Enabled",
+            _ => "Disabled",
+        };
+        VolumeMountStatus {
+            mount_path: mount.mount_path.clone(),
+            name: mount.name.clone(),
+            read_only: read_only.then_some(true),
+            recursive_read_only: read_only.then(|| recursive.to_owned()),
+            ..VolumeMountStatus::default()
+        }
+    };
+    Some(mounts.iter().map(one).collect())
+}

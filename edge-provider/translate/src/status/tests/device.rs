@@ -1,0 +1,378 @@
+//! What a pod on a device node shows, held against what a kubelet would.
+
+use edge_protocol::v1::{Rung, WorkloadStatus};
+use edge_protocol::{BootId, DeviceTime, Digest};
+use k8s_openapi::api::core::v1::PodReadinessGate;
+use serde_json::json;
+
+use super::*;
+
+mod containers;
+
+const LATER_MS: i64 = NOW_MS + 3_600_000;
+
+fn on_device(ms: i64) -> Surroundings<'static> {
+    Surroundings {
+        speaker: Speaker::Device {
+            routable: true,
+            silent_since: None,
+        },
+        ..at(ms)
+    }
+}
+
+/// Two containers, the second first by name, and two initial ones, the second a sidecar.
+fn pod_of_four() -> Pod {
+    let mut pod = pod("Always", &["web", "app"]);
+    let spec = pod.spec.as_mut().unwrap();
+    let init = |name: &str, policy: Option<&str>| Container {
+        name: name.to_owned(),
+        image: Some(format!("{name}:1")),
+        restart_policy: policy.map(str::to_owned),
+        ..Container::default()
+    };
+    spec.init_containers = Some(vec![init("prepare", None), init("proxy", Some("Always"))]);
+    pod
+}
+
+fn said(name: &str, state: ContainerState) -> DeviceWord {
+    let runs = matches!(state, ContainerState::Running { .. });
+    let ended_well = matches!(state, ContainerState::Terminated { exit_code: 0, .. });
+    DeviceWord {
+        image_id: "sha256:00".to_owned(),
+        container_id: format!("containerd://{name}-1"),
+        ready: runs || (name == "prepare" && ended_well),
+        started: Some(runs),
+        state,
+        ..DeviceWord::waiting(name, "", Reason::ContainerCreating)
+    }
+}
+
+pub(super) fn spoken(phase: Phase, init: Vec<DeviceWord>, main: Vec<DeviceWord>) -> DeploymentStatus {
+    let time = DeviceTime {
+        boot_id: serde_json::from_value::<BootId>(json!("00000000-0000-4000-8000-000000000000")).unwrap(),
+        mono_ms: 0,
+        wall_ms: NOW_MS,
+        wall_trusted: true,
+    };
+    let word = WorkloadStatus {
+        uid: PodUid::new("u1").unwrap(),
+        revision: DeploymentRevision(1),
+        manifest: Digest::of(b"m"),
+        rung: Rung::Applied,
+        phase,
+        reason: None,
+        message: String::new(),
+        containers: main,
+        init_containers: init,
+        sandbox_ready: true,
+        pod_ip: Some("10.1.0.4".to_owned()),
+        further_pod_ips: vec!["fd00::4".to_owned()],
+        started: Some(time),
+        since: time,
+    };
+    DeploymentStatus {
+        workload: Some(Box::new(word)),
+        ..rollup(phase, 0, 1, 0, Vec::new())
+    }
+}
+
+fn word_of(status: &mut DeploymentStatus) -> &mut WorkloadStatus {
+    status.workload.as_mut().unwrap()
+}
+
+#[track_caller]
+fn show_device(pod: &mut Pod, shown: Shown<'_>) -> PodStatus {
+    show_in(pod, shown, on_device(NOW_MS))
+}
+
+fn all_of(status: &PodStatus) -> Vec<String> {
+    let names = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "Ready",
+        "PodScheduled",
+    ];
+    names.map(|name| of(status, name)).to_vec()
+}
+
+#[test]
+fn from_seen_to_ready_as_under_a_kubelet() {
+    let mut pod = pod_of_four();
+    let status = show_device(&mut pod, Shown::Accepted);
+    assert_eq!(
+        (status.phase.as_deref(), status.container_statuses),
+        (Some("Pending"), None)
+    );
+
+    let silent = DeploymentStatus {
+        workload: None,
+        ..spoken(Phase::Pending, Vec::new(), Vec::new())
+    };
+    let status = show_device(&mut pod, Shown::Deployed(&silent));
+    assert_eq!(
+        all_of(&status),
+        [
+            "False/PodSandboxNotReady",
+            "False/ContainersNotInitialized",
+            "False/ContainersNotReady",
+            "False/ContainersNotReady",
+            "True/",
+        ]
+    );
+    assert_eq!(
+        message(&status, "Initialized"),
+        "containers with incomplete status: [prepare proxy]"
+    );
+    assert_eq!(
+        message(&status, "Ready"),
+        "containers with unready status: [proxy web app]"
+    );
+    assert_eq!(
+        message(&status, "PodReadyToStartContainers"),
+        "no pod sandbox exists"
+    );
+    assert_eq!(seen(&status, 0), "app PodInitializing restarts 0");
+    assert_eq!(status.container_statuses.unwrap()[0].started, Some(false));
+
+    let init = || vec![said("prepare", ended(0)), said("proxy", running())];
+    let begun = spoken(
+        Phase::Pending,
+        init(),
+        vec![said("web", waiting(Reason::PodInitializing))],
+    );
+    let status = show_device(&mut pod, Shown::Deployed(&begun));
+    assert_eq!(
+        all_of(&status),
+        [
+            "True/",
+            "True/",
+            "False/ContainersNotReady",
+            "False/ContainersNotReady",
+            "True/"
+        ]
+    );
+    assert_eq!(
+        message(&status, "ContainersReady"),
+        "containers with unready status: [web app]"
+    );
+
+    let done = spoken(
+        Phase::Running,
+        init(),
+        vec![said("web", running()), said("app", running())],
+    );
+    let status = show_in(&mut pod, Shown::Deployed(&done), on_device(LATER_MS));
+    assert_eq!(all_of(&status), ["True/"; 5]);
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    let names: Vec<_> = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(names, ["app", "web"], "a kubelet sorts by name");
+    let init: Vec<_> = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .map(|c| (c.name.as_str(), c.ready))
+        .collect();
+    assert_eq!(init, [("prepare", true), ("proxy", true)]);
+    assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.4"));
+    assert_eq!(status.pod_ips.unwrap().len(), 2);
+    let since = |name: &str| {
+        let mut found = status.conditions.iter().flatten();
+        let found = found.find(|condition| condition.type_ == name).unwrap();
+        found.last_transition_time.as_ref().unwrap().0.as_millisecond() / 1000
+    };
+    assert_eq!(
+        (since("Initialized"), since("Ready")),
+        (NOW_MS / 1000, LATER_MS / 1000)
+    );
+}
+
+#[test]
+fn nothing_of_a_fleets_is_shown() {
+    let mut pod = pod_of_four();
+    let status = show_device(
+        &mut pod,
+        Shown::Deployed(&spoken(Phase::Pending, Vec::new(), Vec::new())),
+    );
+    let ours = status
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|c| c.type_.starts_with("outrigger.io/"));
+    assert_eq!(ours.count(), 0);
+    let words = vec![said("web", waiting(Reason::ErrImagePull))];
+    let status = show_device(
+        &mut pod,
+        Shown::Deployed(&spoken(Phase::Pending, Vec::new(), words)),
+    );
+    assert_eq!(seen(&status, 1), "web ErrImagePull why restarts 0");
+}
+
+#[test]
+fn a_device_past_its_deadline_is_not_ready_and_all_else_stays() {
+    let mut pod = pod("Always", &["web"]);
+    let done = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let before = show_device(&mut pod, Shown::Deployed(&done));
+    let silent = Surroundings {
+        speaker: Speaker::Device {
+            routable: true,
+            silent_since: Some(Timestamp::from_millisecond(NOW_MS).unwrap()),
+        },
+        ..at(LATER_MS)
+    };
+    let status = show_in(&mut pod, Shown::Deployed(&done), silent);
+    assert_eq!(of(&status, "Ready"), "False/DeviceSilent");
+    assert_eq!(
+        message(&status, "Ready"),
+        "the device is past its deadline; it was last heard at 2026-11-21T09:40:00Z"
+    );
+    assert_eq!(of(&status, "ContainersReady"), "True/");
+    assert_eq!(status.container_statuses, before.container_statuses);
+    assert_eq!(status.phase, before.phase);
+    let back = show_device(&mut pod, Shown::Deployed(&done));
+    assert_eq!(of(&back, "Ready"), "True/");
+
+    let mut over = super::pod("Never", &["web"]);
+    let ended = spoken(Phase::Succeeded, Vec::new(), vec![said("web", ended(0))]);
+    let status = show_in(&mut over, Shown::Deployed(&ended), silent);
+    assert_eq!(
+        of(&status, "Ready"),
+        "False/PodCompleted",
+        "an ended pod stays ended"
+    );
+}
+
+#[test]
+fn a_failure_shows_its_reason_for_good() {
+    let mut pod = pod("Always", &["web"]);
+    let mut failed = spoken(Phase::Failed, Vec::new(), vec![said("web", ended(137))]);
+    let word = word_of(&mut failed);
+    (word.reason, word.message) = (
+        Some(Reason::Evicted),
+        "The node was low on resource: memory.".to_owned(),
+    );
+    let status = show_device(&mut pod, Shown::Deployed(&failed));
+    let shown = |status: &PodStatus| {
+        (
+            status.phase.clone(),
+            status.reason.clone(),
+            status.message.clone(),
+        )
+    };
+    let evicted = (
+        Some("Failed".to_owned()),
+        Some("Evicted".to_owned()),
+        Some("The node was low on resource: memory.".to_owned()),
+    );
+    assert_eq!(shown(&status), evicted);
+    assert_eq!(of(&status, "Ready"), "False/PodFailed");
+    assert_eq!(shown(&show_device(&mut pod, Shown::Stopped(None))), evicted);
+
+    let mut rejected = super::pod("Always", &["web"]);
+    let mut out = spoken(Phase::Failed, Vec::new(), Vec::new());
+    let word = word_of(&mut out);
+    (word.reason, word.sandbox_ready, word.pod_ip) = (Some(Reason::OutOfcpu), false, None);
+    let status = show_device(&mut rejected, Shown::Deployed(&out));
+    assert_eq!(
+        (status.reason.as_deref(), status.container_statuses),
+        (Some("OutOfcpu"), None)
+    );
+}
+
+#[test]
+fn a_refusal_waits_and_goes_again() {
+    let mut pod = pod("Always", &["web"]);
+    let mut refused = spoken(
+        Phase::Refused,
+        Vec::new(),
+        vec![said("web", waiting(Reason::ContainerCreating))],
+    );
+    let word = word_of(&mut refused);
+    (word.reason, word.message) = (Some(Reason::DevicePolicy), "no privileged".to_owned());
+    let status = show_device(&mut pod, Shown::Deployed(&refused));
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref()),
+        (Some("Pending"), Some("DevicePolicy"))
+    );
+    let runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let status = show_device(&mut pod, Shown::Deployed(&runs));
+    assert_eq!((status.reason, status.message), (None, None));
+}
+
+#[test]
+fn a_readiness_gate_holds_ready_back() {
+    let mut pod = pod("Always", &["web"]);
+    let gate = PodReadinessGate {
+        condition_type: "example.com/open".to_owned(),
+    };
+    pod.spec.as_mut().unwrap().readiness_gates = Some(vec![gate]);
+    let runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let status = show_device(&mut pod, Shown::Deployed(&runs));
+    assert_eq!(of(&status, "Ready"), "False/ReadinessGatesNotReady");
+    assert_eq!(
+        message(&status, "Ready"),
+        "corresponding condition of pod readiness gate \"example.com/open\" does not exist."
+    );
+    assert_eq!(of(&status, "ContainersReady"), "True/");
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.push(condition("example.com/open", "False"));
+    let status = show_device(&mut pod, Shown::Deployed(&runs));
+    assert_eq!(
+        message(&status, "Ready"),
+        "the status of pod readiness gate \"example.com/open\" is not \"True\", but False"
+    );
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.retain(|condition| condition.type_ != "example.com/open");
+    conditions.push(condition("example.com/open", "True"));
+    assert_eq!(
+        of(&show_device(&mut pod, Shown::Deployed(&runs)), "Ready"),
+        "True/"
+    );
+}
+
+#[test]
+fn an_address_is_shown_only_where_it_can_be_reached() {
+    let hidden = Surroundings {
+        speaker: Speaker::Device {
+            routable: false,
+            silent_since: None,
+        },
+        ..at(NOW_MS)
+    };
+    let mut runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let status = show_in(&mut pod("Always", &["web"]), Shown::Deployed(&runs), hidden);
+    assert_eq!((status.pod_ip, status.pod_ips), (None, None));
+    let mut on_host = pod("Always", &["web"]);
+    on_host.spec.as_mut().unwrap().host_network = Some(true);
+    let status = show_device(&mut on_host, Shown::Deployed(&runs));
+    assert_eq!(status.pod_ip.as_deref(), Some("192.0.2.7"));
+    // Once the sandbox is gone the address stays.
+    let mut pod = pod("Always", &["web"]);
+    show_device(&mut pod, Shown::Deployed(&runs));
+    (word_of(&mut runs).pod_ip, word_of(&mut runs).further_pod_ips) = (None, Vec::new());
+    let status = show_device(&mut pod, Shown::Deployed(&runs));
+    assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.4"));
+}
+
+#[test]
+fn a_stopped_pod_has_every_container_terminated() {
+    let mut pod = pod_of_four();
+    let init = vec![said("prepare", ended(0)), said("proxy", running())];
+    let last = spoken(
+        Phase::Running,
+        init,
+        vec![said("web", running()), said("app", ended(0))],
+    );
+    show_device(&mut pod, Shown::Deployed(&last));
+    let status = show_device(&mut pod, Shown::Stopped(Some(&last)));
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    let lists = [status.init_container_statuses, status.container_statuses];
+    let mut all = lists.iter().flatten().flatten();
+    assert!(all.all(|c| c.state.as_ref().unwrap().terminated.is_some()));
+}
