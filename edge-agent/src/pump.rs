@@ -70,7 +70,7 @@ enum Ended {
         touched: bool,
     },
     Look {
-        begun: u64,
+        told: u64,
         result: Result<Observed, ObserveError>,
     },
     Blob(Digest, Option<String>),
@@ -188,38 +188,31 @@ impl<R: ContainerRuntime> Pump<R> {
     async fn ended(&mut self, ended: Ended, running: &mut Running) -> Result<(), PumpError> {
         let input = match ended {
             Ended::Step { id, outcome, touched } => {
-                if touched {
-                    running.looks.step_ended();
-                }
+                running.looks.step_ended(touched);
                 debug!(step = id.0, ?outcome, "step ended");
                 Input::StepEnded { step: id, outcome }
             }
-            Ended::Look { begun, result } => match running.looks.ended(begun, result.is_ok()) {
-                looks::Use::Fresh => match result {
-                    Ok(observed) => {
-                        self.vitals.runtime_answers(true);
-                        Input::Observed(observed)
-                    }
-                    Err(error) => {
-                        self.vitals.runtime_answers(false);
-                        Input::RuntimeDown {
-                            message: error.to_string(),
-                        }
-                    }
-                },
-                looks::Use::Outdated => return Ok(()),
-            },
+            Ended::Look { told, result } => {
+                running.looks.ended(told, result.is_ok(), Instant::now());
+                self.vitals.runtime_answers(result.is_ok());
+                match result {
+                    Ok(observed) => Input::Observed { observed, told },
+                    Err(error) => Input::RuntimeDown {
+                        message: error.to_string(),
+                    },
+                }
+            }
             Ended::Blob(digest, body) => Input::Blob { digest, body },
         };
         self.step(input, running).await
     }
 
     fn look(&self, running: &mut Running) {
-        if let Some(begun) = running.looks.begin() {
+        if let Some(told) = running.looks.begin(Instant::now()) {
             let runtime = self.runtime.clone();
             running.tasks.spawn(async move {
                 Ended::Look {
-                    begun,
+                    told,
                     result: runtime.observe().await,
                 }
             });

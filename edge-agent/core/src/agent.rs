@@ -108,6 +108,8 @@ pub struct Agent {
     pub(crate) reports: Reports,
     pub(crate) history: History,
     pub(crate) next_step: u64,
+    /// Steps that were told to have ended, in this life.
+    pub(crate) told: u64,
     pub(crate) stopping: bool,
     pub(crate) plan_wake: Option<u64>,
     armed: Option<u64>,
@@ -173,6 +175,7 @@ impl Agent {
             reports: Reports::default(),
             history: History::new(restored.events, last_seq, config.limits.events),
             next_step: 1,
+            told: 0,
             stopping: false,
             plan_wake: None,
             armed: None,
@@ -208,7 +211,7 @@ impl Agent {
             }
             Input::Frame(lane, bytes) => self.frame(&now, lane, &bytes),
             Input::Blob { digest, body } => self.blob(&now, digest, body),
-            Input::Observed(observed) => self.observe(&now, observed),
+            Input::Observed { observed, told } => self.observe(&now, observed, told),
             Input::RuntimeDown { message } => self.lose_sight(&message),
             Input::StepEnded { step, outcome } => self.step_ended(&now, step, outcome),
             Input::Committed(tx) => {

@@ -22,9 +22,14 @@ pub enum Input {
         digest: Digest,
         body: Option<String>,
     },
-    /// A complete look at the runtime, begun after all steps reported so far had ended. The pump looks at start, soon after every
-    /// ended step that touched the runtime, at every runtime event, and from time to time.
-    Observed(Observed),
+    /// A complete look at the runtime. The pump looks at start, soon after every ended step that touched the runtime, at every runtime
+    /// event, and from time to time.
+    Observed {
+        observed: Observed,
+        /// How many [`Input::StepEnded`] this machine had been given when the look began: of a workload whose step ended since, the look may
+        /// show what was before, and is not believed.
+        told: u64,
+    },
     /// The runtime cannot be looked at now; what runs there goes on.
     RuntimeDown {
         message: String,

@@ -22,8 +22,8 @@
 //! * Every [`Effect::Run`] is answered by one [`Input::StepEnded`], every [`Effect::Fetch`] by one [`Input::Blob`], every [`Effect::Commit`]
 //!   by one [`Input::Committed`], in order; a commit that fails ends the process.
 //! * The pump looks at the runtime at start, after every ended step but a pull, at every event of the runtime, and from time to time. It
-//!   hands a look in only if no [`Input::StepEnded`] was handed in since the look began; else it looks again. A workload whose step failed
-//!   or stopped something is left alone until the next look.
+//!   hands a look in with the number of [`Input::StepEnded`] that it had handed in when the look began. A workload whose step failed or
+//!   stopped something is left alone until a look that began after that.
 //! * After [`Effect::Reconnect`] the next word about the link is [`Input::LinkDown`] or [`Input::LinkUp`].
 
 mod admission;

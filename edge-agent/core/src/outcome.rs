@@ -19,16 +19,27 @@ use crate::workload::{InFlight, Pod, Sight, Workload};
 const NORMAL: EventLevel = EventLevel::Normal;
 
 impl Agent {
-    /// A complete look: what is not in it is not in the runtime.
-    pub(crate) fn observe(&mut self, now: &Now, observed: Observed) {
+    /// A complete look: what is not in it is not in the runtime. Of a workload that changed while it was taken, it says nothing.
+    pub(crate) fn observe(&mut self, now: &Now, observed: Observed, told: u64) {
         let first = std::mem::replace(&mut self.reach, Reach::Seen) == Reach::Never;
-        self.pods = by_workload(observed);
+        let mut before = std::mem::replace(&mut self.pods, by_workload(observed));
+        for (uid, workload) in &self.workloads {
+            if workload.changed_at > told {
+                self.pods.remove(uid);
+                self.pods.extend(before.remove_entry(uid));
+            }
+        }
         for uid in self.pods.keys() {
             self.workloads.entry(uid.clone()).or_default();
         }
         let at = self.device_time(now);
         let mut adopted = Vec::new();
-        for (uid, workload) in &mut self.workloads {
+        let believed = |workload: &Workload| workload.changed_at <= told;
+        for (uid, workload) in self
+            .workloads
+            .iter_mut()
+            .filter(|(_, workload)| believed(workload))
+        {
             workload.sight = Sight::Clear;
             let Some(pod) = self.pods.get(uid) else {
                 workload.stopped.clear();
@@ -75,8 +86,12 @@ impl Agent {
     }
 
     pub(crate) fn step_ended(&mut self, now: &Now, id: StepId, outcome: StepOutcome) {
+        self.told += 1;
         let owner = self.workloads.iter_mut().find_map(|(uid, workload)| {
             let flight = workload.steps.remove(&id)?;
+            if flight.step.touches_containers() {
+                workload.changed_at = self.told;
+            }
             Some((uid.clone(), flight))
         });
         // A step of an earlier life, or one told twice.

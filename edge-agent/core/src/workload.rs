@@ -91,6 +91,8 @@ pub(crate) struct Workload {
     /// Runtime ids whose stop ended well.
     pub(crate) stopped: BTreeSet<String>,
     pub(crate) sight: Sight,
+    /// Which of the steps told to the machine was the last to change the runtime for this workload.
+    pub(crate) changed_at: u64,
     /// The cgroup and the logs are removed.
     pub(crate) cleaned: bool,
 }

@@ -1,7 +1,5 @@
-//! When to look at the runtime, and whether a look may be believed.
-//!
-//! The machine wants looks that began after every step it was told about had ended; an older one would show a container missing that
-//! was just started. One look is under way at a time.
+//! When to look at the runtime. One look is under way at a time, and the machine is told how many steps it knew of when it began: what
+//! changed since, it does not believe.
 
 use std::time::Duration;
 
@@ -11,38 +9,38 @@ use tokio::time::Instant;
 const IDLE: Duration = Duration::from_secs(30);
 /// The next look after one that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// So many times its own duration passes after a look before the next: when many steps end one after the other, what looking costs stays a
+/// share of the whole, however much there is to see.
+const REST: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct Looks {
     /// Steps that have ended so far.
     steps: u64,
-    looking: bool,
+    began: Option<Instant>,
     wanted: bool,
+    /// Not before this moment, and at the latest then unless something is wanted earlier.
+    rest_until: Option<Instant>,
     next: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    Fresh,
-    /// A step ended while it was under way; another one follows at once.
-    Outdated,
 }
 
 impl Default for Looks {
     fn default() -> Self {
         Self {
             steps: 0,
-            looking: false,
+            began: None,
             wanted: true,
+            rest_until: None,
             next: None,
         }
     }
 }
 
 impl Looks {
-    pub fn step_ended(&mut self) {
+    /// A step ended; whether it changed what a look shows.
+    pub fn step_ended(&mut self, touched: bool) {
         self.steps += 1;
-        self.wanted = true;
+        self.wanted |= touched;
     }
 
     pub fn want_now(&mut self) {
@@ -51,41 +49,39 @@ impl Looks {
 
     /// The moment given by [`due`](Self::due) came.
     pub fn due_now(&mut self) {
-        self.next = None;
         self.wanted = true;
     }
 
+    /// When to look again, be it that something is wanted and the rest is over, or that nothing was heard for long.
     pub fn due(&self) -> Option<Instant> {
-        self.next
+        if self.wanted { self.rest_until } else { self.next }
     }
 
     pub fn is_looking(&self) -> bool {
-        self.looking
+        self.began.is_some()
     }
 
-    /// Whether to begin a look now; the mark comes back with its end.
-    pub fn begin(&mut self) -> Option<u64> {
-        if self.looking || !self.wanted {
+    /// Whether to begin a look now; the number comes back with its end.
+    pub fn begin(&mut self, now: Instant) -> Option<u64> {
+        if self.is_looking() || !self.wanted || self.rest_until.is_some_and(|until| now < until) {
             return None;
         }
-        (self.looking, self.wanted, self.next) = (true, false, None);
+        (self.wanted, self.rest_until, self.next) = (false, None, None);
+        self.began = Some(now);
         Some(self.steps)
     }
 
-    pub fn ended(&mut self, begun: u64, ok: bool) -> Use {
-        self.looking = false;
+    pub fn ended(&mut self, told: u64, ok: bool, now: Instant) {
+        let took = self.began.take().map_or(Duration::ZERO, |began| now - began);
         if !ok {
             // A hint or an ended step must not turn a runtime that is away into a busy loop.
-            self.wanted = false;
-            self.next = Some(Instant::now() + AFTER_FAILURE);
-            return Use::Fresh;
-        }
-        if begun < self.steps {
+            self.rest_until = Some(now + AFTER_FAILURE);
             self.wanted = true;
-            return Use::Outdated;
+            return;
         }
-        self.next = Some(Instant::now() + IDLE);
-        Use::Fresh
+        self.wanted |= told < self.steps;
+        self.rest_until = Some(now + took * REST);
+        self.next = Some(now + IDLE);
     }
 }
 
@@ -94,15 +90,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_began_before_a_step_ended_is_not_believed() {
+    fn a_look_follows_every_step_and_rests_in_between() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
         let mut looks = Looks::default();
-        let begun = looks.begin().unwrap();
-        looks.step_ended();
-        assert_eq!(looks.begin(), None, "one at a time");
-        assert_eq!(looks.ended(begun, true), Use::Outdated);
-        let again = looks.begin().expect("another one follows at once");
-        assert_eq!(looks.ended(again, true), Use::Fresh);
-        assert_eq!(looks.begin(), None);
-        assert!(looks.due().is_some());
+        let first = looks.begin(start).unwrap();
+        looks.step_ended(true);
+        assert_eq!(looks.begin(start + ms(50)), None, "one at a time");
+        looks.ended(first, true, start + ms(100));
+        assert_eq!(looks.begin(start + ms(299)), None, "it rests");
+        assert_eq!(looks.due(), Some(start + ms(300)));
+        looks.due_now();
+        let second = looks.begin(start + ms(300));
+        let second = second.expect("a step ended while the first was under way");
+        assert_eq!((first, second), (0, 1));
+        looks.ended(second, true, start + ms(300));
+        assert_eq!(looks.due(), Some(start + ms(300) + IDLE));
+        looks.step_ended(false);
+        assert_eq!(looks.begin(start + ms(300)), None, "a pull shows nowhere");
+        looks.step_ended(true);
+        assert_eq!(looks.begin(start + ms(300)), Some(3));
+    }
+
+    #[test]
+    fn a_runtime_that_is_away_is_asked_once_a_second() {
+        let start = Instant::now();
+        let mut looks = Looks::default();
+        let first = looks.begin(start).unwrap();
+        looks.ended(first, false, start);
+        looks.want_now();
+        assert_eq!(looks.begin(start), None);
+        assert_eq!(looks.due(), Some(start + AFTER_FAILURE));
+        assert!(looks.begin(start + AFTER_FAILURE).is_some());
     }
 }

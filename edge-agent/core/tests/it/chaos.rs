@@ -52,6 +52,7 @@ enum Event {
     AmbiguousStep,
     SkipStep,
     Look,
+    BeginLook,
     RuntimeDown,
     Fetch,
     Crash,
@@ -93,6 +94,7 @@ fn events() -> impl Strategy<Value = Event> {
         1 => Just(Event::AmbiguousStep),
         2 => Just(Event::SkipStep),
         8 => Just(Event::Look),
+        4 => Just(Event::BeginLook),
         1 => Just(Event::RuntimeDown),
         3 => Just(Event::Fetch),
         1 => Just(Event::Crash),
@@ -240,6 +242,7 @@ fn apply(world: &mut World, event: &Event) {
             }
         }
         Event::Look => world.look(),
+        Event::BeginLook => world.begin_look(),
         Event::RuntimeDown => {
             world.give(Input::RuntimeDown {
                 message: "away".to_owned(),

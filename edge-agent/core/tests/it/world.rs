@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_agent_core::{
-    Agent, AgentConfig, Effect, Input, Limits, Note, Now, Restored, Step, StepId, StepOutcome, Tx, Write,
+    Agent, AgentConfig, Effect, Input, Limits, Note, Now, Observed, Restored, Step, StepId, StepOutcome, Tx,
+    Write,
 };
 use edge_protocol::frame;
 use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus, ability};
@@ -75,6 +76,10 @@ pub struct World {
     pub runtime: Runtime,
     pub disk: Disk,
     agent: Agent,
+    /// Ends of steps that were given to this life of the agent.
+    told: u64,
+    /// What a look that is under way saw, and how many of them it knew of.
+    looking: Option<(Observed, u64)>,
     pub features: Vec<String>,
     pub facts: Facts,
     /// What the pump has taken and not yet done.
@@ -116,6 +121,8 @@ impl World {
             disk: Disk::default(),
             keep_alive: agent.keep_alive_s(),
             agent,
+            told: 0,
+            looking: None,
             features,
             facts,
             steps: VecDeque::new(),
@@ -144,6 +151,7 @@ impl World {
         self.wake_at = None;
         self.linked = false;
         self.look_due = true;
+        (self.told, self.looking) = (0, None);
         self.agent = build(&self.hub, &self.features, self.disk.restored());
         self.keep_alive = self.agent.keep_alive_s();
         self.give(Input::Facts(self.facts.clone()));
@@ -162,6 +170,7 @@ impl World {
     }
 
     pub fn give(&mut self, input: Input) {
+        self.told += u64::from(matches!(input, Input::StepEnded { .. }));
         for effect in self.agent.step(self.now, input) {
             match effect {
                 Effect::Commit(tx) => self.commits.push_back(tx),
@@ -296,11 +305,22 @@ impl World {
         }
     }
 
+    /// Looks now, but tells later; one look is under way at a time.
+    pub fn begin_look(&mut self) {
+        if self.looking.is_none() {
+            self.runtime.end_what_ends(self.now.wall_ms);
+            self.looking = Some((self.runtime.observed(), self.told));
+        }
+    }
+
+    /// Tells what the look under way saw, or looks and tells at once.
     pub fn look(&mut self) {
-        self.look_due = false;
-        self.runtime.end_what_ends(self.now.wall_ms);
-        let observed = self.runtime.observed();
-        self.give(Input::Observed(observed));
+        self.begin_look();
+        let Some((observed, told)) = self.looking.take() else {
+            return;
+        };
+        self.look_due = told < self.told;
+        self.give(Input::Observed { observed, told });
     }
 
     pub fn fetch(&mut self) -> bool {

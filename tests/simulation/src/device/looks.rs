@@ -81,13 +81,12 @@ impl World {
             let message = "connection refused".to_owned();
             return self.step_agent(at, Input::RuntimeDown { message });
         }
-        if begun < device.looks.steps {
-            device.looks.wanted = true;
-            return self.look(at);
-        }
+        device.looks.wanted |= begun < device.looks.steps;
         let seen = seen.unwrap_or_else(|| device.runtime.observe());
         device.looked_at = Some(when);
         self.push(IDLE_LOOK_MS, Event::Agent(at, life, AgentEvent::LookDue(timer)));
-        self.step_agent(at, Input::Observed(seen));
+        let (observed, told) = (seen, begun);
+        self.step_agent(at, Input::Observed { observed, told });
+        self.look(at);
     }
 }
