@@ -1,33 +1,52 @@
 //! Pod → manifest pairs, byte by byte.
 
-use edge_provider_translate::Note;
+use edge_provider_translate::{NodeKind, Note};
 
 use crate::pods;
 
-#[test]
-fn each_pod_gives_exactly_its_document() {
+/// Of a directory: every pod and the document made from it on a kind of node.
+#[track_caller]
+fn check(kind: NodeKind, directory: &str, expect: &[&str]) {
     let update = std::env::var_os("UPDATE_GOLDENS").is_some();
-    let mut names: Vec<_> = std::fs::read_dir(pods::directory())
+    let path = pods::directory().join(directory);
+    let mut names: Vec<_> = std::fs::read_dir(&path)
         .unwrap()
         .filter_map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .to_str()?
-                .strip_suffix(".pod.json")
-                .map(str::to_owned)
+            let name = entry.unwrap().file_name();
+            name.to_str()?.strip_suffix(".pod.json").map(str::to_owned)
         })
         .collect();
     names.sort();
-    assert_eq!(names, ["deployment", "everything", "guaranteed", "job"]);
+    assert_eq!(names, expect);
     for name in names {
-        let document = format!("{}\n", pods::document(&pods::read(&name)));
-        let path = pods::directory().join(format!("{name}.manifest.json"));
+        let document = pods::document_on(kind, &pods::read(&format!("{directory}{name}")));
+        let document = format!("{document}\n");
+        let path = path.join(format!("{name}.manifest.json"));
         if update {
             std::fs::write(&path, &document).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), document, "{name}");
     }
+}
+
+#[test]
+fn each_pod_gives_exactly_its_document() {
+    check(
+        NodeKind::Fleet,
+        "",
+        &["deployment", "everything", "guaranteed", "job"],
+    );
+    let heads = [
+        "environment",
+        "host-network",
+        "lifecycle",
+        "names",
+        "plain",
+        "resources",
+        "security",
+        "volumes",
+    ];
+    check(NodeKind::Device, "device/", &heads);
 }
 
 #[test]

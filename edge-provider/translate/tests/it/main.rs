@@ -13,6 +13,7 @@ mod determinism;
 mod differences;
 mod fields;
 mod goldens;
+mod heads;
 mod honoured;
 mod pods;
 mod refusals;
