@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent_core::{Agent, AgentConfig, Input, Limits};
+use edge_protocol::v1::ability;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -97,7 +98,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let (committed_sender, committed) = mpsc::channel(INPUTS);
     let (changed, changes) = mpsc::channel(1);
-    let agent = Agent::new(config(&identity), restored, rand::random());
+    let agent = Agent::new(config(&identity, features(&runtime)), restored, rand::random());
     floor.raise(agent.time_floor_ms().unsigned_abs() / 1000);
     let keep_alive = Duration::from_secs(agent.keep_alive_s().into());
     let link_options = LinkOptions {
@@ -144,7 +145,21 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     })
 }
 
-fn config(identity: &Identity) -> AgentConfig {
+/// What the machine decides by itself; the rest is the runtime's to announce.
+const MACHINE: [&str; 4] = [
+    ability::INIT_CONTAINERS,
+    ability::CONTAINER_RESTART,
+    ability::ACTIVE_DEADLINE,
+    ability::OBJECTS,
+];
+
+/// The words of manifests that this agent honours: what it announces to the hub, and refuses by name when it is not among them.
+fn features(runtime: &CriRuntime) -> Vec<String> {
+    let words = MACHINE.into_iter().chain(runtime.abilities());
+    words.map(str::to_owned).collect()
+}
+
+fn config(identity: &Identity, features: Vec<String>) -> AgentConfig {
     let answer = &identity.answer;
     AgentConfig {
         device: answer.device.clone(),
@@ -153,7 +168,7 @@ fn config(identity: &Identity) -> AgentConfig {
         keys: identity.trusted_keys.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         link: answer.link,
-        features: Vec::new(),
+        features,
         limits: Limits::default(),
     }
 }

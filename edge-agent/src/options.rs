@@ -8,6 +8,7 @@ use edge_protocol::DeviceId;
 use serde::Deserialize;
 
 use crate::runtime::names::Resolver;
+use crate::runtime::policy::{Policy, PolicyError};
 
 /// The file as people write it. See `docs/agent.md`.
 #[derive(Debug, Deserialize)]
@@ -83,6 +84,8 @@ struct EnrolmentSection {
 struct LocalSection {
     socket: Option<PathBuf>,
     boot_id_file: PathBuf,
+    /// What this device refuses to run.
+    policy_file: PathBuf,
     max_pods: u32,
     stop_timeout_s: u64,
 }
@@ -92,6 +95,7 @@ impl Default for LocalSection {
         Self {
             socket: None,
             boot_id_file: "/proc/sys/kernel/random/boot_id".into(),
+            policy_file: "/etc/outrigger/policy.toml".into(),
             max_pods: 110,
             stop_timeout_s: 10,
         }
@@ -122,6 +126,7 @@ pub struct RuntimeOptions {
     pub log_dir: PathBuf,
     pub resolver: Resolver,
     pub seccomp_dir: PathBuf,
+    pub policy: Policy,
 }
 
 /// A host and port to dial. The host is no identity: the hub proves who it is by its key.
@@ -146,6 +151,8 @@ pub enum OptionsError {
         #[source]
         source: toml::de::Error,
     },
+    #[error("the device's policy cannot be obeyed")]
+    Policy(#[from] PolicyError),
     #[error("{path}: {field} {problem}")]
     Invalid {
         path: PathBuf,
@@ -242,6 +249,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
     let LocalSection {
         socket: local_socket,
         boot_id_file,
+        policy_file,
         max_pods,
         stop_timeout_s,
     } = local;
@@ -259,6 +267,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
                 resolv_conf: (!resolv_conf.as_os_str().is_empty()).then_some(resolv_conf),
             },
             seccomp_dir,
+            policy: Policy::load(&policy_file)?,
         },
         device,
         token_file: enrolment.token_file,

@@ -6,6 +6,7 @@
 //! - [`ContainerRuntime`]: the seam. [`CriRuntime`] is the real one, [`FakeRuntime`] a model of it in memory; one
 //!   contract suite (`contract.rs`) runs on both.
 //! - `actions`: probes and hooks, each carried out once.
+//! - [`policy`]: what this device refuses to run.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
 //! - [`keyring`]: which pull credentials fit an image.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
@@ -31,6 +32,7 @@ mod fixture;
 mod host_address;
 pub mod keyring;
 pub mod names;
+pub mod policy;
 pub mod resources;
 pub mod sources;
 pub mod volumes;

@@ -607,3 +607,22 @@ async fn a_running_container_is_held_to_other_resources() {
         assert_eq!(now, Some((mib * MIB).to_string()));
     }
 }
+
+#[tokio::test]
+async fn what_the_device_forbids_is_not_even_begun() {
+    let pod = Pod::new("forbidden", |manifest| {
+        manifest.workload.namespaces.host_pid = true;
+        manifest.workload.volumes = vec![volume("disk", empty(Medium::Disk))];
+    })
+    .await;
+    for step in [pod.sync(None), pod.workload.run_sandbox(0)] {
+        let outcome = pod.runtime.run(step).await;
+        let StepOutcome::Failed { reason, message } = outcome else {
+            panic!("{outcome:?}")
+        };
+        let words = "the device's policy forbids it: forbid_host_pid: the pod wants the device's own";
+        assert_eq!((reason, message.as_str()), (Reason::DevicePolicy, words));
+    }
+    assert!(!pod.device.pods("device-a").exists());
+    assert!(pod.runtime.observe().await.unwrap().sandboxes.is_empty());
+}

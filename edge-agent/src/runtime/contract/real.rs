@@ -19,6 +19,7 @@ use super::{done, exited, find, started, within};
 use crate::objects::Objects;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::names::Resolver;
+use crate::runtime::policy::Policy;
 use crate::runtime::sources::Capacity;
 use crate::runtime::{ContainerRuntime, CriRuntime, CriRuntimeOptions};
 
@@ -68,6 +69,10 @@ impl Device {
                 ..Resolver::default()
             },
             seccomp_dir: self.containerd.scratch().join("seccomp"),
+            policy: Policy {
+                forbid_host_pid: true,
+                ..Policy::default()
+            },
         })
     }
 

@@ -1,7 +1,7 @@
 //! What this runtime can beyond what every CRI v1 runtime can, by its own word: CRI drops unknown fields without one.
 
 use edge_agent_cri::v1::StatusResponse;
-use edge_protocol::v1::Reason;
+use edge_protocol::v1::{Reason, ability};
 
 use super::Inner;
 use super::steps::{StepFailure, because};
@@ -12,6 +12,33 @@ pub(super) struct Features {
     pub(super) recursive_read_only: bool,
     /// Groups of the image can be left out.
     pub(super) strict_groups: bool,
+}
+
+/// Where the kernel says whether `AppArmor` rules here.
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+
+/// What a CRI v1 runtime can by our own making or since its first day, and what only the device can tell. Image volumes and stop signals
+/// are not among them: no runtime says of itself that it would not drop them. Nor is what the agent does not do yet.
+pub(super) fn abilities() -> Vec<&'static str> {
+    let mut words = vec![
+        ability::ENV_SOURCES,
+        ability::PROBES,
+        ability::LIFECYCLE,
+        ability::TERMINAL,
+        ability::TERMINATION_MESSAGE,
+        ability::SECURITY,
+        ability::NAMESPACES,
+        ability::NAMES,
+        ability::POD_RESOURCES,
+        ability::EMPTY_DIR,
+        ability::HOST_PATH,
+        ability::PROJECTED,
+        ability::LOCAL,
+    ];
+    if std::fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.trim() == "Y") {
+        words.push(ability::APPARMOR);
+    }
+    words
 }
 
 impl Features {

@@ -32,6 +32,7 @@ use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
 use super::names::Resolver;
+use super::policy::Policy;
 use super::sources::Capacity;
 use super::volumes::Volumes;
 use super::{ContainerRuntime, ObserveError};
@@ -63,6 +64,8 @@ pub struct CriRuntimeOptions {
     pub resolver: Resolver,
     /// The directory of `Localhost` seccomp profiles.
     pub seccomp_dir: PathBuf,
+    /// What is refused before anything is made.
+    pub policy: Policy,
 }
 
 /// The real runtime. Clones are handles to the same one.
@@ -74,6 +77,7 @@ struct Inner {
     client: CriClient,
     settings: Settings,
     objects: Objects,
+    policy: Policy,
     seen: Mutex<Seen>,
     /// A look has ended: whoever waits for the next one reckons anew when that is due.
     looked: Notify,
@@ -105,6 +109,7 @@ impl CriRuntime {
             log_dir,
             resolver,
             seccomp_dir,
+            policy,
         } = options;
         let this = Self::new(CriRuntimeOptions {
             cri: CriOptions::new(socket),
@@ -117,11 +122,17 @@ impl CriRuntime {
             objects,
             resolver: resolver.clone(),
             seccomp_dir: seccomp_dir.clone(),
+            policy: policy.clone(),
         });
         match this.0.client.version().await {
             Err(error) if error.disposition() != Disposition::Retry => Err(error.into()),
             Ok(_) | Err(_) => Ok(this),
         }
+    }
+
+    /// The words of `edge_protocol::v1::ability` that this runtime can on this device. Needs no answer of the runtime's.
+    pub fn abilities(&self) -> Vec<&'static str> {
+        features::abilities()
     }
 
     /// Name and version of the runtime.
@@ -146,6 +157,7 @@ impl CriRuntime {
             objects,
             resolver,
             seccomp_dir,
+            policy,
         } = options;
         let cgroups = Cgroups::new(cgroup_mount, &cgroup_root);
         Self(Arc::new(Inner {
@@ -160,6 +172,7 @@ impl CriRuntime {
                 seccomp_dir,
             },
             objects,
+            policy,
             seen: Mutex::default(),
             looked: Notify::new(),
             features: Mutex::default(),

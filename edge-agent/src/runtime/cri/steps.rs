@@ -21,6 +21,7 @@ use super::{Inner, labels, logs, reference};
 use crate::runtime::cgroup::CgroupError;
 use crate::runtime::environment::{self, Resolved};
 use crate::runtime::host_address;
+use crate::runtime::policy::Violation;
 use crate::runtime::sources::{SourceError, Sources};
 use crate::runtime::volumes::{VolumeError, VolumeFault};
 
@@ -49,6 +50,8 @@ pub(super) enum StepFailure {
     SandboxInUse { id: String },
     #[error("{id} does not exist any more")]
     Gone { id: String },
+    #[error("the device's policy forbids it")]
+    Policy(#[from] Violation),
     /// A probe could not be done at all.
     #[error("{0}")]
     Probe(String),
@@ -78,6 +81,7 @@ impl StepFailure {
             Self::Config(_) if general == Reason::FailedCreatePodSandBox => general,
             Self::Name(_) | Self::Config(_) | Self::Files(_) => Reason::CreateContainerConfigError,
             Self::Volume(error) => error.reason(),
+            Self::Policy(_) => Reason::DevicePolicy,
             Self::Source(error) => error.reason(Reason::CreateContainerConfigError),
             Self::InvalidImage { .. } => Reason::InvalidImageName,
             Self::ImageAbsent { .. } => Reason::ErrImageNeverPull,
@@ -135,6 +139,7 @@ pub(super) fn because(reason: Reason) -> impl FnOnce(CriError) -> StepFailure {
 
 impl Inner {
     pub(super) async fn run(&self, step: Step) -> Result<StepOutcome, StepFailure> {
+        self.obey_policy(&step)?;
         match step {
             Step::EnsureImage { image, policy } => self.ensure_image(&image, policy).await,
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
@@ -163,6 +168,17 @@ impl Inner {
             Step::StopSandbox { sandbox_id } => self.stop_sandbox(&sandbox_id).await,
             Step::RemoveSandbox { sandbox_id, uid: _ } => self.remove_sandbox(&sandbox_id).await,
             Step::RemoveWorkload { uid } => self.remove_workload(&uid).await,
+        }
+    }
+
+    /// Nothing that this device forbids is even begun. What must end, ends.
+    fn obey_policy(&self, step: &Step) -> Result<(), Violation> {
+        match step {
+            Step::EnsureImage { image, .. } => self.policy.allows_image(image),
+            Step::SyncVolumes { manifest, .. } => self.policy.allows(manifest),
+            Step::RunSandbox(spec) => self.policy.allows(&spec.manifest),
+            Step::StartContainer(start) => self.policy.allows(&start.sandbox.manifest),
+            _ => Ok(()),
         }
     }
 

@@ -41,8 +41,8 @@ pub struct Volumes {
 /// What is wrong with a volume. The words are the kubelet's where it has some.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeFault {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
     #[error("invalid path: {why}: {path}")]
     Path { path: String, why: &'static str },
     #[error("invalid HostPath `{path}`")]
@@ -85,7 +85,7 @@ impl VolumeError {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> VolumeFault {
     let path = path.to_owned();
-    move |source| VolumeFault::Io { path, source }
+    move |error| VolumeFault::Io { path, error }
 }
 
 impl Volumes {
