@@ -30,6 +30,8 @@ pub(super) fn all(
     let mut drafts = match shown {
         Shown::Accepted => Vec::new(),
         Shown::Refused(Refused { reason, message }) => vec![draft(READY, false, reason, message)],
+        // The hub has no word of the device now: what the pod shows of its last one stays.
+        Shown::Deployed(_) if facts.word.is_none() && conditions.find(SANDBOX).is_some() => Vec::new(),
         Shown::Deployed(_) | Shown::Stopped(_) => of_kubelet(facts, previous),
     };
     let is_over = facts.phase == FAILED || facts.phase == SUCCEEDED;

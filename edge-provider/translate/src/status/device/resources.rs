@@ -40,22 +40,61 @@ fn put(quantities: &mut Quantities, resource: &str, held: Option<String>) {
     }
 }
 
-/// In the canonical form of `k8s.io/apimachinery/pkg/api/resource`.
+/// In the canonical form of `k8s.io/apimachinery/pkg/api/resource`, for the API server would spell it so, and another spelling would differ
+/// from what is read back.
 fn milli(milli: u64) -> String {
     if milli.is_multiple_of(1000) {
-        (milli / 1000).to_string()
+        decimal(milli / 1000)
     } else {
         format!("{milli}m")
     }
 }
 
 fn bytes(bytes: u64) -> String {
-    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let mut left = bytes;
-    let mut unit = 0;
-    while left != 0 && left.is_multiple_of(1024) && unit + 1 < units.len() {
-        left /= 1024;
-        unit += 1;
+    if bytes.is_multiple_of(1024) {
+        scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
+    } else {
+        decimal(bytes)
     }
-    format!("{left}{}", units[unit])
+}
+
+fn decimal(number: u64) -> String {
+    scaled(number, 1000, &["", "k", "M", "G", "T", "P", "E"])
+}
+
+/// With the greatest unit that leaves a whole number.
+fn scaled(number: u64, base: u64, units: &[&str]) -> String {
+    let mut left = number;
+    for (index, unit) in units.iter().enumerate() {
+        if left == 0 || !left.is_multiple_of(base) || index + 1 == units.len() {
+            return format!("{left}{unit}");
+        }
+        left /= base;
+    }
+    left.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_spelt_as_the_api_server_spells_them() {
+        for (spelt, expect) in [
+            (milli(0), "0"),
+            (milli(250), "250m"),
+            (milli(2000), "2"),
+            (milli(1_000_000), "1k"),
+            (milli(1_500_000), "1500"),
+            (bytes(0), "0"),
+            (bytes(1000), "1k"),
+            (bytes(1500), "1500"),
+            (bytes(1536), "1536"),
+            (bytes(3 << 29), "1536Mi"),
+            (bytes(100_000_000), "100M"),
+            (bytes(1 << 60), "1Ei"),
+        ] {
+            assert_eq!(spelt, expect);
+        }
+    }
 }

@@ -215,6 +215,19 @@ fn nothing_of_a_fleets_is_shown() {
 }
 
 #[test]
+fn a_hub_without_the_devices_word_takes_nothing_back() {
+    let mut pod = pod("Always", &["web"]);
+    let runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let before = show_device(&mut pod, Shown::Deployed(&runs));
+    let forgot = DeploymentStatus {
+        workload: None,
+        ..rollup(Phase::Pending, 0, 1, 0, Vec::new())
+    };
+    let status = show_in(&mut pod, Shown::Deployed(&forgot), on_device(LATER_MS));
+    assert_eq!(status, before);
+}
+
+#[test]
 fn a_device_past_its_deadline_is_not_ready_and_all_else_stays() {
     let mut pod = pod("Always", &["web"]);
     let done = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
