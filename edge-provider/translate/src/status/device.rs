@@ -7,6 +7,8 @@ mod conditions;
 mod containers;
 mod resources;
 
+use std::net::IpAddr;
+
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{DeploymentStatus, Phase, WorkloadStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodIP, PodSpec, PodStatus};
@@ -141,22 +143,19 @@ fn is_nowhere(status: &DeploymentStatus) -> bool {
 }
 
 /// A pod on the host's network has the addresses of its node (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
-/// absent here is left alone.
+/// absent here is left alone. Of each family there is one (`sortPodIPs`), or the API server would refuse the whole status.
 fn addresses(spec: &PodSpec, word: Option<&WorkloadStatus>, around: &Surroundings<'_>) -> Vec<String> {
-    if spec.host_network == Some(true) {
-        let started = word.is_some_and(|word| word.sandbox_ready);
-        return around
-            .host_ip
-            .filter(|_| started)
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
-    }
     let Some(word) = word else { return Vec::new() };
-    let first = word.pod_ip.iter();
-    first
-        .chain(&word.further_pod_ips)
-        .filter(|ip| ip.parse::<std::net::IpAddr>().is_ok())
-        .cloned()
-        .collect()
+    if spec.host_network == Some(true) {
+        let address = around.host_ip.filter(|_| word.sandbox_ready);
+        return address.map(str::to_owned).into_iter().collect();
+    }
+    let said = word.pod_ip.iter().chain(&word.further_pod_ips);
+    let mut found: Vec<IpAddr> = Vec::new();
+    for ip in said.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+        if found.iter().all(|other| other.is_ipv4() != ip.is_ipv4()) {
+            found.push(ip);
+        }
+    }
+    found.iter().map(IpAddr::to_string).collect()
 }

@@ -53,7 +53,6 @@ fn of_workload(workload: &WorkloadSpec) -> impl Iterator<Item = &'static str> {
         VolumeSource::Local { .. } => Some(ability::LOCAL),
         VolumeSource::Unknown => None,
     });
-    let storage = workload.overhead.as_ref().is_some_and(asks_storage);
     let groups = [
         (!workload.init_containers.is_empty(), ability::INIT_CONTAINERS),
         (workload.active_deadline_s.is_some(), ability::ACTIVE_DEADLINE),
@@ -62,7 +61,6 @@ fn of_workload(workload: &WorkloadSpec) -> impl Iterator<Item = &'static str> {
         (!workload.names.is_default(), ability::NAMES),
         (workload.resources.is_some(), ability::POD_RESOURCES),
         (workload.overhead.is_some(), ability::POD_RESOURCES),
-        (storage, ability::EPHEMERAL_STORAGE),
     ];
     volumes.chain(used(groups)).collect::<Vec<_>>().into_iter()
 }
@@ -83,7 +81,7 @@ fn of_container(container: &ContainerSpec) -> impl Iterator<Item = &'static str>
         ),
         (!container.security.is_default(), ability::SECURITY),
         (container.security.apparmor.is_some(), ability::APPARMOR),
-        (asks_storage(&container.resources), ability::EPHEMERAL_STORAGE),
+        (bounds_storage(&container.resources), ability::EPHEMERAL_STORAGE),
     ])
 }
 
@@ -91,6 +89,7 @@ fn used<const N: usize>(groups: [(bool, &'static str); N]) -> impl Iterator<Item
     groups.into_iter().filter(|(used, _)| *used).map(|(_, word)| word)
 }
 
-fn asks_storage(resources: &Resources) -> bool {
-    resources.ephemeral_storage_request_bytes.is_some() || resources.ephemeral_storage_limit_bytes.is_some()
+/// A limit is to be held. A request only says what to count on, as it does for the scheduler.
+fn bounds_storage(resources: &Resources) -> bool {
+    resources.ephemeral_storage_limit_bytes.is_some()
 }

@@ -122,7 +122,7 @@ fn what_the_cluster_does_not_have_is_left_out() {
 
 #[test]
 fn a_fleet_pod_that_says_nothing_special_requires_nothing() {
-    for name in ["deployment", "guaranteed", "job"] {
+    for name in ["deployment", "everything", "guaranteed", "job"] {
         let made = pods::translate(&pods::read(name)).unwrap().manifest;
         assert_eq!(made.requires, [""; 0], "{name}");
         assert_eq!(made.objects, [], "{name}");

@@ -1,6 +1,6 @@
 //! What is refused beyond single fields, and that everything is named at once.
 
-use edge_provider_translate::{Context, Untranslated, translate};
+use edge_provider_translate::{Context, NodeKind, Untranslated, translate};
 use serde_json::{Value, json};
 
 use crate::pods;
@@ -182,7 +182,18 @@ fn what_is_no_pod_is_refused_without_a_panic() {
 
 proptest::proptest! {
     #[test]
-    fn any_value_in_any_place_is_translated_or_refused(place in 0_usize..400, text in ".{0,12}", kind in 0_u8..6) {
+    fn any_value_in_any_place_is_translated_or_refused(
+        place in 0_usize..400,
+        text in ".{0,12}",
+        kind in 0_u8..6,
+        (node, name) in proptest::sample::select(vec![
+            (NodeKind::Fleet, "everything"),
+            (NodeKind::Device, "device/environment"),
+            (NodeKind::Device, "device/lifecycle"),
+            (NodeKind::Device, "device/security"),
+            (NodeKind::Device, "device/volumes"),
+        ]),
+    ) {
         let value = match kind {
             0 => json!(text),
             1 => json!([text]),
@@ -191,12 +202,12 @@ proptest::proptest! {
             4 => json!(1.5),
             _ => json!(true),
         };
-        let mut pod = pods::read("everything");
+        let mut pod = pods::read(name);
         let mut pointers = Vec::new();
         collect(&pod, String::new(), &mut pointers);
         let pointer = &pointers[place % pointers.len()];
         *pod.pointer_mut(pointer).unwrap() = value;
-        if let Err(refusals) = pods::translate(&pod) {
+        if let Err(refusals) = pods::translate_on(node, &pod) {
             proptest::prop_assert!(refusals.iter().len() > 0);
             proptest::prop_assert!(!refusals.to_string().chars().any(char::is_control));
         }

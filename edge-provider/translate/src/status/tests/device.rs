@@ -361,6 +361,11 @@ fn an_address_is_shown_only_where_it_can_be_reached() {
     let mut runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
     let status = show_in(&mut pod("Always", &["web"]), Shown::Deployed(&runs), hidden);
     assert_eq!((status.pod_ip, status.pod_ips), (None, None));
+    let further = ["10.1.0.5", "no address", "FD00::5", "fd00::6"];
+    word_of(&mut runs).further_pod_ips = further.map(str::to_owned).into();
+    let status = show_device(&mut pod("Always", &["web"]), Shown::Deployed(&runs));
+    let ips: Vec<_> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
+    assert_eq!(ips, ["10.1.0.4", "fd00::5"], "one of each family");
     let mut on_host = pod("Always", &["web"]);
     on_host.spec.as_mut().unwrap().host_network = Some(true);
     let status = show_device(&mut on_host, Shown::Deployed(&runs));
