@@ -331,6 +331,34 @@ mod tests {
         assert_eq!(loaded.unknown_keys, ["future", "hub.mood"]);
     }
 
+    #[test]
+    fn workloads_resolve_as_the_device_unless_it_says_otherwise() {
+        let of = |more: &str| {
+            let text = format!("state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n{more}");
+            load_text(&text).unwrap().options.runtime.resolver
+        };
+        assert_eq!(of("").resolv_conf.as_deref(), Some(Path::new("/etc/resolv.conf")));
+        let cluster =
+            of("[dns]\ncluster_dns = ['10.96.0.10']\ncluster_domain = 'cluster.local.'\nresolv_conf = ''\n");
+        assert_eq!(
+            (cluster.cluster_dns.len(), cluster.cluster_domain.as_str()),
+            (1, "cluster.local")
+        );
+        assert_eq!(cluster.resolv_conf, None);
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_obeyed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("policy.toml");
+        let text =
+            format!("state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n[local]\npolicy_file = {policy:?}\n");
+        std::fs::write(&policy, "forbid_privileged = true\n").unwrap();
+        assert!(load_text(&text).unwrap().options.runtime.policy.forbid_privileged);
+        std::fs::write(&policy, "forbid_everything = true\n").unwrap();
+        check_error(&text, "policy.toml is not valid");
+    }
+
     #[track_caller]
     fn check_error(text: &str, names: &str) {
         let error = load_text(text).unwrap_err();

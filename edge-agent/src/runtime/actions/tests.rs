@@ -265,6 +265,74 @@ async fn what_does_not_answer_in_time_fails() {
     assert!(perform_here(sleep, Purpose::Hook).await.success);
 }
 
+/// One HTTP/2 frame (RFC 9113, section 4.1) of the first stream, or of the connection.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Fields as literals without indexing (RFC 7541, section 6.2.2).
+fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let field = |(name, value): &(&str, &str)| [vec![0], text(name), text(value)].concat();
+    fields.iter().flat_map(field).collect()
+}
+
+/// A gRPC server that gives one answer: a message, or the code of a refusal.
+async fn serve_grpc(message: Option<&'static [u8]>, code: &'static str) -> u16 {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            // The request is whole with the flag END_STREAM of a DATA frame.
+            if (head[3], head[4] & 1) == (0, 1) {
+                break;
+            }
+        }
+        let ok = [
+            &[0x88],
+            fields(&[("content-type", "application/grpc")]).as_slice(),
+        ]
+        .concat();
+        let mut answer = frame(SETTINGS, 1, 0, &[]);
+        answer.extend(frame(HEADERS, 4, 1, &ok));
+        if let Some(message) = message {
+            let length = u8::try_from(message.len()).unwrap();
+            answer.extend(frame(0, 0, 1, &[&[0, 0, 0, 0, length], message].concat()));
+        }
+        let trailers = fields(&[("grpc-status", code), ("grpc-message", "why")]);
+        answer.extend(frame(HEADERS, 5, 1, &trailers));
+        stream.write_all(&answer).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_grpc_server_is_as_healthy_as_it_says() {
+    let ask = async |message, code| {
+        let port = serve_grpc(message, code).await;
+        let service = "shop".to_owned();
+        perform_here(Action::Grpc { port, service }, Purpose::Probe).await
+    };
+    assert_eq!(ask(Some(&[8, 1]), "0").await, succeeded("service healthy".into()));
+    let unhealthy = "service unhealthy (responded with \"NOT_SERVING\")";
+    assert_eq!(ask(Some(&[8, 2]), "0").await, failed(unhealthy.into()));
+    let unknown = "error: health rpc probe failed: rpc error: code = NotFound desc = why";
+    assert_eq!(ask(None, "5").await, failed(unknown.into()));
+    let other = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): why";
+    assert_eq!(ask(None, "12").await, failed(other.into()));
+}
+
 #[test]
 fn paths_are_escaped_as_go_does() {
     for (path, expect) in [

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, Medium, Reason, VolumeSource, VolumeSpec};
+use edge_protocol::v1::{HostPathCheck, Manifest, Medium, Reason, VolumeSource, VolumeSpec};
 
 use super::sources::{SourceError, Sources};
 use ownership::Ownership;
@@ -151,18 +151,21 @@ impl Volumes {
                 read_only,
                 ..
             } => {
-                host_path::check(path, *check)?;
-                if !Path::new(path).exists() {
+                // A claim on a `local` volume asks for a directory, one on a `hostPath` volume for its type; only the former is the group's
+                // (pkg/volume/local/local.go).
+                let is_local = *check == HostPathCheck::Directory;
+                if is_local && !Path::new(path).exists() {
                     return Err(VolumeFault::NoLocalPath { path: path.clone() });
                 }
-                match fs_group(sources.manifest).filter(|_| !read_only) {
-                    Some(group) => Ownership {
-                        on_root_mismatch: sources.manifest.workload.security.fs_group_on_root_mismatch,
-                        ..group
-                    }
-                    .apply(Path::new(path)),
-                    None => Ok(()),
-                }
+                host_path::check(path, *check)?;
+                let group = fs_group(sources.manifest).filter(|_| is_local && !read_only);
+                let Some(group) = group else { return Ok(()) };
+                let on_root_mismatch = sources.manifest.workload.security.fs_group_on_root_mismatch;
+                let group = Ownership {
+                    on_root_mismatch,
+                    ..group
+                };
+                self.place(sources.manifest, name)?.owned(Path::new(path), group)
             }
             VolumeSource::Projected {
                 sources: parts,
@@ -239,6 +242,15 @@ impl Place {
         if let Some(group) = group {
             group.apply(&self.directory)?;
         }
+        fs::write(&self.ready, "").map_err(at(&self.ready))
+    }
+
+    /// Gives what the device shows to the group, once: it may be large, and containers write there.
+    fn owned(&self, shown: &Path, group: Ownership) -> Result<(), VolumeFault> {
+        if self.ready.exists() {
+            return Ok(());
+        }
+        group.apply(shown)?;
         fs::write(&self.ready, "").map_err(at(&self.ready))
     }
 

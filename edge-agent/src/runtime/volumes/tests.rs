@@ -320,15 +320,21 @@ fn what_the_device_shows_is_never_removed() {
     assert_eq!(kept, "through the sub-path");
 }
 
+fn local(path: &str, check: HostPathCheck) -> VolumeSource {
+    VolumeSource::Local {
+        claim: "claim".into(),
+        path: path.into(),
+        check,
+        read_only: false,
+    }
+}
+
 #[test]
 fn a_local_volume_must_be_there() {
-    let local = VolumeSource::Local {
-        claim: "claim".into(),
-        path: "/nowhere/at/all".into(),
-        check: HostPathCheck::Unset,
-        read_only: false,
-    };
-    let ground = Ground::new(vec![("local", local)]);
+    let ground = Ground::new(vec![(
+        "local",
+        local("/nowhere/at/all", HostPathCheck::Directory),
+    )]);
     let error = ground.volumes.sync(&ground.given.sources()).unwrap_err();
     assert!(
         error
@@ -336,6 +342,39 @@ fn a_local_volume_must_be_there() {
             .ends_with("path \"/nowhere/at/all\" does not exist"),
         "{error}"
     );
+    let ground = Ground::new(vec![("claimed", local("/nowhere/at/all", HostPathCheck::Unset))]);
+    ground.sync();
+}
+
+#[test]
+fn a_local_volume_is_given_to_the_group_once() {
+    let shown = tempfile::tempdir().unwrap();
+    let path = shown.path().to_str().unwrap().to_owned();
+    let claims = [
+        ("local", HostPathCheck::Directory),
+        ("claimed", HostPathCheck::Unset),
+    ];
+    for (name, check) in claims {
+        fs::set_permissions(shown.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(shown.path(), None, Some(0)).unwrap();
+        let mut ground = Ground::new(vec![(name, local(&path, check))]);
+        ground.given.manifest.workload.security.fs_group = Some(4711);
+        ground.sync();
+        let given = check == HostPathCheck::Directory;
+        assert_eq!(
+            mode(shown.path()),
+            if given { (4711, 0o2775) } else { (0, 0o755) },
+            "{name}"
+        );
+        fs::write(shown.path().join("later"), "").unwrap();
+        ground.sync();
+        assert_eq!(
+            mode(&shown.path().join("later")).1 & 0o020,
+            0,
+            "what came later is as it was made"
+        );
+        fs::remove_file(shown.path().join("later")).unwrap();
+    }
 }
 
 #[test]
