@@ -61,6 +61,34 @@ pub(super) fn build(
     let mounts = container.volume_mounts.iter().flatten().enumerate();
     let mounts = mounts.filter(|(_, mount)| !scope.withheld.is_typed_mount(mount));
     let mounts = mount::mounts(mounts, &scope.volumes, &path.field("volumeMounts"), refused);
+    let conduct = conduct(container, scope, path, refused);
+    let (ask, resources) = asked?;
+    let variables = variables?;
+    let built = ContainerSpec {
+        restart_digest: restart_digest(&container.name, &image),
+        image,
+        pull_policy: policy?,
+        command: variables.command,
+        args: variables.args,
+        working_dir: stated(container.working_dir.as_ref()),
+        env: variables.env,
+        env_from: variables.env_from,
+        expand: variables.expand,
+        ports: ports?,
+        resources,
+        mounts: mounts?,
+        ..conduct?
+    };
+    Some((built, ask))
+}
+
+/// How a container is watched, restarted, stopped and confined; nothing of what it is.
+fn conduct(
+    container: &Container,
+    scope: &Scope<'_>,
+    path: &Path<'_>,
+    refused: &mut Vec<Refusal>,
+) -> Option<ContainerSpec> {
     let probes = probe::probes(container, path, refused);
     let lifecycle = probe::lifecycle(container, path, refused);
     let of_pod = scope.spec.security_context.clone().unwrap_or_default();
@@ -78,20 +106,7 @@ pub(super) fn build(
         NodeKind::Fleet => Some(Vec::new()),
         NodeKind::Device => resize_restarts(container, &path.field("resizePolicy"), refused),
     };
-    let (ask, resources) = asked?;
-    let variables = variables?;
-    let built = ContainerSpec {
-        restart_digest: restart_digest(&container.name, &image),
-        pull_policy: policy?,
-        command: variables.command,
-        args: variables.args,
-        working_dir: stated(container.working_dir.as_ref()),
-        env: variables.env,
-        env_from: variables.env_from,
-        expand: variables.expand,
-        ports: ports?,
-        resources,
-        mounts: mounts?,
+    Some(ContainerSpec {
         probes: probes?,
         lifecycle: lifecycle?,
         security: security?,
@@ -104,9 +119,8 @@ pub(super) fn build(
         },
         termination_message: message?,
         resize_restarts: resize_restarts?,
-        ..ContainerSpec::new(container.name.as_str(), image)
-    };
-    Some((built, ask))
+        ..ContainerSpec::new(container.name.as_str(), "")
+    })
 }
 
 /// What restarts a running container when it changes: its name and its image, nothing else.

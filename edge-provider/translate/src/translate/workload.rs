@@ -23,30 +23,12 @@ pub(super) fn build(
     refused: &mut Vec<Refusal>,
 ) -> Option<WorkloadSpec> {
     let root = Path::root("spec");
-    let restart = match spec.restart_policy.as_deref() {
-        None | Some("") => Ok(RestartPolicy::Always),
-        Some(policy) => restart_policy(policy),
-    };
-    let restart = accept(restart, &root.field("restartPolicy"), refused);
+    let frame = frame(spec, pod, context, refused);
     let volumes = volumes(spec, context, withheld, refused);
-    let names = names::names(spec, pod, context, &root, refused);
-    let of_pod = spec.security_context.clone().unwrap_or_default();
-    let security = security::of_pod(&of_pod, &root.field("securityContext"), refused);
     let whole = match &spec.resources {
         None => Some(None),
         Some(stated) => resources::of_pod(stated, &root.field("resources"), refused).map(Some),
     };
-    let overhead = match &spec.overhead {
-        None => Some(None),
-        Some(costs) => resources::overhead(costs, &root.field("overhead"), refused).map(Some),
-    };
-    let active_deadline = match spec.active_deadline_seconds {
-        None => Ok(None),
-        Some(stated) => u64::try_from(stated)
-            .map(Some)
-            .map_err(|_| "must not be negative"),
-    };
-    let active_deadline = accept(active_deadline, &root.field("activeDeadlineSeconds"), refused);
     if spec.containers.is_empty() {
         refused.push(root.field("containers").refuse("is missing"));
     }
@@ -64,21 +46,49 @@ pub(super) fn build(
     );
     let main = list("containers", &spec.containers);
     let ((init, init_asks), (main, main_asks)) = (init?, main?);
-    let asks = [init_asks, main_asks].concat();
     refuse_resize(&main, context, refused);
     let (whole_ask, whole) = whole?.unzip();
+    Some(WorkloadSpec {
+        qos: qos::class(whole_ask, &[init_asks, main_asks].concat()),
+        containers: main,
+        init_containers: init,
+        volumes: volumes?,
+        resources: whole,
+        ..frame?
+    })
+}
+
+/// What is said of the pod and not of its parts.
+fn frame(
+    spec: &PodSpec,
+    pod: (&str, &str),
+    context: Context<'_>,
+    refused: &mut Vec<Refusal>,
+) -> Option<WorkloadSpec> {
+    let root = Path::root("spec");
+    let restart = match spec.restart_policy.as_deref() {
+        None | Some("") => Ok(RestartPolicy::Always),
+        Some(policy) => restart_policy(policy),
+    };
+    let restart = accept(restart, &root.field("restartPolicy"), refused);
+    let names = names::names(spec, pod, context, &root, refused);
+    let of_pod = spec.security_context.clone().unwrap_or_default();
+    let security = security::of_pod(&of_pod, &root.field("securityContext"), refused);
+    let overhead = match &spec.overhead {
+        None => Some(None),
+        Some(costs) => resources::overhead(costs, &root.field("overhead"), refused).map(Some),
+    };
+    let deadline = spec.active_deadline_seconds.map(u64::try_from).transpose();
+    let deadline = deadline.map_err(|_| "must not be negative");
+    let deadline = accept(deadline, &root.field("activeDeadlineSeconds"), refused);
     let (hostname, names) = names?;
     Some(WorkloadSpec {
         restart_policy: restart?,
         termination_grace_period_s: grace(spec),
-        qos: qos::class(whole_ask, &asks),
-        init_containers: init,
-        active_deadline_s: active_deadline?,
-        volumes: volumes?,
+        active_deadline_s: deadline?,
         security: security?,
         namespaces: namespaces(spec),
         names,
-        resources: whole,
         overhead: overhead?,
         node_name: spec.node_name.clone().unwrap_or_default(),
         service_account: service_account(spec).to_owned(),
@@ -86,7 +96,7 @@ pub(super) fn build(
             NodeKind::Fleet => 0,
             NodeKind::Device => spec.priority.unwrap_or_default(),
         },
-        ..WorkloadSpec::new(hostname, main)
+        ..WorkloadSpec::new(hostname, Vec::new())
     })
 }
 
