@@ -225,14 +225,14 @@ impl Agent {
             uid,
             (NORMAL, Reason::Created),
             Some(&name),
-            &format!("Created container {name}"),
+            "Container created",
         );
         self.event(
             now,
             uid,
             (NORMAL, Reason::Started),
             Some(&name),
-            &format!("Started container {name}"),
+            "Container started",
         );
         self.note(Note::Started {
             uid: uid.clone(),

@@ -74,6 +74,7 @@ paths! {
         PullFails "image cannot be pulled",
         HintLost "hint of the runtime lost",
         ContainerDies "container dies by itself",
+        ContainerSick "container answers no probe any more",
         SandboxDies "sandbox dies by itself",
         DeviceClockJumps "clock of a device jumps",
         HubClockJumps "clock of the hub jumps",
@@ -81,6 +82,8 @@ paths! {
     Law {
         StartJudged "5: one instance",
         EndJudged "1, 2, 6: a running container is ended",
+        OrderJudged "a container starts after those before it",
+        TurnJudged "a sidecar is stopped after the others",
         AgentSetJudged "2, 4, 9: a set on a device's disk",
         HubSetJudged "4: a set on the hub's disk",
         IncarnationJudged "4: an incarnation on the hub's disk",

@@ -1,8 +1,7 @@
 //! The judges: laws that hold at every event, read from runtime, wire and disk, never from a machine's own view.
 
 use edge_agent_core::{self as agent, Step};
-use edge_protocol::v1::{ContainerState, Rung};
-use edge_protocol::v1::{Manifest, SetAck, Statement, WorkloadStatus};
+use edge_protocol::v1::{ContainerSpec, ContainerState, Manifest, Rung, SetAck, Statement, WorkloadStatus};
 use edge_protocol::{DesiredSet, Digest, ItemState, PodUid, SessionEpoch, SetGeneration};
 use edge_provider_core::HeldDeployment;
 use iot_hub_core as hub;
@@ -32,6 +31,9 @@ impl World {
                 started.seen.name,
                 twins.join(" and ")
             );
+            return self.fail(why);
+        }
+        if let Some(why) = self.out_of_order(at, started) {
             return self.fail(why);
         }
         let replaced = self.ledger.replaced.get(&started.seen.uid);
@@ -109,10 +111,13 @@ impl World {
         if dead_sandbox || self.api.intended.contains(uid) || self.was_once_out_of_target(at, uid) {
             return Ok(());
         }
+        if container.sick || self.has_ended(at, container) {
+            return Ok(());
+        }
         let mut refusal = "nobody wants that".to_owned();
         for (item, manifest) in self.manifests(at) {
             let replaced = manifest.replaces.contains(uid) && item != *uid;
-            let specs = &manifest.workload.containers;
+            let specs: Vec<&ContainerSpec> = manifest.workload.all_containers().collect();
             let own = specs.iter().find(|spec| spec.name == container.seen.name);
             let changed =
                 item == *uid && own.is_none_or(|spec| spec.restart_digest != container.seen.restart_digest);
@@ -149,7 +154,7 @@ impl World {
     }
 
     /// The manifests of what is to run, as the device's disk has them.
-    fn manifests(&self, at: At) -> impl Iterator<Item = (PodUid, Manifest)> {
+    pub(crate) fn manifests(&self, at: At) -> impl Iterator<Item = (PodUid, Manifest)> {
         let disk = &self.devices[at].disk;
         let items = disk.set.iter().flat_map(|set| set.items.iter().cloned());
         items

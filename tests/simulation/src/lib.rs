@@ -25,6 +25,7 @@ mod hub;
 mod laws;
 mod ledger;
 mod misfortune;
+mod order;
 mod pods;
 mod queue;
 mod runtime;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_protocol::v1::{
-    ContainerSpec, Manifest, Owner, Phase, ReadyPolicy, RestartPolicy, TargetSpec, VERSION, WorkloadSpec,
+    Action, ContainerSpec, Manifest, Owner, Phase, Probe, ReadyPolicy, RestartPolicy, TargetSpec, VERSION,
+    WorkloadSpec,
 };
 use edge_protocol::{Digest, PodUid};
 use edge_provider_core::{
@@ -40,6 +41,27 @@ impl Behaviour {
     }
 }
 
+/// What runs in a pod beside its main containers, and who asks after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    None,
+    /// An initial container that ends soon, and then a sidecar.
+    Sidecar,
+    /// Probes of the first main container.
+    Probes,
+}
+
+impl Company {
+    /// In turn, so that it costs no chance.
+    pub(crate) fn of(count: u32) -> Self {
+        match count % 3 {
+            0 => Self::Sidecar,
+            1 => Self::None,
+            _ => Self::Probes,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Pod {
     pub(crate) uid: PodUid,
@@ -47,6 +69,7 @@ pub(crate) struct Pod {
     pub(crate) owner: Option<Owner>,
     pub(crate) images: Vec<String>,
     pub(crate) behaviour: Behaviour,
+    pub(crate) company: Company,
     pub(crate) restart: RestartPolicy,
     pub(crate) zone: Option<&'static str>,
     pub(crate) grace_s: u32,
@@ -82,21 +105,56 @@ impl Pod {
             .map_or(DeletionCause::Intent, |deletion| deletion.cause)
     }
 
-    fn container(&self, index: usize, image: &str) -> ContainerSpec {
-        let command = self.behaviour.command();
+    fn container(&self, name: &str, image: &str, behaviour: Behaviour) -> ContainerSpec {
+        let command = behaviour.command();
         ContainerSpec {
-            restart_digest: Digest::of(format!("{image} {command:?}")),
+            restart_digest: Digest::of(format!("{name} {image} {command:?}")),
             command,
             args: vec!["-".repeat(self.ballast)],
-            ..ContainerSpec::new(format!("c{index}"), image)
+            ..ContainerSpec::new(name, image)
+        }
+    }
+
+    fn initial(&self) -> Vec<ContainerSpec> {
+        let image = self.images.first().map_or("", String::as_str);
+        let sidecar = ContainerSpec {
+            restart_policy: Some(RestartPolicy::Always),
+            ..self.container("side", image, Behaviour::Serves)
+        };
+        match self.company {
+            Company::Sidecar => vec![self.container("setup", image, Behaviour::Ends(300, 0)), sidecar],
+            Company::None | Company::Probes => Vec::new(),
+        }
+    }
+
+    fn workload(&self) -> WorkloadSpec {
+        let images = self.images.iter().enumerate();
+        let mut containers: Vec<ContainerSpec> = images
+            .map(|(index, image)| self.container(&format!("c{index}"), image, self.behaviour))
+            .collect();
+        if let (Company::Probes, Some(first)) = (self.company, containers.first_mut()) {
+            let probe = |period_s| Probe {
+                action: Action::TcpSocket { port: 80, host: None },
+                initial_delay_s: 1,
+                timeout_s: 1,
+                period_s,
+                success_threshold: 1,
+                failure_threshold: 2,
+                termination_grace_period_s: None,
+            };
+            first.probes.startup = Some(probe(1));
+            first.probes.liveness = Some(probe(5));
+            first.probes.readiness = Some(probe(7));
+        }
+        WorkloadSpec {
+            restart_policy: self.restart,
+            termination_grace_period_s: self.grace_s,
+            init_containers: self.initial(),
+            ..WorkloadSpec::new(self.name.clone(), containers)
         }
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
-        let images = self.images.iter().enumerate();
-        let containers = images
-            .map(|(index, image)| self.container(index, image))
-            .collect();
         let labels = [("pod-template-hash".to_owned(), self.template.to_string())];
         let kept = match self.disconnect {
             Disconnect::Run => None,
@@ -113,11 +171,7 @@ impl Pod {
                 .map(|kept| ("outrigger.io/disconnect".to_owned(), kept))
                 .into_iter()
                 .collect(),
-            workload: WorkloadSpec {
-                restart_policy: self.restart,
-                termination_grace_period_s: self.grace_s,
-                ..WorkloadSpec::new(self.name.clone(), containers)
-            },
+            workload: self.workload(),
             objects: Vec::new(),
             requires: Vec::new(),
             replaces: Vec::new(),

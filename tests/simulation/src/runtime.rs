@@ -14,6 +14,8 @@ pub(crate) struct Container {
     pub(crate) command: Vec<String>,
     /// Milliseconds from SIGTERM to its end; more than any grace for one that ignores it.
     pub(crate) winds_down_ms: u64,
+    /// It runs and answers no probe any more.
+    pub(crate) sick: bool,
     /// An end that is coming: when.
     pub(crate) ends_at: Option<u64>,
 }
@@ -153,6 +155,7 @@ impl Runtime {
             },
             command: spec.command.clone(),
             winds_down_ms,
+            sick: false,
             ends_at: None,
         });
         let outcome = StepOutcome::Started {

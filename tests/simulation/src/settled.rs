@@ -97,7 +97,9 @@ impl World {
             if self.waits_for_person(at, uid) {
                 continue;
             }
-            for spec in &pod.manifest().workload.containers {
+            let workload = pod.manifest().workload;
+            let sidecars = workload.init_containers.iter().filter(|spec| spec.is_sidecar());
+            for spec in workload.containers.iter().chain(sidecars) {
                 let right: Vec<&Container> = device
                     .runtime
                     .of(uid)

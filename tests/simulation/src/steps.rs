@@ -13,6 +13,7 @@ use crate::world::World;
 impl World {
     pub(crate) fn run_step(&mut self, at: At, id: StepId, step: Step) {
         say!(self, self.devices[at].id, "step {}: {}", id.0, name(&step));
+        self.judge_turn(at, &step);
         self.condemn(at, &step);
         let (low, high) = match step {
             Step::EnsureImage { .. } => (30, 3_000),
@@ -109,10 +110,18 @@ impl World {
                 StepOutcome::Done
             }
             Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
-            Step::Probe { .. } => StepOutcome::Probed {
-                success: true,
-                output: String::new(),
-            },
+            Step::Probe { target, .. } => {
+                let sick = self.strikes(Path::ContainerSick, self.weather.step_fails / 20);
+                let container = self.devices[at].runtime.get_mut(&target.container_id);
+                let success = container.is_some_and(|container| {
+                    container.sick |= sick;
+                    container.runs() && !container.sick
+                });
+                StepOutcome::Probed {
+                    success,
+                    output: String::new(),
+                }
+            }
             Step::RemoveWorkload { uid } => {
                 let runtime = &self.devices[at].runtime;
                 if runtime.of(uid).next().is_some() || runtime.sandboxes.iter().any(|s| s.uid == *uid) {

@@ -13,7 +13,7 @@ use iot_hub_core::{Call, Enrolment};
 use crate::coverage::Path;
 use crate::device::ZONES;
 use crate::event::{At, Caller, Event, UserEvent};
-use crate::pods::{Behaviour, Pod};
+use crate::pods::{Behaviour, Company, Pod};
 use crate::trace::say;
 use crate::world::World;
 
@@ -154,6 +154,7 @@ impl World {
         let code = if self.rng.flip() { 0 } else { 3 };
         let pod = Pod {
             name: uid.to_string(),
+            company: Company::of(self.users.pods),
             owner,
             images,
             behaviour: if job {

@@ -45,6 +45,23 @@ fn past_its_deadline_a_workload_fails_and_stays_so() {
 }
 
 #[test]
+fn what_stops_together_has_one_grace_together() {
+    let mut world = up();
+    let mut wanted = with_initial(&["[a:1]"], &["c:1"]);
+    wanted.workload.active_deadline_s = Some(60);
+    run(&mut world, &wanted);
+    acts(&mut world);
+    world.now.mono_ms += 60_000;
+    world.give(edge_agent_core::Input::Wake);
+    while world.talk() || world.commit() {}
+    assert_eq!(world.steps.len(), 1, "{:?}", world.steps);
+    // The main container winds down for twelve seconds.
+    world.now.mono_ms += 12_000;
+    world.settle();
+    assert_eq!(acts(&mut world), "stop c0 30s, stop i0 18s");
+}
+
+#[test]
 fn a_workload_that_ended_in_time_has_no_deadline() {
     let mut world = up();
     let mut wanted = manifest("one", &["c:1"]);
