@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_agent_core::{Agent, AgentConfig, Input, Limits};
+use edge_agent_core::{Agent, AgentConfig, ImagePolicy, Input, Limits, Thresholds};
 use edge_protocol::v1::ability;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::pump::{BlobSource, Pump, PumpError, Sources};
 use crate::runtime::{ContainerRuntime as _, CriRuntime, RuntimeError};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, Alpn, TimeFloor};
+use crate::usage::UsageTask;
 
 /// Inputs waiting for the machine.
 const INPUTS: usize = 64;
@@ -61,6 +62,7 @@ pub struct Bound {
     link: LinkTask,
     local: LocalServer,
     facts: FactsTask,
+    usage: UsageTask,
     runtime: CriRuntime,
     changed: mpsc::Sender<()>,
 }
@@ -128,6 +130,11 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         committed,
         changed: changes,
     };
+    let usage = UsageTask {
+        runtime: runtime.clone(),
+        inputs: inputs.clone(),
+        state_dir: options.state_dir.clone(),
+    };
     let facts = FactsTask {
         runtime: runtime.clone(),
         inputs,
@@ -140,16 +147,18 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         link,
         local,
         facts,
+        usage,
         runtime,
         changed,
     })
 }
 
 /// What the machine decides by itself; the rest is the runtime's to announce.
-const MACHINE: [&str; 4] = [
+const MACHINE: [&str; 5] = [
     ability::INIT_CONTAINERS,
     ability::CONTAINER_RESTART,
     ability::ACTIVE_DEADLINE,
+    ability::EPHEMERAL_STORAGE,
     ability::OBJECTS,
 ];
 
@@ -170,6 +179,8 @@ fn config(identity: &Identity, features: Vec<String>) -> AgentConfig {
         link: answer.link,
         features,
         limits: Limits::default(),
+        thresholds: Thresholds::default(),
+        image_policy: ImagePolicy::default(),
     }
 }
 
@@ -219,6 +230,7 @@ impl Bound {
             link,
             local,
             facts,
+            usage,
             runtime,
             changed,
         } = self;
@@ -228,6 +240,7 @@ impl Bound {
         side.spawn(local.run(link_token.clone()));
         side.spawn(link.run(link_token.clone()));
         side.spawn(facts.run(link_token.clone()));
+        side.spawn(usage.run(link_token.clone()));
         let watching = link_token.clone();
         side.spawn(async move {
             loop {

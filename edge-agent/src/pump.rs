@@ -74,6 +74,8 @@ enum Ended {
         result: Result<Observed, ObserveError>,
     },
     Blob(Digest, Option<String>),
+    /// Images were removed, or could not be: the next measurement tells.
+    Images,
 }
 
 /// What made the pump wake.
@@ -179,6 +181,17 @@ impl<R: ContainerRuntime> Pump<R> {
                 running.wake = Some(Instant::now() + Duration::from_millis(mono_ms.saturating_sub(now)));
             }
             Effect::KeepAlive(seconds) => self.link.keep_alive(seconds),
+            Effect::RemoveImages(ids) => {
+                let runtime = self.runtime.clone();
+                running.tasks.spawn(async move {
+                    for id in &ids {
+                        if let Err(error) = runtime.remove_image(id).await {
+                            warn!(id, %error, "an image could not be removed");
+                        }
+                    }
+                    Ended::Images
+                });
+            }
             Effect::Reconnect { why } => self.link.reconnect(why),
             Effect::Report(note) => self.report(&note),
         }
@@ -203,6 +216,7 @@ impl<R: ContainerRuntime> Pump<R> {
                 }
             }
             Ended::Blob(digest, body) => Input::Blob { digest, body },
+            Ended::Images => return Ok(()),
         };
         self.step(input, running).await
     }

@@ -8,8 +8,10 @@ use edge_protocol::{AfterCommit, BootId, DeviceId, DeviceTime, EnrolmentSerial, 
 
 use crate::backoff::Rng;
 use crate::desired::{Desired, QUARANTINE_KEY};
+use crate::eviction::{Pressure, Thresholds};
 use crate::fetch::Fetches;
 use crate::history::{History, SEQ_KEY};
+use crate::images::{ImagePolicy, Images};
 use crate::io::{Effect, Input, Note, Restored, Tx, Write};
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
@@ -36,6 +38,9 @@ pub struct AgentConfig {
     /// Abilities of this agent and of this device's policy; a manifest's `requires` is checked against them.
     pub features: Vec<String>,
     pub limits: Limits,
+    /// Below which the device lacks something, and workloads go.
+    pub thresholds: Thresholds,
+    pub image_policy: ImagePolicy,
 }
 
 /// What bounds the machine's memory. Beyond a bound an offer is refused, or the oldest gives way.
@@ -108,6 +113,8 @@ pub struct Agent {
     pub(crate) reports: Reports,
     pub(crate) history: History,
     pub(crate) next_step: u64,
+    pub(crate) pressure: Pressure,
+    pub(crate) images: Images,
     /// Steps that were told to have ended, in this life.
     pub(crate) told: u64,
     pub(crate) stopping: bool,
@@ -175,6 +182,8 @@ impl Agent {
             reports: Reports::default(),
             history: History::new(restored.events, last_seq, config.limits.events),
             next_step: 1,
+            pressure: Pressure::default(),
+            images: Images::default(),
             told: 0,
             stopping: false,
             plan_wake: None,
@@ -220,6 +229,7 @@ impl Agent {
                 }
             }
             Input::Facts(facts) => self.learn(facts),
+            Input::Usage(usage) => self.shed(&now, &usage),
             Input::Wake => self.armed = None,
             Input::Stop => self.stop(&now),
         }

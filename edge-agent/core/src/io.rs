@@ -5,6 +5,7 @@ use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneratio
 use serde::{Deserialize, Serialize};
 
 use crate::step::{Observed, Step, StepId, StepOutcome};
+use crate::usage::Usage;
 
 /// One thing that happened. Lost, doubled or reordered inputs from the link change nothing in the end.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub enum Input {
         outcome: StepOutcome,
     },
     Committed(TxId),
+    /// A measurement: every ten seconds, as the kubelet's eviction manager.
+    Usage(Box<Usage>),
     /// The facts of the device, at start and when they change.
     Facts(Facts),
     /// The moment asked for by the last [`Effect::WakeAt`] came.
@@ -60,6 +63,8 @@ pub enum Effect {
     WakeAt(u64),
     /// Keep-alive for the next CONNECT, in seconds.
     KeepAlive(u16),
+    /// Remove these images, by id: nobody uses them. What cannot be removed stays, and is asked for again with a later measurement.
+    RemoveImages(Vec<String>),
     /// Give up this connection and dial again with backoff: the session is not answered, or is refused.
     Reconnect {
         why: String,
@@ -164,6 +169,16 @@ pub enum Note {
     Quarantined {
         uid: PodUid,
     },
+    /// What the device lacks, as a Node's conditions say it; a change of any of them.
+    Pressure {
+        memory: bool,
+        disk: bool,
+        processes: bool,
+    },
+    /// It has to go, for the reason that its status gives.
+    Evicted {
+        uid: PodUid,
+    },
     /// A part of the store could not be used; what it spoke of is kept and asked for again.
     Damaged {
         what: String,
@@ -183,6 +198,8 @@ impl Note {
             Self::Retried { .. } => "retried",
             Self::Refused { .. } => "refused",
             Self::Quarantined { .. } => "quarantined",
+            Self::Pressure { .. } => "pressure",
+            Self::Evicted { .. } => "evicted",
             Self::Damaged { .. } => "damaged",
         }
     }

@@ -12,6 +12,7 @@
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for.
 //! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
+//! * [`usage`]: what the device and its workloads use, as measured; `shed` makes of it what has to go: workloads by `eviction`, images by `images`.
 //! * `outcome` and `failure`: what steps and looks tell. `upkeep` and `marks`: execute plans on paper and tell the hub. `status`, `phase`, `reports`, `history`: what
 //!   it is told; `words`: how.
 //!
@@ -31,10 +32,12 @@ pub mod agent;
 mod backoff;
 mod checkup;
 mod desired;
+mod eviction;
 mod failure;
 mod fetch;
 mod health;
 mod history;
+mod images;
 mod intake;
 pub mod io;
 mod lifecycle;
@@ -47,6 +50,7 @@ mod record;
 mod reports;
 mod restore;
 mod session;
+mod shed;
 mod shelf;
 mod status;
 pub mod step;
@@ -56,11 +60,14 @@ mod teardown;
 mod tidy;
 mod transition;
 mod upkeep;
+pub mod usage;
 mod words;
 mod workload;
 
 pub use agent::{Agent, AgentConfig, Limits};
 pub use edge_protocol::Now;
+pub use eviction::{Threshold, Thresholds};
+pub use images::{ImagePolicy, ObservedImage};
 pub use io::{Effect, Input, Note, Restored, TrustedSet, Tx, Write};
 pub use step::{
     InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, SandboxSpec,

@@ -16,6 +16,7 @@ use edge_protocol::v1::{ContainerSpec, PullPolicy};
 pub(crate) use self::decide::{Decision, decide};
 use crate::health::{self, Doom, Scope};
 use crate::plan::{Given, Mark, Plan};
+use crate::record::Failed;
 use crate::step::Step;
 use crate::teardown::{self, Order};
 use crate::tidy;
@@ -67,10 +68,11 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
         return plan;
     }
     if order::progress(given) == order::Progress::Failed {
-        plan.marks.push(Mark::Failed {
+        plan.marks.push(Mark::Failed(Failed {
             reason: None,
             message: String::new(),
-        });
+            grace_s: None,
+        }));
         return plan;
     }
     let decisions: Vec<(&ContainerSpec, Decision)> = given

@@ -33,7 +33,7 @@ impl Agent {
         match mark {
             Mark::Admitted => record.admitted = true,
             Mark::Rejected { reason, message } => self.rejected(now, uid, reason, message),
-            Mark::Failed { reason, message } => self.failed(now, uid, reason, message),
+            Mark::Failed(failed) => self.failed(now, uid, failed),
             Mark::Superseded { .. } => {
                 record.superseded = superseded;
                 workload.stopped.clear();
@@ -116,12 +116,18 @@ impl Agent {
         });
     }
 
-    fn failed(&mut self, now: &Now, uid: &PodUid, reason: Option<Reason>, message: String) {
-        if let Some(reason) = reason {
-            self.event(now, uid, (NORMAL, reason), None, &message);
+    fn failed(&mut self, now: &Now, uid: &PodUid, failed: Failed) {
+        if let Some(reason) = failed.reason {
+            let level = if reason == Reason::Evicted {
+                WARNING
+            } else {
+                NORMAL
+            };
+            self.event(now, uid, (level, reason), None, &failed.message);
         }
         if let Some(workload) = self.workloads.get_mut(uid) {
-            workload.record.failed = Some(Failed { reason, message });
+            workload.record.failed = Some(failed);
+            workload.disk.dirty = true;
         }
     }
 

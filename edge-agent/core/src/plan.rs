@@ -7,6 +7,7 @@ use edge_protocol::{ItemState, Now, PodUid};
 
 use crate::health::{self, Scope};
 use crate::lifecycle::{self, Gate};
+use crate::record::Failed;
 use crate::step::{InContainer, ObservedContainer, Step};
 use crate::succession;
 use crate::teardown::{self, Depth, Stage};
@@ -72,10 +73,7 @@ pub(crate) enum Mark {
         container: String,
     },
     /// It failed as a whole.
-    Failed {
-        reason: Option<Reason>,
-        message: String,
-    },
+    Failed(Failed),
     /// All its containers go, to begin anew.
     Resetting,
     /// They are gone.

@@ -54,6 +54,9 @@ pub(crate) struct Rejection {
 pub(crate) struct Failed {
     pub(crate) reason: Option<Reason>,
     pub(crate) message: String,
+    /// Seconds that it gets to end, in place of its own.
+    #[serde(default)]
+    pub(crate) grace_s: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

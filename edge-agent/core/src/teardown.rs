@@ -96,7 +96,11 @@ fn halt_by(given: &Given<'_>, plan: &mut Plan) -> u64 {
     if let Some(deadline_ms) = given.workload.halt_ms {
         return deadline_ms;
     }
-    let deadline_ms = given.now.mono_ms + u64::from(given.workload.grace_s()) * 1_000;
+    let failed = given.workload.record.failed.as_ref();
+    let grace_s = failed
+        .and_then(|failed| failed.grace_s)
+        .unwrap_or_else(|| given.workload.grace_s());
+    let deadline_ms = given.now.mono_ms + u64::from(grace_s) * 1_000;
     if given
         .pod
         .live()

@@ -84,6 +84,11 @@ impl ContainerRuntime for FakeRuntime {
             .ok_or_else(|| ObserveError::new("the fake runtime is down"))
     }
 
+    async fn remove_image(&self, id: &str) -> Result<(), ObserveError> {
+        self.world().images.retain(|name| format!("sha256:{name}") != id);
+        Ok(())
+    }
+
     async fn changed(&self) {
         loop {
             // Made before the comparison, so that a change right after it is not missed.

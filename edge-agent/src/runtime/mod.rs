@@ -58,6 +58,12 @@ pub trait ContainerRuntime: Clone + Send + Sync + 'static {
     /// A look that is not complete is an error, never a shorter list.
     fn observe(&self) -> impl Future<Output = Result<Observed, ObserveError>> + Send;
 
+    /// Removes an image by its id. One that is gone is removed; one that a container is made from may stay.
+    ///
+    /// # Errors
+    /// The runtime refuses or does not answer.
+    fn remove_image(&self, id: &str) -> impl Future<Output = Result<(), ObserveError>> + Send;
+
     /// Waits until the runtime may differ from what [`observe`](Self::observe) last gave, or can be looked at again
     /// after it could not. May wake for nothing; never stays silent for ever about a change. Cancel safe. Hold one
     /// such future across turns of the pump and ask anew after it fired: a fresh one costs a look at the lists.

@@ -4,7 +4,7 @@ mod looks;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use edge_agent_core::{Agent, AgentConfig, Effect, Input, Limits, Note, StepId, Tx};
+use edge_agent_core::{Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, StepId, Thresholds, Tx};
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{AckStage, Facts, LinkClass, Rung, Up, UpFrame};
 use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, frame};
@@ -102,6 +102,8 @@ impl Device {
             agent_version: "1.0.0".to_owned(),
             link: LinkClass::default(),
             features: Vec::new(),
+            thresholds: Thresholds::default(),
+            image_policy: ImagePolicy::default(),
             limits: Limits::default(),
         }
     }
@@ -239,7 +241,8 @@ impl World {
                 self.queue
                     .push(due, Event::Agent(at, life, AgentEvent::Wake(token)));
             }
-            Effect::KeepAlive(_) => {}
+            // Nobody measures in this world.
+            Effect::KeepAlive(_) | Effect::RemoveImages(_) => {}
             Effect::Reconnect { why } => {
                 say!(self, self.devices[at].id, "reconnects: {why}");
                 self.ledger.reconnects += 1;

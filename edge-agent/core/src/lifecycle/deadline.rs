@@ -4,6 +4,7 @@ use edge_protocol::v1::Reason;
 use edge_protocol::{DeviceTime, Now};
 
 use crate::plan::{Given, Mark, Plan};
+use crate::record::Failed;
 
 const MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
@@ -21,10 +22,11 @@ pub(super) fn is_past(given: &Given<'_>, plan: &mut Plan) -> bool {
         plan.wake(due_ms);
         return false;
     }
-    plan.marks.push(Mark::Failed {
+    plan.marks.push(Mark::Failed(Failed {
         reason: Some(Reason::DeadlineExceeded),
         message: MESSAGE.to_owned(),
-    });
+        grace_s: None,
+    }));
     true
 }
 

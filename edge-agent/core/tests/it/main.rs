@@ -15,6 +15,7 @@ mod objects;
 mod order;
 mod probes;
 mod runtime;
+mod shed;
 mod succession;
 mod whole;
 mod world;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_agent_core::{
-    Agent, AgentConfig, Effect, Input, Limits, Note, Now, Observed, Restored, Step, StepId, StepOutcome, Tx,
-    Write,
+    Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, Now, Observed, Restored, Step, StepId,
+    StepOutcome, Thresholds, Tx, Write,
 };
 use edge_protocol::frame;
 use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus, ability};
@@ -82,6 +82,7 @@ pub struct World {
     looking: Option<(Observed, u64)>,
     pub features: Vec<String>,
     pub facts: Facts,
+    pub removed_images: Vec<String>,
     /// What the pump has taken and not yet done.
     pub steps: VecDeque<(StepId, Step)>,
     pub commits: VecDeque<Tx>,
@@ -125,6 +126,7 @@ impl World {
             looking: None,
             features,
             facts,
+            removed_images: Vec::new(),
             steps: VecDeque::new(),
             commits: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -186,6 +188,7 @@ impl World {
                     self.to_hub.clear();
                     self.to_device.clear();
                 }
+                Effect::RemoveImages(ids) => self.removed_images.extend(ids),
                 Effect::Report(note) => self.notes.push(note),
             }
         }
@@ -396,6 +399,8 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         link: LinkClass::Cellular,
         features: features.to_vec(),
         limits: Limits::default(),
+        thresholds: Thresholds::default(),
+        image_policy: ImagePolicy::default(),
     };
     Agent::new(config, restored, 42)
 }

@@ -67,6 +67,11 @@ impl Settings {
         format!("_{uid}")
     }
 
+    /// Whose log directory has this name.
+    pub(super) fn log_directory_uid(name: &str) -> Option<PodUid> {
+        name.rsplit_once('_')?.1.parse().ok()
+    }
+
     /// Not for the same call twice: the device's own resolv.conf is read anew.
     pub(super) fn sandbox(&self, spec: &SandboxSpec) -> Result<PodSandboxConfig, ConfigFault> {
         let workload = &spec.manifest.workload;

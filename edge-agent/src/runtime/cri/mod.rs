@@ -8,6 +8,7 @@
 //! - `steps`: each step, to its end; `running`: those about a container that runs.
 //! - `logs`: the files that containers log into, and how long they stay.
 //! - `features`: what this runtime can beyond what all can.
+//! - `usage`: what workloads use, and which images there are.
 //! - `look`: a complete observation, and when to take the next.
 
 mod config;
@@ -21,13 +22,17 @@ mod reference;
 mod running;
 mod security;
 mod steps;
+mod usage;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use edge_agent_core::ObservedImage;
 use edge_agent_core::step::{Observed, Step, StepOutcome};
+use edge_agent_core::usage::WorkloadUsage;
 use edge_agent_cri::{CriClient, CriError, CriOptions, Disposition};
-use edge_protocol::DeviceId;
+use edge_protocol::{DeviceId, PodUid};
 use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
@@ -144,6 +149,22 @@ impl CriRuntime {
         Ok((version.runtime_name, version.runtime_version))
     }
 
+    /// What every workload uses that has a running container, its volumes and logs included.
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub async fn workloads(&self) -> Result<BTreeMap<PodUid, WorkloadUsage>, RuntimeError> {
+        Ok(self.0.workloads().await?)
+    }
+
+    /// All images that the runtime has.
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub async fn images(&self) -> Result<Vec<ObservedImage>, RuntimeError> {
+        Ok(self.0.images().await?)
+    }
+
     /// A handle to the runtime; nothing is asked of it yet. Must be called inside a tokio runtime.
     pub fn new(options: CriRuntimeOptions) -> Self {
         let CriRuntimeOptions {
@@ -191,6 +212,10 @@ impl ContainerRuntime for CriRuntime {
 
     async fn observe(&self) -> Result<Observed, ObserveError> {
         self.0.observe().await.map_err(ObserveError::new)
+    }
+
+    async fn remove_image(&self, id: &str) -> Result<(), ObserveError> {
+        self.0.client.remove_image(id).await.map_err(ObserveError::new)
     }
 
     async fn changed(&self) {

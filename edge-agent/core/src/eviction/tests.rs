@@ -1,0 +1,226 @@
+use edge_protocol::v1::{ContainerSpec, VolumeSpec, WorkloadSpec};
+
+use super::*;
+use crate::usage::ContainerUsage;
+
+const MIB: u64 = 1 << 20;
+
+fn uid(name: &str) -> PodUid {
+    PodUid::new(name).unwrap()
+}
+
+fn manifest(name: &str, priority: i32, memory_request: u64) -> Manifest {
+    let container = ContainerSpec {
+        resources: Resources {
+            memory_request_bytes: Some(memory_request),
+            ..Resources::default()
+        },
+        ..ContainerSpec::new("main", "image")
+    };
+    Manifest {
+        v: 1,
+        uid: uid(name),
+        namespace: "n".to_owned(),
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        workload: WorkloadSpec {
+            priority,
+            ..WorkloadSpec::new(name, vec![container])
+        },
+        objects: Vec::new(),
+        requires: Vec::new(),
+        replaces: Vec::new(),
+    }
+}
+
+fn uses(memory_bytes: u64) -> WorkloadUsage {
+    let container = ContainerUsage {
+        memory_bytes,
+        ..ContainerUsage::default()
+    };
+    WorkloadUsage {
+        memory_bytes,
+        containers: BTreeMap::from([("main".to_owned(), container)]),
+        ..WorkloadUsage::default()
+    }
+}
+
+fn short_of_memory() -> Usage {
+    Usage {
+        memory: Some(Room {
+            capacity: 1024 * MIB,
+            available: 52 * MIB,
+        }),
+        ..Usage::default()
+    }
+}
+
+/// Who goes first of `(name, priority, request, used)`, in MiB, when memory is short.
+#[track_caller]
+fn check(workloads: &[(&str, i32, u64, Option<u64>)], expect: Option<&str>) {
+    let uids: Vec<PodUid> = workloads.iter().map(|(name, ..)| uid(name)).collect();
+    let manifests: Vec<Manifest> = workloads
+        .iter()
+        .map(|(name, priority, request, _)| manifest(name, *priority, request * MIB))
+        .collect();
+    let usages: Vec<Option<WorkloadUsage>> = workloads
+        .iter()
+        .map(|(.., used)| used.map(|used| uses(used * MIB)))
+        .collect();
+    let runs: Vec<Runs<'_>> = uids
+        .iter()
+        .zip(&manifests)
+        .zip(&usages)
+        .map(|((uid, manifest), usage)| Runs {
+            uid,
+            manifest,
+            usage: usage.as_ref(),
+        })
+        .collect();
+    let (usage, thresholds) = (short_of_memory(), Thresholds::default());
+    let mut pressure = Pressure::default();
+    pressure.measure(&usage, &thresholds, 0);
+    let goes = for_lack(&pressure, &usage, &thresholds, &runs);
+    assert_eq!(goes.map(|eviction| eviction.uid.to_string()).as_deref(), expect);
+}
+
+#[test]
+fn the_order_is_the_kubelets() {
+    check(&[], None);
+    // Over its requests before under them, whatever the priority.
+    check(
+        &[("under", 0, 100, Some(90)), ("over", 1000, 10, Some(20))],
+        Some("over"),
+    );
+    // Then by priority.
+    check(&[("high", 10, 0, Some(500)), ("low", 0, 0, Some(5))], Some("low"));
+    // Then by how much it is over.
+    check(&[("a", 0, 100, Some(150)), ("b", 0, 10, Some(100))], Some("b"));
+    // One that could not be measured goes first of all.
+    check(
+        &[("known", 0, 0, Some(900)), ("unknown", 99, 0, None)],
+        Some("unknown"),
+    );
+    // Critical ones stay.
+    check(&[("critical", CRITICAL, 0, Some(900))], None);
+}
+
+#[test]
+fn the_message_says_what_the_kubelet_says() {
+    let (manifest, used) = (manifest("web", 0, 16 * MIB), uses(20 * MIB));
+    let id = uid("web");
+    let runs = [Runs {
+        uid: &id,
+        manifest: &manifest,
+        usage: Some(&used),
+    }];
+    let (usage, thresholds) = (short_of_memory(), Thresholds::default());
+    let mut pressure = Pressure::default();
+    pressure.measure(&usage, &thresholds, 0);
+    assert_eq!(
+        for_lack(&pressure, &usage, &thresholds, &runs).unwrap().message,
+        "The node was low on resource: memory. Threshold quantity: 100Mi, available: 52Mi. \
+         Container main was using 20Mi, request is 16Mi, has larger consumption of memory. "
+    );
+}
+
+#[test]
+fn a_condition_outlives_its_cause_by_five_minutes_but_evicts_nobody() {
+    let thresholds = Thresholds::default();
+    let mut pressure = Pressure::default();
+    pressure.measure(&short_of_memory(), &thresholds, 1_000);
+    assert!(pressure.memory() && !pressure.disk() && !pressure.processes());
+    let fine = Usage {
+        memory: Some(Room {
+            capacity: 1024 * MIB,
+            available: 900 * MIB,
+        }),
+        ..Usage::default()
+    };
+    pressure.measure(&fine, &thresholds, 300_999);
+    assert!(pressure.memory());
+    assert_eq!(for_lack(&pressure, &fine, &thresholds, &[]), None);
+    pressure.measure(&fine, &thresholds, 301_000);
+    assert!(!pressure.memory());
+    // Nothing measured, nothing concluded.
+    pressure.measure(&Usage::default(), &thresholds, 301_001);
+    assert!(!pressure.memory() && !pressure.wants_images_gone());
+}
+
+#[test]
+fn limits_of_its_own_end_a_workload_whatever_is_left() {
+    let mut web = manifest("web", 0, 0);
+    web.workload.volumes.push(VolumeSpec {
+        name: "data".to_owned(),
+        source: VolumeSource::EmptyDir {
+            medium: Medium::Disk,
+            size_limit_bytes: Some(8 * MIB),
+        },
+    });
+    web.workload.containers[0].resources.ephemeral_storage_limit_bytes = Some(10 * MIB);
+    let id = uid("web");
+    let judge = |volume: u64, layer: u64, log: u64| {
+        let container = ContainerUsage {
+            layer_bytes: layer,
+            log_bytes: log,
+            ..ContainerUsage::default()
+        };
+        let usage = WorkloadUsage {
+            volumes: BTreeMap::from([("data".to_owned(), volume)]),
+            containers: BTreeMap::from([("main".to_owned(), container)]),
+            ..WorkloadUsage::default()
+        };
+        let runs = [Runs {
+            uid: &id,
+            manifest: &web,
+            usage: Some(&usage),
+        }];
+        over_limit(&runs).pop().map(|eviction| eviction.message)
+    };
+    assert_eq!(judge(8 * MIB, MIB, MIB), None);
+    assert_eq!(
+        judge(8 * MIB + 1, 0, 0).as_deref(),
+        Some("Usage of EmptyDir volume \"data\" exceeds the limit \"8Mi\". ")
+    );
+    assert_eq!(
+        judge(8 * MIB, MIB, MIB + 1).as_deref(),
+        Some("Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. ")
+    );
+    let mut two = web.clone();
+    let mut free = ContainerSpec::new("free", "image");
+    free.resources.ephemeral_storage_limit_bytes = Some(100 * MIB);
+    two.workload.containers.push(free);
+    let container = ContainerUsage {
+        layer_bytes: 11 * MIB,
+        ..ContainerUsage::default()
+    };
+    let usage = WorkloadUsage {
+        containers: BTreeMap::from([("main".to_owned(), container)]),
+        ..WorkloadUsage::default()
+    };
+    let runs = [Runs {
+        uid: &id,
+        manifest: &two,
+        usage: Some(&usage),
+    }];
+    assert_eq!(
+        over_limit(&runs)[0].message,
+        "Container main exceeded its local ephemeral storage limit \"10Mi\". "
+    );
+}
+
+#[test]
+fn quantities_are_written_as_kubernetes_writes_them() {
+    for (bytes, text) in [
+        (0, "0"),
+        (1, "1"),
+        (1023, "1023"),
+        (1024, "1Ki"),
+        (1536, "1536"),
+        (100 * MIB, "100Mi"),
+        (3 << 30, "3Gi"),
+    ] {
+        assert_eq!(binary(bytes), text);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a measurement makes the device give up: images that nobody uses, and workloads that take too much or that there is no room for.
+
+use edge_protocol::v1::Reason;
+use edge_protocol::{Now, PodUid};
+
+use crate::agent::{Agent, Reach};
+use crate::eviction::{self, Eviction, Pressure, Runs};
+use crate::images::ObservedImage;
+use crate::io::{Effect, Note};
+use crate::plan::Mark;
+use crate::record::Failed;
+use crate::usage::Usage;
+use crate::workload::Workload;
+
+impl Agent {
+    /// Takes a measurement in, in the order of the kubelet's `synchronize`: what breaks its own limits goes; for lack of disk images go
+    /// first; only what is still lacking at a later measurement costs a workload, one at a time.
+    pub(crate) fn shed(&mut self, now: &Now, usage: &Usage) {
+        let conditions = |pressure: &Pressure| (pressure.memory(), pressure.disk(), pressure.processes());
+        let before = conditions(&self.pressure);
+        self.pressure.measure(usage, &self.config.thresholds, now.mono_ms);
+        let (memory, disk, processes) = conditions(&self.pressure);
+        if before != (memory, disk, processes) {
+            self.note(Note::Pressure {
+                memory,
+                disk,
+                processes,
+            });
+        }
+        let images = self.spare_images(now, usage);
+        let freed = !images.is_empty();
+        if freed {
+            self.effects.push(Effect::RemoveImages(images));
+        }
+        if self.reach != Reach::Seen {
+            return;
+        }
+        let runs = self.running(usage);
+        let mut evictions = eviction::over_limit(&runs);
+        if evictions.is_empty() && !(freed && self.pressure.wants_images_gone()) {
+            evictions.extend(eviction::for_lack(
+                &self.pressure,
+                usage,
+                &self.config.thresholds,
+                &runs,
+            ));
+        }
+        for Eviction {
+            uid,
+            message,
+            grace_s,
+        } in evictions
+        {
+            let failed = Failed {
+                reason: Some(Reason::Evicted),
+                message,
+                grace_s: Some(grace_s),
+            };
+            self.mark(now, &uid, Mark::Failed(failed));
+            self.note(Note::Evicted { uid });
+        }
+    }
+
+    /// The workloads that have something running and are to go on.
+    fn running<'a>(&'a self, usage: &'a Usage) -> Vec<Runs<'a>> {
+        let goes_on = |workload: &Workload| {
+            let record = &workload.record;
+            workload.wants_run() && record.failed.is_none() && record.superseded.is_none()
+        };
+        let runs = |(uid, workload): (&'a PodUid, &'a Workload)| {
+            let live = self.pods.get(uid).is_some_and(|pod| pod.live().next().is_some());
+            let manifest = workload
+                .manifest
+                .as_deref()
+                .filter(|_| live && goes_on(workload))?;
+            Some(Runs {
+                uid,
+                manifest,
+                usage: usage.workloads.get(uid),
+            })
+        };
+        self.workloads.iter().filter_map(runs).collect()
+    }
+
+    /// Images to remove; those that a workload names, runs from, or was replaced from a moment ago stay.
+    fn spare_images(&mut self, now: &Now, usage: &Usage) -> Vec<String> {
+        let Some(list) = &usage.images else {
+            return Vec::new();
+        };
+        let wanted = self.workloads.values().flat_map(|workload| {
+            workload
+                .all_containers()
+                .map(|container| container.image.as_str())
+        });
+        let running = self
+            .pods
+            .values()
+            .flat_map(|pod| &pod.containers)
+            .flat_map(|container| [container.image.as_str(), container.image_id.as_str()]);
+        let named: Vec<&str> = wanted.chain(running).filter(|name| !name.is_empty()).collect();
+        let is_used = |image: &ObservedImage| named.iter().any(|name| image.is_called(name));
+        self.images.observe(list, is_used, now.mono_ms);
+        let disk = usage.image_disk.or(usage.node_disk).unwrap_or_default();
+        let all = self.pressure.wants_images_gone();
+        self.images
+            .to_remove(list, disk.bytes, self.config.image_policy, (now.mono_ms, all))
+    }
+}

@@ -1,0 +1,149 @@
+//! What goes when a device runs out of something.
+
+use std::collections::BTreeMap;
+
+use edge_agent_core::usage::{ContainerUsage, Disk, Room, Usage, WorkloadUsage};
+use edge_agent_core::{Input, Note, ObservedImage, Step};
+use edge_protocol::v1::{EventLevel, Phase, Reason};
+
+use crate::hub::{manifest, uid};
+use crate::world::World;
+
+const MIB: u64 = 1 << 20;
+
+fn with(names: &[&str]) -> World {
+    let mut world = World::new();
+    world.link_up();
+    world.settle();
+    for name in names {
+        world.hub.run(&manifest(name, &["a:1"]));
+    }
+    world.push();
+    world.settle();
+    world
+}
+
+fn uses(memory_bytes: u64) -> WorkloadUsage {
+    let container = ContainerUsage {
+        memory_bytes,
+        ..ContainerUsage::default()
+    };
+    WorkloadUsage {
+        memory_bytes,
+        containers: BTreeMap::from([("c0".to_owned(), container)]),
+        ..WorkloadUsage::default()
+    }
+}
+
+fn room(available: u64) -> Room {
+    Room {
+        capacity: 1024 * MIB,
+        available,
+    }
+}
+
+fn disk(available: u64) -> Disk {
+    let (bytes, inodes) = (room(available), room(available));
+    Disk { bytes, inodes }
+}
+
+#[test]
+fn the_greatest_eater_is_evicted_and_the_others_go_on() {
+    let mut world = with(&["big", "small"]);
+    let usage = Usage {
+        memory: Some(room(50 * MIB)),
+        workloads: BTreeMap::from([(uid("big"), uses(500 * MIB)), (uid("small"), uses(5 * MIB))]),
+        ..Usage::default()
+    };
+    world.give(Input::Usage(Box::new(usage)));
+    while world.commit() {}
+    let stop = world.steps.iter().find_map(|(_, step)| match step {
+        Step::StopContainer { grace_s, .. } => Some(*grace_s),
+        _ => None,
+    });
+    assert_eq!(stop, Some(1), "no more than a second");
+    world.settle();
+    let status = world.status("big");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Failed, Some(Reason::Evicted))
+    );
+    assert!(
+        status
+            .message
+            .starts_with("The node was low on resource: memory. "),
+        "{}",
+        status.message
+    );
+    assert_eq!(world.runtime.running(&uid("big")), 0);
+    assert_eq!(world.runtime.running(&uid("small")), 1);
+    assert!(world.hub.events.iter().any(|event| {
+        (event.reason, event.level) == (Reason::Evicted, EventLevel::Warning) && event.uid == uid("big")
+    }));
+    // It stays so, also for the next life of the agent.
+    world.crash();
+    world.link_up();
+    world.settle();
+    assert_eq!(world.runtime.running(&uid("big")), 0);
+    assert_eq!(world.status("big").reason, Some(Reason::Evicted));
+}
+
+#[test]
+fn nothing_goes_while_there_is_room_or_nothing_was_measured() {
+    let mut world = with(&["one"]);
+    for memory in [Some(room(500 * MIB)), None] {
+        let usage = Usage {
+            memory,
+            workloads: BTreeMap::from([(uid("one"), uses(900 * MIB))]),
+            ..Usage::default()
+        };
+        world.give(Input::Usage(Box::new(usage)));
+        world.settle();
+        assert_eq!(world.runtime.running(&uid("one")), 1);
+    }
+    assert!(
+        !world
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::Evicted { .. }))
+    );
+}
+
+#[test]
+fn images_that_nobody_uses_go_before_any_workload() {
+    let mut world = with(&["one"]);
+    let image = |id: &str, name: &str| ObservedImage {
+        id: id.to_owned(),
+        names: vec![name.to_owned()],
+        size_bytes: 10 * MIB,
+        pinned: false,
+    };
+    let lacking = || {
+        Box::new(Usage {
+            node_disk: Some(disk(10 * MIB)),
+            workloads: BTreeMap::from([(uid("one"), uses(0))]),
+            images: Some(vec![image("sha256:1", "a:1"), image("sha256:2", "old:1")]),
+            ..Usage::default()
+        })
+    };
+    world.give(Input::Usage(lacking()));
+    assert!(world.removed_images.is_empty(), "both are too young to judge");
+    world.settle();
+    let mut world = with(&["one"]);
+    let plenty = Usage {
+        node_disk: Some(disk(900 * MIB)),
+        ..*lacking()
+    };
+    world.give(Input::Usage(Box::new(plenty)));
+    world.pass(130_000);
+    world.give(Input::Usage(lacking()));
+    assert_eq!(world.removed_images, ["sha256:2"]);
+    world.settle();
+    assert_eq!(world.runtime.running(&uid("one")), 1, "that may have been enough");
+    let mut still = lacking();
+    still.images = Some(vec![image("sha256:1", "a:1")]);
+    world.give(Input::Usage(still));
+    world.settle();
+    assert_eq!(world.runtime.running(&uid("one")), 0, "it was not");
+    assert_eq!(world.status("one").reason, Some(Reason::Evicted));
+}

@@ -1,0 +1,193 @@
+//! What workloads use, and which images there are, as the runtime and the file system tell.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use edge_agent_core::ObservedImage;
+use edge_agent_core::usage::{ContainerUsage, WorkloadUsage};
+use edge_agent_cri::CriError;
+use edge_agent_cri::v1::{ContainerStats, Image};
+use edge_protocol::PodUid;
+
+use super::config::Settings;
+use super::{Inner, labels};
+
+/// Directories below directories that are gone into; what lies deeper counts for nothing.
+const DEPTH: u32 = 64;
+
+impl Inner {
+    /// Of all workloads that have a running container.
+    pub(super) async fn workloads(&self) -> Result<BTreeMap<PodUid, WorkloadUsage>, CriError> {
+        let stats = self
+            .client
+            .list_container_stats(labels::ours(&self.settings.agent))
+            .await?;
+        let mut found = by_workload(&stats);
+        let uids: Vec<PodUid> = found.keys().cloned().collect();
+        let (volumes, log_root) = (self.settings.volumes.clone(), self.settings.log_root.clone());
+        // The agent has one thread, and a tree may be large.
+        let disks = tokio::task::spawn_blocking(move || {
+            let logs = log_directories(&log_root);
+            let measure = |uid: PodUid| {
+                let directory = volumes.directory(&uid).join("volumes");
+                let disk = Disk::of(&directory, logs.get(&uid).map(PathBuf::as_path));
+                (uid, disk)
+            };
+            uids.into_iter().map(measure).collect::<Vec<_>>()
+        });
+        // What is not measured counts as nothing, and the next measurement is in a minute.
+        for (uid, disk) in disks.await.unwrap_or_default() {
+            if let Some(usage) = found.get_mut(&uid) {
+                disk.add_to(usage);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn images(&self) -> Result<Vec<ObservedImage>, CriError> {
+        let images = self.client.list_images().await?;
+        Ok(images.into_iter().map(observed).collect())
+    }
+}
+
+fn by_workload(stats: &[ContainerStats]) -> BTreeMap<PodUid, WorkloadUsage> {
+    let mut found: BTreeMap<PodUid, WorkloadUsage> = BTreeMap::new();
+    for each in stats {
+        let Some(attributes) = &each.attributes else {
+            continue;
+        };
+        let names = (
+            labels::uid(&attributes.labels),
+            labels::container_name(&attributes.labels),
+        );
+        let (Some(uid), Some(name)) = names else { continue };
+        let memory = each.memory.as_ref().and_then(|memory| memory.working_set_bytes);
+        let layer = each.writable_layer.as_ref().and_then(|layer| layer.used_bytes);
+        let inodes = each.writable_layer.as_ref().and_then(|layer| layer.inodes_used);
+        let container = ContainerUsage {
+            memory_bytes: memory.map_or(0, |value| value.value),
+            layer_bytes: layer.map_or(0, |value| value.value),
+            log_bytes: 0,
+        };
+        let usage = found.entry(uid).or_default();
+        usage.memory_bytes = usage.memory_bytes.saturating_add(container.memory_bytes);
+        usage.inodes = usage.inodes.saturating_add(inodes.map_or(0, |value| value.value));
+        usage.containers.insert(name.to_owned(), container);
+    }
+    found
+}
+
+fn observed(image: Image) -> ObservedImage {
+    ObservedImage {
+        names: image.repo_tags.into_iter().chain(image.repo_digests).collect(),
+        size_bytes: image.size,
+        pinned: image.pinned,
+        id: image.id,
+    }
+}
+
+/// What a workload has on the device's disk beside its containers' layers.
+#[derive(Debug, Default)]
+struct Disk {
+    volumes: BTreeMap<String, Tree>,
+    /// By container.
+    logs: BTreeMap<String, Tree>,
+}
+
+impl Disk {
+    fn of(volumes: &Path, logs: Option<&Path>) -> Self {
+        Self {
+            volumes: children(volumes),
+            logs: logs.map(children).unwrap_or_default(),
+        }
+    }
+
+    fn add_to(self, usage: &mut WorkloadUsage) {
+        for (name, tree) in self.volumes {
+            usage.inodes = usage.inodes.saturating_add(tree.inodes);
+            usage.volumes.insert(name, tree.bytes);
+        }
+        for (name, tree) in self.logs {
+            if let Some(container) = usage.containers.get_mut(&name) {
+                container.log_bytes = tree.bytes;
+            }
+        }
+    }
+}
+
+/// What is at and below a path on its own file system, in blocks that it takes, as `du -x` counts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tree {
+    bytes: u64,
+    inodes: u64,
+}
+
+/// Each directory of a directory, by name. One on another file system, such as a tmpfs or what a `hostPath` shows, is not of this disk.
+fn children(directory: &Path) -> BTreeMap<String, Tree> {
+    let Ok(device) = fs::metadata(directory).map(|metadata| metadata.dev()) else {
+        return BTreeMap::new();
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let is_here = fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.dev() == device);
+            is_here.then(|| (name, tree(&entry.path(), device, DEPTH)))
+        })
+        .collect()
+}
+
+/// What vanishes or cannot be read meanwhile counts for nothing.
+fn tree(path: &Path, device: u64, depth: u32) -> Tree {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Tree::default();
+    };
+    if metadata.dev() != device {
+        return Tree::default();
+    }
+    let mut sum = Tree {
+        bytes: metadata.blocks().saturating_mul(512),
+        inodes: 1,
+    };
+    if metadata.is_dir() && depth > 0 {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            let below = tree(&entry.path(), device, depth - 1);
+            sum.bytes = sum.bytes.saturating_add(below.bytes);
+            sum.inodes = sum.inodes.saturating_add(below.inodes);
+        }
+    }
+    sum
+}
+
+fn log_directories(root: &Path) -> BTreeMap<PodUid, PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((Settings::log_directory_uid(&name)?, entry.path()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_counted_in_blocks_and_links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = root.path().join("volumes");
+        fs::create_dir_all(volumes.join("data/deep")).unwrap();
+        fs::write(volumes.join("data/deep/file"), vec![1; 100_000]).unwrap();
+        std::os::unix::fs::symlink("/", volumes.join("data/out")).unwrap();
+        std::os::unix::fs::symlink("/", volumes.join("link")).unwrap();
+        let found = children(&volumes);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["data"]);
+        let data = found["data"];
+        assert_eq!(data.inodes, 4);
+        assert!((100_000..200_000).contains(&data.bytes), "{data:?}");
+        assert!(children(&root.path().join("none")).is_empty());
+    }
+}
