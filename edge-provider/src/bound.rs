@@ -1,8 +1,8 @@
 //! From options to a process that runs: everything that can fail at start fails in [`build`].
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use edge_provider_core::pin::OtherCluster;
 use edge_provider_core::{Brake, Bridge, BridgeConfig, Memory};
@@ -13,14 +13,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::core::FleetSpec;
-use virtual_kubelet::{Cluster, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
+use virtual_kubelet::{Cluster, FurtherNodes, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
 
+use crate::capacity::Fleet;
+use crate::device_nodes::{DeviceNodes, DeviceNodesOptions};
+use crate::device_view::DeviceSpec;
 use crate::health;
 use crate::hub::{self, HubSetupError, HubTask, Pin, Sources};
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::provider::{Channels, EdgeProvider, ProviderOptions};
-use crate::switchboard::{Routes, Switchboard};
+use crate::provider::face::{DeviceFace, Face, FleetFace};
+use crate::provider::{Channels, EdgeProvider};
+use crate::switchboard::{Roster, Routes, Switchboard};
+use crate::wanted::{Placing, To};
 
 /// Of Kubernetes' minor version whose pod fields are classified.
 const KUBELET_VERSION: &str = "v1.37.1-outrigger.1";
@@ -137,10 +142,23 @@ impl Bound {
             node: self.options.node.name.clone(),
             configured: self.options.kubernetes.cluster_uid.is_some(),
         };
-        let switchboard = Switchboard::new(&self.options.node.name, routed, ask);
-        let hub_task = HubTask::new(self.hub.clone(), known_cluster, Sources::Node, pin, asked, events);
+        let device_nodes = self.options.device_nodes.as_ref();
+        let device_nodes = device_nodes.and_then(DeviceNodesOptions::parsed).map(Arc::new);
+        let (served, nodes) = watch::channel(FurtherNodes::new());
+        let roster = device_nodes.clone().map(|nodes| Roster {
+            nodes,
+            provider_prefix: provider_id(&self.options, ""),
+            served,
+        });
+        let sources = match &roster {
+            Some(_) => Sources::Cluster,
+            None => Sources::Node,
+        };
+        let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster);
+        let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
         let mut providers = Providers {
             options: self.options,
+            device_nodes,
             hub: self.hub,
             metrics: metrics.clone(),
             routes,
@@ -148,7 +166,6 @@ impl Bound {
             brake_released,
         };
         let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
-        let (_nodes, nodes) = watch::channel(BTreeSet::new());
         let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, nodes, provider);
         let (leads, mut led) = watch::channel(false);
         let mut tasks: JoinSet<RunError> = JoinSet::new();
@@ -202,6 +219,7 @@ fn memory(text: Option<&str>) -> Memory {
 /// Makes the provider of a node, and tells the switchboard where its events go.
 struct Providers {
     options: Options,
+    device_nodes: Option<Arc<DeviceNodes>>,
     hub: HubClient,
     metrics: Metrics,
     routes: watch::Sender<Routes>,
@@ -233,27 +251,56 @@ impl Providers {
             cluster: self.cluster.clone(),
             brake_released,
         };
-        let options = ProviderOptions {
-            node: fleet_spec(options),
+        let face = self.face(node);
+        EdgeProvider::new(face, bridge, self.hub.clone(), channels, self.metrics.clone())
+    }
+
+    fn face(&self, node: &str) -> Face {
+        let options = &self.options;
+        let placing = |to| Placing {
             namespaces: options.namespace_map(),
-            capacity_bound: options.node.capacity.capacity(),
+            to,
         };
-        EdgeProvider::new(options, bridge, self.hub.clone(), channels, self.metrics.clone())
+        match &self.device_nodes {
+            Some(nodes) if node != options.node.name => Face::Device(Box::new(DeviceFace {
+                spec: DeviceSpec {
+                    name: node.to_owned(),
+                    provider_id: provider_id(options, node),
+                    zone: options.node.zone(),
+                    kubelet_version: KUBELET_VERSION.to_owned(),
+                    nodes: Arc::clone(nodes),
+                },
+                placing: placing(To::Device(node.to_owned())),
+                device: None,
+            })),
+            apart => Face::Fleet(Box::new(FleetFace {
+                spec: fleet_spec(options),
+                bound: options.node.capacity.capacity(),
+                placing: placing(To::Fleet(apart.clone())),
+                fleet: Fleet::new(apart.clone()),
+                is_known: false,
+            })),
+        }
     }
 }
 
-fn fleet_spec(options: &Options) -> FleetSpec {
-    let node = &options.node;
+/// `outrigger://<hub>/<node>`.
+fn provider_id(options: &Options, node: &str) -> String {
     let hub = options
         .hub
         .url
         .trim_start_matches("https://")
         .trim_end_matches('/');
+    format!("outrigger://{hub}/{node}")
+}
+
+fn fleet_spec(options: &Options) -> FleetSpec {
+    let node = &options.node;
     FleetSpec {
         name: node.name.clone(),
         internal_ip: node.ip.to_string(),
         kubelet_port: node.kubelet_port,
-        provider_id: format!("outrigger://{hub}/{}", node.name),
+        provider_id: provider_id(options, &node.name),
         zone: node.zone(),
         os: node.os.clone(),
         arch: node.arch.clone(),
@@ -267,7 +314,10 @@ fn kubelet_options(options: &Options) -> KubeletOptions {
     let node = &options.node.name;
     KubeletOptions {
         node: node.clone(),
-        selection: Selection::Node(node.clone()),
+        selection: match &options.device_nodes {
+            Some(_) => Selection::Bound,
+            None => Selection::Node(node.clone()),
+        },
         leader: Some(LeaderOptions {
             namespace: options.kubernetes.leader.namespace.clone(),
             name: options.lease_name(),

@@ -1,18 +1,30 @@
 //! The fleet's sum, for bookkeeping: each device admits by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edge_protocol::DeviceId;
 use iot_hub_client::api::{Device, DeviceState};
 use virtual_kubelet::core::Capacity;
 
+use crate::device_nodes::DeviceNodes;
+
 /// The devices as last told.
 #[derive(Debug, Default)]
 pub struct Fleet {
     devices: BTreeMap<DeviceId, Capacity>,
+    apart: Option<Arc<DeviceNodes>>,
 }
 
 impl Fleet {
+    /// Without the devices that are Nodes of their own.
+    pub fn new(apart: Option<Arc<DeviceNodes>>) -> Self {
+        Self {
+            devices: BTreeMap::new(),
+            apart,
+        }
+    }
+
     /// All devices at one moment.
     pub fn list(&mut self, devices: &[Device]) {
         self.devices.clear();
@@ -23,7 +35,11 @@ impl Fleet {
 
     /// One device as it is now. A device that is offline counts: it comes back. One that is disabled or decommissioned does not.
     pub fn see(&mut self, device: &Device) {
-        if device.state != DeviceState::Active {
+        let is_apart = self
+            .apart
+            .as_ref()
+            .is_some_and(|nodes| nodes.is_outside_fleet(device));
+        if device.state != DeviceState::Active || is_apart {
             self.devices.remove(&device.id);
             return;
         }

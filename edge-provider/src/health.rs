@@ -32,11 +32,14 @@ pub(crate) fn router(metrics: Metrics) -> Router {
         .with_state(health)
 }
 
-/// A standby is ready to take over; a leader is once it knows both sides.
+/// A standby is ready to take over; a leader is once it knows both sides of all its nodes.
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
-    match (health.metrics.leads.get(), health.metrics.ready.get()) {
+    let Metrics {
+        leads, nodes, ready, ..
+    } = &health.metrics;
+    match (leads.get(), nodes.get() > ready.get()) {
         (0, _) => (StatusCode::OK, "standing by\n"),
-        (_, 0) => (
+        (_, true) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "pods or deployments are not yet known\n",
         ),

@@ -6,7 +6,7 @@
 //! * [`hub`]: the hub's side of that pump: lists and watches in, calls out. [`switchboard`]: which node hears what of it.
 //! * [`notices`]: what people read: events of devices, refusals, notes.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
-//! * [`capacity`]: the fleet's sum for the Node.
+//! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
 //!
 //! What to do is decided in `edge-provider-core`, what a pod means in `edge-provider-translate`, what a Node is in
 //! `virtual-kubelet-core`; this crate only joins them.
@@ -15,6 +15,8 @@ mod bound;
 mod brake;
 pub mod capacity;
 pub mod cli;
+pub mod device_nodes;
+pub mod device_view;
 mod health;
 pub mod hub;
 mod metrics;

@@ -9,6 +9,8 @@ use daemon::{ConfigError, HealthOptions, LogOptions};
 use serde::Deserialize;
 use virtual_kubelet::core::{Capacity, NamespaceEntry, NamespaceMap};
 
+use crate::device_nodes::DeviceNodesOptions;
+
 /// The whole configuration, as in `kubelet.toml`. Paths are relative to the working directory.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +23,9 @@ pub struct Options {
     /// Law 12: which namespaces may target what. The first entry that matches counts; without any, no pod goes anywhere.
     #[serde(default)]
     pub namespaces: Vec<NamespaceEntry>,
+    /// Devices that are Nodes of their own; absent, none is.
+    #[serde(default)]
+    pub device_nodes: Option<DeviceNodesOptions>,
     #[serde(default)]
     pub brake: BrakeOptions,
     #[serde(default)]
@@ -211,6 +216,9 @@ impl Config for Options {
             "namespaces.scope",
             "name a condition; '*' is every device",
         )?;
+        if let Some(nodes) = &self.device_nodes {
+            nodes.validate()?;
+        }
         self.log.validate()
     }
 }

@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_protocol::{BootId, Now, PodUid};
-use edge_provider_core::{Bridge, Input, OpId, Outcome};
+use edge_provider_core::{Bridge, Input, OpId, Outcome, PodView};
 use iot_hub_client::HubClient;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use virtual_kubelet::core::{Capacity, FleetSpec, NamespaceMap};
-use virtual_kubelet::{FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+use virtual_kubelet::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
 
-use crate::capacity::Fleet;
 use crate::hub::HubEvent;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, NodeShare};
 use crate::notices::Notices;
 use crate::wanted;
 
+use self::face::Face;
 use self::manifests::Manifests;
 
 mod effects;
+pub mod face;
 mod facts;
 mod manifests;
 
@@ -30,14 +30,6 @@ mod manifests;
 const CALLS: usize = 32;
 /// A hub that is silent for less is not shown as unreachable: a restart is no outage.
 const AWAY_AFTER: Duration = Duration::from_secs(10);
-
-/// What the pump is told at start.
-#[derive(Debug, Clone)]
-pub struct ProviderOptions {
-    pub node: FleetSpec,
-    pub namespaces: NamespaceMap,
-    pub capacity_bound: Capacity,
-}
 
 /// The channels to the tasks around it.
 #[derive(Debug)]
@@ -51,7 +43,7 @@ pub struct Channels {
 
 /// The pump. Sole owner of the bridge.
 pub struct EdgeProvider {
-    options: ProviderOptions,
+    face: Face,
     bridge: Bridge,
     started: Instant,
     boot_id: BootId,
@@ -61,17 +53,20 @@ pub struct EdgeProvider {
     permits: Arc<Semaphore>,
     /// The objects as last seen: what a status is made on top of.
     pods: BTreeMap<PodUid, Arc<ObservedPod>>,
+    /// What each pod was last to show, for when only the surroundings of its status change.
+    views: BTreeMap<PodUid, PodView>,
     /// Pods whose author was told what differs on devices.
     noted: BTreeSet<PodUid>,
     /// The manifests that the hub has, to know an in-place resize.
     manifests: Manifests,
-    fleet: Option<Fleet>,
     /// Since when the hub is silent, and what was last tried; `None` while it answers.
     silent: Option<(Instant, String)>,
     /// When that is shown in the Node.
     silent_due: Option<Instant>,
     wake_at: Option<u64>,
     notices: Notices,
+    /// What this node adds to the figures of the process.
+    share: NodeShare,
     metrics: Metrics,
 }
 
@@ -86,16 +81,10 @@ enum Woken {
 }
 
 impl EdgeProvider {
-    pub fn new(
-        options: ProviderOptions,
-        bridge: Bridge,
-        hub: HubClient,
-        channels: Channels,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(face: Face, bridge: Bridge, hub: HubClient, channels: Channels, metrics: Metrics) -> Self {
         let now = Instant::now();
         Self {
-            options,
+            face,
             bridge,
             started: now,
             boot_id: BootId(uuid::Uuid::new_v4()),
@@ -104,13 +93,14 @@ impl EdgeProvider {
             calls: JoinSet::new(),
             permits: Arc::new(Semaphore::new(CALLS)),
             pods: BTreeMap::new(),
+            views: BTreeMap::new(),
             noted: BTreeSet::new(),
             manifests: Manifests::default(),
-            fleet: None,
             silent: Some((now, "it was not yet asked".to_owned())),
             silent_due: Some(now + AWAY_AFTER),
             wake_at: None,
             notices: Notices::default(),
+            share: NodeShare::of(&metrics),
             metrics,
         }
     }
@@ -128,10 +118,7 @@ impl EdgeProvider {
         for effect in self.bridge.step(self.now(), input) {
             self.carry_out(effect, out);
         }
-        self.metrics.ready.set(i64::from(self.bridge.is_ready()));
-        self.metrics
-            .brake_holds
-            .set(i64::try_from(self.bridge.held_back()).unwrap_or(i64::MAX));
+        self.share.show(self.bridge.is_ready(), self.bridge.held_back());
     }
 
     async fn woken(&mut self) -> Woken {
@@ -185,10 +172,20 @@ impl Provider for EdgeProvider {
                         &mut out,
                     );
                     self.pods.remove(&uid);
+                    self.views.remove(&uid);
                     self.noted.remove(&uid);
                 }
             }
             PodInput::Node { uid } => self.feed(Input::NodeSeen { uid }, &mut out),
+            PodInput::NameTaken { provider_id } => {
+                self.metrics.count("name-taken");
+                tracing::error!(
+                    node = self.face.name(),
+                    provider_id,
+                    "a node of this name is another's"
+                );
+                out.push(name_taken(self.face.name(), &provider_id));
+            }
             PodInput::Finished { op, outcome } => {
                 let outcome = match outcome {
                     FinishOutcome::Done => Outcome::Done,
@@ -227,5 +224,24 @@ impl Provider for EdgeProvider {
             Woken::Released => self.feed(Input::BrakeReleased, &mut out),
         }
         out
+    }
+}
+
+fn name_taken(name: &str, provider_id: &str) -> PodEffect {
+    let whose = if provider_id.is_empty() {
+        "none"
+    } else {
+        provider_id
+    };
+    PodEffect::NodeEvent {
+        event: EventText {
+            warning: true,
+            reason: "NodeNameTaken".to_owned(),
+            action: "Register".to_owned(),
+            note: format!(
+                "device {name} should be a Node of this name, but this one is another's (providerID {whose}): it is left alone, and the \
+                 device has no Node"
+            ),
+        },
     }
 }

@@ -7,15 +7,21 @@ const RIGHTS: &str = include_str!("../../charts/rbac.yaml");
 /// For API servers that cannot confine us to what our pods refer to: the binding, last, is written once for each namespace.
 const OBJECTS: &str = include_str!("../../charts/rbac-objects.yaml");
 const BOUND: &str = "NAMESPACE";
+/// What device nodes need beside it.
+const DEVICE_NODES: &str = include_str!("../../charts/rbac-device-nodes.yaml");
 const NODE: &str = "outrigger";
 const NAMESPACE: &str = "outrigger-system";
 const LEASE: &str = "outrigger-kubelet-outrigger";
 const ACCOUNT: &str = "outrigger-kubelet";
 
-/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, and `charts/rbac-objects.yaml` for the
-/// namespaces that it names.
+/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, `charts/rbac-device-nodes.yaml` if devices
+/// are nodes, and `charts/rbac-objects.yaml` for the namespaces that it names.
 pub fn manifests(options: &Options) -> String {
     let mut text = named(RIGHTS, options);
+    if options.device_nodes.is_some() {
+        text.push_str("---\n");
+        text.push_str(&named(DEVICE_NODES, options));
+    }
     if let Some((roles, binding)) = OBJECTS.rsplit_once("---\n")
         && !options.kubernetes.object_namespaces.is_empty()
     {
@@ -159,5 +165,18 @@ mod tests {
             "{added}"
         );
         assert!(added.contains("outrigger-kubelet-hall-7-objects"), "{added}");
+    }
+
+    #[test]
+    fn device_nodes_need_more_and_only_they() {
+        let nodes = "[device_nodes]\ncondition = \"tags.node = 'true'\"";
+        assert_eq!(
+            manifests(&options(NODE, nodes)),
+            format!("{RIGHTS}---\n{DEVICE_NODES}")
+        );
+        let other = manifests(&options("hall-7", nodes));
+        let own = |text: &str| other.lines().filter(|line| line.trim() == text).count();
+        assert_eq!(own("name: outrigger-kubelet-hall-7-device-nodes"), 6);
+        assert_eq!(own("name: outrigger-kubelet-device-nodes"), 0);
     }
 }

@@ -1,11 +1,15 @@
 //! Hands what the hub says to the nodes that it is for. One list and one watch of the hub serve them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use edge_protocol::PodUid;
 use edge_provider_core::HeldDeployment;
+use iot_hub_client::api::Device;
 use tokio::sync::{mpsc, watch};
+use virtual_kubelet::FurtherNodes;
 
+use crate::device_nodes::{DeviceNodes, condition_of};
 use crate::hub::HubEvent;
 
 /// Where the events of each node go.
@@ -21,15 +25,31 @@ pub struct Switchboard {
     ask: mpsc::Sender<()>,
     /// Which node asked for a deployment: its end does not say.
     owners: BTreeMap<PodUid, String>,
+    roster: Option<Roster>,
+}
+
+/// Which devices have nodes. One that was a node stays one here: what becomes of its Node and of its pods is its own to decide.
+#[derive(Debug)]
+pub struct Roster {
+    pub nodes: Arc<DeviceNodes>,
+    /// What a provider id begins with; the device's id follows.
+    pub provider_prefix: String,
+    pub served: watch::Sender<FurtherNodes>,
 }
 
 impl Switchboard {
-    pub fn new(fleet: impl Into<String>, routes: watch::Receiver<Routes>, ask: mpsc::Sender<()>) -> Self {
+    pub fn new(
+        fleet: impl Into<String>,
+        routes: watch::Receiver<Routes>,
+        ask: mpsc::Sender<()>,
+        roster: Option<Roster>,
+    ) -> Self {
         Self {
             fleet: fleet.into(),
             routes,
             ask,
             owners: BTreeMap::new(),
+            roster,
         }
     }
 
@@ -75,14 +95,68 @@ impl Switchboard {
                 let node = self.owners.get(&record.event.uid).unwrap_or(&self.fleet).clone();
                 self.tell(&node, HubEvent::Happened(record)).await;
             }
-            devices @ (HubEvent::Devices(_) | HubEvent::Device(_)) => {
-                let fleet = self.fleet.clone();
-                self.tell(&fleet, devices).await;
-            }
+            HubEvent::Devices(devices) => self.devices(devices).await,
+            HubEvent::Device(device) => self.device(device).await,
+        }
+    }
+
+    async fn devices(&mut self, devices: Vec<Device>) {
+        for device in &devices {
+            self.enrol(device);
+        }
+        let routes = self.routes.borrow().clone();
+        for (node, inputs) in routes.iter().filter(|(node, _)| **node != self.fleet) {
+            let own = devices
+                .iter()
+                .filter(|device| device.id.as_str() == node)
+                .cloned();
+            send(inputs, HubEvent::Devices(own.collect())).await;
+        }
+        let fleet = self.fleet.clone();
+        self.tell(&fleet, HubEvent::Devices(devices)).await;
+    }
+
+    async fn device(&mut self, device: Box<Device>) {
+        self.enrol(&device);
+        let id = device.id.to_string();
+        if id != self.fleet {
+            self.tell(&id, HubEvent::Device(device.clone())).await;
+        }
+        let fleet = self.fleet.clone();
+        self.tell(&fleet, HubEvent::Device(device)).await;
+    }
+
+    /// A device that should have a Node is served from now on. One that has the fleet node's name cannot.
+    fn enrol(&self, device: &Device) {
+        let Some(roster) = self.roster.as_ref().filter(|roster| roster.nodes.is_node(device)) else {
+            return;
+        };
+        if device.id.as_str() == self.fleet {
+            tracing::error!(device = %device.id, "a device with the name of the fleet node has no Node of its own");
+            return;
+        }
+        roster.serve(device.id.as_str());
+    }
+
+    /// A device that is a node no longer may have left deployments of its pods: someone has to hear what becomes of those.
+    fn enrol_sources(&self, all: &[HeldDeployment]) {
+        let Some(roster) = &self.roster else { return };
+        let is_devices = |held: &&HeldDeployment| {
+            let spec = &held.spec;
+            spec.source.node != self.fleet && spec.target.condition == condition_of(&spec.source.node)
+        };
+        let names: BTreeSet<&str> = all
+            .iter()
+            .filter(is_devices)
+            .map(|held| held.spec.source.node.as_str())
+            .collect();
+        for name in names {
+            roster.serve(name);
         }
     }
 
     async fn list(&mut self, all: Vec<HeldDeployment>) {
+        self.enrol_sources(&all);
         let mut by_node: BTreeMap<String, Vec<HeldDeployment>> = BTreeMap::new();
         self.owners.clear();
         for held in all {
@@ -112,6 +186,18 @@ impl Switchboard {
     }
 }
 
+impl Roster {
+    fn serve(&self, name: &str) {
+        self.served.send_if_modified(|served| {
+            let is_new = !served.contains_key(name);
+            if is_new {
+                served.insert(name.to_owned(), format!("{}{name}", self.provider_prefix));
+            }
+            is_new
+        });
+    }
+}
+
 /// A node that ended hears nothing more.
 async fn send(inputs: &mpsc::Sender<HubEvent>, event: HubEvent) {
     let _ = inputs.send(event).await;
@@ -123,6 +209,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::device_view::tests::device;
 
     fn held(uid: &str, node: &str) -> HeldDeployment {
         let spec: DeploymentSpec = serde_json::from_value(json!({
@@ -172,7 +259,7 @@ mod tests {
         let (idle, mut of_idle) = mpsc::channel(16);
         let (ask, mut asked) = mpsc::channel(1);
         let (routes, routed) = watch::channel(Routes::from([("fleet".to_owned(), fleet)]));
-        let board = tokio::spawn(Switchboard::new("fleet", routed, ask).run(events));
+        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, None).run(events));
         routes.send_modify(|routes| {
             routes.insert("press-7".to_owned(), press);
             routes.insert("idle".to_owned(), idle);
@@ -199,5 +286,57 @@ mod tests {
         assert_eq!(heard[0], ["list u1", "ended u1"]);
         assert_eq!(heard[1], ["list u2", "changed u4", "ended u4"]);
         assert_eq!(heard[2], ["list "], "a node without deployments is told so");
+    }
+
+    #[tokio::test]
+    async fn a_device_that_should_be_a_node_is_served_and_hears_of_itself_alone() {
+        let options = json!({"condition": "tags.node = 'true'"});
+        let options: crate::device_nodes::DeviceNodesOptions = serde_json::from_value(options).unwrap();
+        let (served, nodes) = watch::channel(FurtherNodes::new());
+        let roster = Roster {
+            nodes: Arc::new(options.parsed().unwrap()),
+            provider_prefix: "outrigger://hub/".into(),
+            served,
+        };
+        let (hub, events) = mpsc::channel(16);
+        let (fleet, mut of_fleet) = mpsc::channel(16);
+        let (press, mut of_press) = mpsc::channel(16);
+        let (ask, _asked) = mpsc::channel(1);
+        let routes = Routes::from([("fleet".to_owned(), fleet), ("press-7".to_owned(), press)]);
+        let (routes, routed) = watch::channel(routes);
+        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, Some(roster)).run(events));
+        let mut plain = device("plain-1");
+        plain.tags.clear();
+        let mut left = held("u1", "left-2");
+        left.spec.target.condition = condition_of("left-2");
+        hub.send(HubEvent::Devices(vec![device("press-7"), plain, device("fleet")]))
+            .await
+            .unwrap();
+        hub.send(HubEvent::Deployments(vec![left, held("u2", "hall-9")]))
+            .await
+            .unwrap();
+        hub.send(HubEvent::Device(Box::new(device("press-8"))))
+            .await
+            .unwrap();
+        drop(hub);
+        board.await.unwrap();
+        drop(routes);
+        let names: Vec<String> = nodes.borrow().keys().cloned().collect();
+        assert_eq!(
+            names,
+            ["left-2", "press-7", "press-8"],
+            "hall-9 is another process's"
+        );
+        assert_eq!(nodes.borrow()["press-7"], "outrigger://hub/press-7");
+        let heard = |event: &HubEvent| match event {
+            HubEvent::Devices(devices) => devices.iter().map(|device| device.id.to_string()).collect(),
+            HubEvent::Device(device) => vec![device.id.to_string()],
+            _ => Vec::new(),
+        };
+        assert_eq!(heard(&of_press.recv().await.unwrap()), ["press-7"]);
+        assert_eq!(
+            heard(&of_fleet.recv().await.unwrap()),
+            ["press-7", "plain-1", "fleet"]
+        );
     }
 }

@@ -1,25 +1,35 @@
 //! A pod as the API server shows it → what the bridge should want, or every reason why it cannot be honoured.
 
+use std::sync::Arc;
+
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, Owner, TargetSpec};
+use edge_protocol::v1::{Manifest, Owner, TargetSpec, object};
 use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
 };
-use edge_provider_translate::{Context, Note, Untranslated, Update, translate};
+use edge_provider_translate::objects::SERVICES;
+use edge_provider_translate::{
+    Context, Found, NodeKind, Note, ObjectKey, Objects, Untranslated, Update, translate,
+};
 use serde_json::Value;
 use virtual_kubelet::ObservedPod;
 use virtual_kubelet::core::deletion::Cause;
-use virtual_kubelet::core::{Asks, NamespaceMap, TargetRefusal, Toleration, acknowledges};
+use virtual_kubelet::core::{Asks, NamespaceMap, Target, TargetRefusal, Toleration, acknowledges};
+
+use crate::device_nodes::{DeviceNodes, condition_of};
 
 pub const TARGET_CONDITION: &str = "outrigger.io/target-condition";
+/// Where the address of a pod is shown that others of the cluster cannot reach. Ours to write; what a person writes there is replaced.
+pub const POD_IP: &str = "outrigger.io/podIP";
 /// The refusal that is told once for all such pods, on the Node.
 pub const TAINT_NOT_ACKNOWLEDGED: &str = "TaintNotAcknowledged";
 const UNSUPPORTED_FIELD: &str = "UnsupportedField";
 const PREFIX: &str = "outrigger.io/";
 /// Our annotations that mean something in this version; any other of ours is refused, never ignored (law 7).
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 6] = [
     TARGET_CONDITION,
+    POD_IP,
     DISCONNECT_ANNOTATION,
     "outrigger.io/ready-policy",
     "outrigger.io/update",
@@ -35,10 +45,53 @@ pub struct Wanted {
     pub notes: Vec<Note>,
 }
 
+/// Where the pods of a node may go.
+#[derive(Debug, Clone)]
+pub struct Placing {
+    pub namespaces: NamespaceMap,
+    pub to: To,
+}
+
+/// What a node's pods are for.
+#[derive(Debug, Clone)]
+pub enum To {
+    /// The devices that the pod's condition says, less those that are Nodes of their own.
+    Fleet(Option<Arc<DeviceNodes>>),
+    /// The one device of this id.
+    Device(String),
+}
+
+impl Placing {
+    /// The target of a pod: its namespace's scope holds on every kind of node.
+    fn target(&self, observed: &ObservedPod, asks: Asks) -> Result<Target, TargetRefusal> {
+        let labels = &observed.namespace_labels;
+        match &self.to {
+            To::Fleet(apart) => {
+                let target = self
+                    .namespaces
+                    .target(labels, observed.annotation(TARGET_CONDITION), asks)?;
+                let scope = match apart {
+                    Some(nodes) => nodes.fleet_scope(&target.scope),
+                    None => target.scope,
+                };
+                Ok(Target { scope, ..target })
+            }
+            To::Device(device) => self.namespaces.target(labels, Some(&condition_of(device)), asks),
+        }
+    }
+
+    fn kind(&self) -> NodeKind {
+        match self.to {
+            To::Fleet(_) => NodeKind::Fleet,
+            To::Device(_) => NodeKind::Device,
+        }
+    }
+}
+
 /// Reads one pod. `held` is the manifest that the hub has of it. `None` when its UID is none, which no API server gives.
-pub fn wanted(observed: &ObservedPod, namespaces: &NamespaceMap, held: Option<&Manifest>) -> Option<Wanted> {
+pub fn wanted(observed: &ObservedPod, placing: &Placing, held: Option<&Manifest>) -> Option<Wanted> {
     let uid = PodUid::new(observed.uid.clone()).ok()?;
-    let (plan, notes) = match plan(observed, namespaces, held) {
+    let (plan, notes) = match plan(observed, placing, held) {
         Ok((plan, notes)) => (Ok(plan), notes),
         Err(refusal) => (Err(refusal), Vec::new()),
     };
@@ -76,7 +129,7 @@ pub fn disconnect(observed: &ObservedPod) -> Disconnect {
 
 fn plan(
     observed: &ObservedPod,
-    namespaces: &NamespaceMap,
+    placing: &Placing,
     held: Option<&Manifest>,
 ) -> Result<(PodPlan, Vec<Note>), PodRefusal> {
     let spec = observed.raw.get("spec").unwrap_or(&Value::Null);
@@ -90,13 +143,15 @@ fn plan(
         reason: refusal.reason(),
         message: refusal.to_string(),
     };
-    let condition = observed.annotation(TARGET_CONDITION);
-    let target = namespaces.target(&observed.namespace_labels, condition, asks(spec));
+    let target = placing.target(observed, asks(spec));
     if let Err(refusal @ (TargetRefusal::NoEntry | TargetRefusal::NoCondition)) = target {
         return Err(refuse(refusal));
     }
-    let unknown = unknown_annotations(observed);
+    let unknown = unknown_annotations(observed, placing.kind());
+    let objects = objects(placing.kind());
     let context = Context {
+        kind: placing.kind(),
+        objects: &objects,
         held,
         ..Context::default()
     };
@@ -133,6 +188,17 @@ fn plan(
     Ok((plan, translated.notes))
 }
 
+/// What was found of the pod's references. Nothing is read yet, so a pod that refers to anything waits; but every pod on a device's node
+/// may see variables of services, and those it does without.
+fn objects(kind: NodeKind) -> Objects {
+    let mut objects = Objects::NONE.clone();
+    if kind == NodeKind::Device {
+        let services = ObjectKey::new(object::kind::SERVICES, SERVICES);
+        objects.found.insert(services, Found::Missing);
+    }
+    objects
+}
+
 fn unsupported(message: String) -> PodRefusal {
     PodRefusal {
         reason: UNSUPPORTED_FIELD,
@@ -141,7 +207,7 @@ fn unsupported(message: String) -> PodRefusal {
 }
 
 /// Our own annotations whose key or value this version cannot honour, as paths with the reason beside.
-fn unknown_annotations(observed: &ObservedPod) -> Vec<String> {
+fn unknown_annotations(observed: &ObservedPod, kind: NodeKind) -> Vec<String> {
     let annotations = observed
         .raw
         .get("metadata")
@@ -153,6 +219,9 @@ fn unknown_annotations(observed: &ObservedPod) -> Vec<String> {
     ours.filter_map(|(key, value)| {
         let why = match (key.as_str(), value.as_str()) {
             (DISCONNECT_ANNOTATION, value) => Disconnect::read(value).err()?,
+            (TARGET_CONDITION, _) if kind == NodeKind::Device => {
+                "a pod of a device's node is for that device"
+            }
             (known, _) if KNOWN.contains(&known) => return None,
             _ => "is not available in this version",
         };

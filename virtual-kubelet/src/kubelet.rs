@@ -1,6 +1,6 @@
 //! Joins the sources, which all nodes of a process share, with the pumps of its nodes: nodes come and go, the sources stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::events::{EventsQueue, EventsTask};
 use crate::leader::{self, LeaderOptions, LeaderTask, Left};
-use crate::node_task::NodeTask;
-use crate::pod_watch::{PodWatch, Routes, Selection};
+use crate::node_task::{NodeIdentity, NodeTask};
+use crate::node_watch::{NodeRoutes, NodeWatch, Seen};
+use crate::pod_watch::{PodWatch, Route, Routes, Selection};
 use crate::pod_writer::PodWriter;
 use crate::provider::{PodInput, Provider};
 use crate::successors::SuccessorTask;
@@ -35,12 +36,15 @@ pub struct KubeletOptions {
     pub leader: Option<LeaderOptions>,
 }
 
+/// Names of nodes with their provider ids, by which a Node of the same name is known to be ours.
+pub type FurtherNodes = BTreeMap<String, String>;
+
 /// The virtual nodes of one process.
 pub struct VirtualKubelet<F> {
     cluster: Cluster,
     leases: Cluster,
     options: KubeletOptions,
-    nodes: watch::Receiver<BTreeSet<String>>,
+    nodes: watch::Receiver<FurtherNodes>,
     providers: F,
 }
 
@@ -52,7 +56,7 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
         cluster: Cluster,
         leases: Cluster,
         options: KubeletOptions,
-        nodes: watch::Receiver<BTreeSet<String>>,
+        nodes: watch::Receiver<FurtherNodes>,
         providers: F,
     ) -> Self {
         Self {
@@ -89,9 +93,11 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
         // Nobody need listen.
         let _ = leads.send(true);
         let (routes, routed) = watch::channel(Routes::new());
+        let (sights, sighted) = watch::channel(NodeRoutes::new());
         let (ask, asked) = mpsc::channel(1);
         let (events, events_task) = EventsTask::new(self.cluster.clone());
         let (look, successors) = SuccessorTask::new(self.cluster.clone());
+        let seen = NodeWatch::new(self.cluster.clone(), self.options.selection.clone(), sighted);
         let pods = PodWatch::new(self.cluster.clone(), self.options.selection, routed, asked);
         let shared = Shared {
             writer: PodWriter::new(self.cluster.clone()),
@@ -107,11 +113,13 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
             providers: self.providers,
             restored,
             routes,
+            sights,
             events,
             shared,
             served: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
+        tasks.spawn(ended("nodes", seen.run()));
         tasks.spawn(ended("pods", pods.run()));
         tasks.spawn(ended("events", events_task.run()));
         tasks.spawn(ended("successors", successors.run()));
@@ -147,6 +155,7 @@ struct Nodes<F> {
     /// What the process before this one remembered, by annotation.
     restored: BTreeMap<String, String>,
     routes: watch::Sender<Routes>,
+    sights: watch::Sender<NodeRoutes>,
     events: EventsQueue,
     shared: Shared,
     served: BTreeMap<String, CancellationToken>,
@@ -155,12 +164,11 @@ struct Nodes<F> {
 }
 
 impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
-    async fn run(mut self, mut wanted: watch::Receiver<BTreeSet<String>>) -> Error {
+    async fn run(mut self, mut wanted: watch::Receiver<FurtherNodes>) -> Error {
         let mut fixed = false;
         loop {
-            let mut names = wanted.borrow_and_update().clone();
-            names.insert(self.first.clone());
-            self.serve(&names);
+            let further = wanted.borrow_and_update().clone();
+            self.serve(&further);
             tokio::select! {
                 changed = wanted.changed(), if !fixed => fixed = changed.is_err(),
                 Some(ended) = self.tasks.join_next() => match ended {
@@ -172,55 +180,80 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
         }
     }
 
-    fn serve(&mut self, names: &BTreeSet<String>) {
-        let gone: Vec<String> = self
-            .served
-            .keys()
-            .filter(|name| !names.contains(*name))
-            .cloned()
-            .collect();
+    fn serve(&mut self, further: &FurtherNodes) {
+        let wanted = |name: &String| *name == self.first || further.contains_key(name);
+        let gone: Vec<String> = self.served.keys().filter(|name| !wanted(name)).cloned().collect();
         for name in &gone {
             tracing::info!(node = name, "no longer served");
             if let Some(token) = self.served.remove(name) {
                 token.cancel();
             }
         }
-        let new: Vec<&String> = names
-            .iter()
-            .filter(|name| !self.served.contains_key(*name))
+        let first = NodeIdentity {
+            name: self.first.clone(),
+            provider_id: None,
+        };
+        let further = further.iter().map(|(name, provider_id)| NodeIdentity {
+            name: name.clone(),
+            provider_id: Some(provider_id.clone()),
+        });
+        let new: Vec<NodeIdentity> = std::iter::once(first)
+            .chain(further)
+            .filter(|identity| !self.served.contains_key(&identity.name))
             .collect();
         if gone.is_empty() && new.is_empty() {
             return;
         }
         let mut routes = self.routes.borrow().clone();
+        let mut sights = self.sights.borrow().clone();
         routes.retain(|name, _| !gone.contains(name));
-        for name in new {
+        sights.retain(|name, _| !gone.contains(name));
+        for identity in new {
+            if self.served.contains_key(&identity.name) {
+                continue;
+            }
+            let name = identity.name.clone();
             let (inputs, received) = mpsc::channel(INPUTS);
-            routes.insert(name.clone(), inputs.clone());
-            self.begin(name, inputs, received);
+            let (sight, seen) = watch::channel(None);
+            let route = Route {
+                inputs,
+                provider_id: identity.provider_id.clone(),
+            };
+            self.begin(identity, route.inputs.clone(), received, seen);
+            routes.insert(name.clone(), route);
+            sights.insert(name, sight);
         }
         self.routes.send_replace(routes);
+        self.sights.send_replace(sights);
     }
 
-    fn begin(&mut self, name: &str, inputs: mpsc::Sender<PodInput>, received: mpsc::Receiver<PodInput>) {
+    fn begin(
+        &mut self,
+        identity: NodeIdentity,
+        inputs: mpsc::Sender<PodInput>,
+        received: mpsc::Receiver<PodInput>,
+        seen: watch::Receiver<Option<Seen>>,
+    ) {
+        let name = identity.name.clone();
         let memory = if name == self.first {
             MEMORY.to_owned()
         } else {
-            memory_of(name)
+            memory_of(&name)
         };
-        let (view, shown) = watch::channel(None);
-        let node = NodeTask::new(self.cluster.clone(), name, shown, inputs.clone());
+        let (aim, aimed) = watch::channel(None);
+        let ask = self.shared.ask.clone();
+        let node = NodeTask::new(self.cluster.clone(), identity, aimed, seen, inputs.clone(), ask);
         let own = Own {
-            node: name.to_owned(),
-            provider: (self.providers)(name, self.restored.get(&memory).map(String::as_str)),
+            provider: (self.providers)(&name, self.restored.get(&memory).map(String::as_str)),
             memory,
-            events: self.events.of_node(name),
-            view,
+            events: self.events.of_node(&name),
+            aim,
             inputs,
+            node: name.clone(),
         };
         let work = Work::new(own, self.shared.clone());
         let token = CancellationToken::new();
-        self.served.insert(name.to_owned(), token.clone());
+        self.served.insert(name, token.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),

@@ -4,7 +4,7 @@
 //! * [`kubelet`]: [`VirtualKubelet`] wires the sources below, of which a process has one each, to its nodes. `work`: the pump of one node,
 //!   sole user of its provider, which owns the objects as last seen.
 //! * [`cluster`]: one bounded, timed call of the API server; every body is plain JSON made by `virtual-kubelet-core`.
-//! * [`node_task`]: keeps the Node and its lease. [`leader`]: which process does so at all.
+//! * [`node_task`]: keeps one Node and its lease, by the sight of [`node_watch`]. [`leader`]: which process does so at all.
 //! * [`pod_watch`]: complete lists ([`lists`]) and changes of our pods, with [`references`] (owners followed, namespace labels).
 //! * [`objects`]: reads and follows what pods refer to, and nothing else: config maps, secrets, claims, tokens, services.
 //! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
@@ -20,6 +20,7 @@ pub mod kubelet;
 pub mod leader;
 pub mod lists;
 pub mod node_task;
+pub mod node_watch;
 pub mod objects;
 pub mod pod_watch;
 pub mod pod_writer;
@@ -30,7 +31,7 @@ mod work;
 
 pub use cluster::Cluster;
 pub use error::Error;
-pub use kubelet::{KubeletOptions, VirtualKubelet};
+pub use kubelet::{FurtherNodes, KubeletOptions, VirtualKubelet};
 pub use leader::LeaderOptions;
 pub use pod_watch::Selection;
 pub use provider::{

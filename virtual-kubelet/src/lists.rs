@@ -48,3 +48,7 @@ pub async fn read_to_end(
 pub fn uid_of(object: &Value) -> Option<String> {
     Some(object.get("metadata")?.get("uid")?.as_str()?.to_owned())
 }
+
+pub fn version_of(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("resourceVersion")?.as_str()
+}

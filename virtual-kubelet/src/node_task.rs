@@ -1,144 +1,285 @@
-//! Keeps the Node and its lease as they should be: looks every ten seconds, and at once when what it should show changes.
+//! Keeps one Node and its lease as they should be: looks when either side of it changes, and every ten seconds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use virtual_kubelet_core::lease::{self, LeaseAction, plan_node_lease};
-use virtual_kubelet_core::node::{NodeAction, NodeView, ObservedNode, plan_node};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use virtual_kubelet_core::lease::{self, LeaseAction, LeaseFacts, plan_node_lease};
+use virtual_kubelet_core::node::{NodeAction, NodeAim, ObservedNode, plan};
 
 use crate::cluster::{Cluster, PatchKind};
 use crate::error::Error;
 use crate::leader;
-use crate::lists::uid_of;
+use crate::lists::{uid_of, version_of};
+use crate::node_watch::Seen;
 use crate::provider::PodInput;
+
+const RENEW: Duration = Duration::from_secs(lease::RENEW_S);
+
+/// Which Node is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeIdentity {
+    pub name: String,
+    /// A Node of this name with another provider id is another's. `None` takes any for ours.
+    pub provider_id: Option<String>,
+}
 
 /// Sole owner of the Node object. It never gives up.
 #[derive(Debug)]
 pub struct NodeTask {
     cluster: Cluster,
-    name: String,
-    /// `None` until the provider said what to show; a Node that exists is left as it is until then.
-    view: watch::Receiver<Option<NodeView>>,
+    identity: NodeIdentity,
+    /// `None` until the provider said what it should be; a Node that exists is left as it is until then.
+    aim: watch::Receiver<Option<NodeAim>>,
+    seen: watch::Receiver<Option<Seen>>,
     inputs: mpsc::Sender<PodInput>,
-    /// The Node's UID as last read.
-    uid: Option<String>,
-    /// Whether the provider was told that.
-    told: bool,
+    /// Wishes for a list of pods.
+    ask: mpsc::Sender<()>,
+    /// The Node as last seen or written; `None` before the first sight.
+    node: Option<Seen>,
+    told: Option<Told>,
+    /// The lease as last written.
+    lease: Option<LeaseFacts>,
+}
+
+/// What the provider was told last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Uid(Option<String>),
+    Taken,
 }
 
 impl NodeTask {
     pub fn new(
         cluster: Cluster,
-        name: impl Into<String>,
-        view: watch::Receiver<Option<NodeView>>,
+        identity: NodeIdentity,
+        aim: watch::Receiver<Option<NodeAim>>,
+        seen: watch::Receiver<Option<Seen>>,
         inputs: mpsc::Sender<PodInput>,
+        ask: mpsc::Sender<()>,
     ) -> Self {
         Self {
             cluster,
-            name: name.into(),
-            view,
+            identity,
+            aim,
+            seen,
             inputs,
-            uid: None,
-            told: false,
+            ask,
+            node: None,
+            told: None,
+            lease: None,
         }
     }
 
-    /// Runs until nobody can change the state any more. Dropping the future ends it.
+    /// Runs until nobody can change what it should be any more. Dropping the future ends it.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(Duration::from_secs(lease::RENEW_S));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first renewal is at once, the others at a moment of this node's own: many nodes of a process do not renew together.
+        let phase = RENEW.mul_f64(rand::random::<f64>());
+        let mut tick = interval_at(Instant::now() + phase, RENEW);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.log(Look::Renew).await;
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                changed = self.view.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                }
-            }
-            if let Err(error) = self.keep().await {
-                tracing::warn!(node = self.name, error = error.chain(), "keeping the node failed");
-            }
+            let look = tokio::select! {
+                _ = tick.tick() => Look::Renew,
+                changed = self.aim.changed() => match changed {
+                    Ok(()) => Look::Changed,
+                    Err(_) => return,
+                },
+                changed = self.seen.changed() => match changed {
+                    Ok(()) => Look::Changed,
+                    Err(_) => return,
+                },
+            };
+            self.log(look).await;
         }
     }
 
-    /// One look at the Node and the lease, and the writes that they need. Idempotent.
+    async fn log(&mut self, look: Look) {
+        if let Err(error) = self.keep(look).await {
+            tracing::warn!(
+                node = self.identity.name,
+                error = error.chain(),
+                "keeping the node failed"
+            );
+        }
+    }
+
+    /// One look at the Node, and the writes that it needs; the lease is renewed when that is due, or when it has another owner.
+    /// Idempotent.
     ///
     /// # Errors
     /// The first write that failed; the lease is renewed even then.
-    pub async fn keep(&mut self) -> Result<(), Error> {
-        let kept = self.keep_node().await;
-        if let Ok(uid) = &kept
-            && (self.uid != *uid || !self.told)
-        {
-            self.uid.clone_from(uid);
-            self.told = true;
-            // A closed channel ends this task by way of `view`.
-            let _ = self.inputs.send(PodInput::Node { uid: uid.clone() }).await;
+    pub async fn keep(&mut self, look: Look) -> Result<(), Error> {
+        self.look();
+        if let Some(provider_id) = self.taken() {
+            self.tell(Told::Taken, PodInput::NameTaken { provider_id }).await;
+            return Ok(());
         }
-        self.renew(self.uid.as_deref()).await?;
-        kept.map(drop)
+        let kept = self.keep_node().await;
+        let uid = self
+            .node
+            .as_ref()
+            .and_then(|node| node.as_deref().and_then(uid_of));
+        let mut moved = false;
+        if self.node.is_some() {
+            moved = self
+                .tell(Told::Uid(uid.clone()), PodInput::Node { uid: uid.clone() })
+                .await;
+        }
+        let lives = match self.aim.borrow().as_ref() {
+            // The node that is always served is leased from the start; whether a further one lives is not known yet.
+            None => self.identity.provider_id.is_none(),
+            Some(NodeAim::Present(view)) => view.lives,
+            Some(NodeAim::Absent) => false,
+        };
+        if lives && (look == Look::Renew || moved) {
+            self.renew(uid.as_deref()).await?;
+        }
+        kept
     }
 
-    async fn keep_node(&mut self) -> Result<Option<String>, Error> {
-        let path = format!("/api/v1/nodes/{}", self.name);
-        let found = self.cluster.get(&path).await?;
-        let mut uid = found.as_ref().and_then(uid_of);
-        let observed: Option<ObservedNode> = found.map(|node| parse(&path, node)).transpose()?;
-        let Some(view) = self.view.borrow_and_update().clone() else {
-            return Ok(uid);
+    /// Takes what the watch has seen since. What was written later than that is seen by it later too.
+    fn look(&mut self) {
+        if !self.seen.has_changed().unwrap_or(false) && self.node.is_some() {
+            return;
+        }
+        let Some(seen) = self.seen.borrow_and_update().clone() else {
+            return;
         };
-        for action in plan_node(observed.as_ref(), &view, Timestamp::now()) {
-            let written = self.write(&path, &action).await;
-            match written {
-                Ok(node) => uid = uid_of(&node).or(uid),
-                // Another writer was faster: the next look plans anew.
-                Err(error) if matches!(error.code(), Some(409 | 422)) && is_guarded(&action) => {
+        let number = |node: &Value| version_of(node).and_then(|version| version.parse::<u64>().ok());
+        let held = self.node.as_ref().and_then(|node| number(node.as_deref()?));
+        let is_older = seen
+            .as_deref()
+            .and_then(number)
+            .is_some_and(|seen| held.is_some_and(|held| seen < held));
+        if !is_older {
+            self.node = Some(seen);
+        }
+    }
+
+    /// The provider id of whoever has our name.
+    fn taken(&self) -> Option<String> {
+        let ours = self.identity.provider_id.as_deref()?;
+        let node = self.node.as_ref()?.as_deref()?;
+        let theirs = node
+            .pointer("/spec/providerID")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        (theirs != ours).then(|| theirs.to_owned())
+    }
+
+    /// Whether that was news.
+    async fn tell(&mut self, told: Told, input: PodInput) -> bool {
+        if self.told.as_ref() == Some(&told) {
+            return false;
+        }
+        if told == Told::Taken || self.told == Some(Told::Taken) {
+            // Whose pods there are shows only in a list. A wish that already waits is as good.
+            let _ = self.ask.try_send(());
+        }
+        self.told = Some(told);
+        // A closed channel ends this task by way of `aim`.
+        let _ = self.inputs.send(input).await;
+        true
+    }
+
+    async fn keep_node(&mut self) -> Result<(), Error> {
+        let path = format!("/api/v1/nodes/{}", self.identity.name);
+        let (Some(node), Some(aim)) = (self.node.clone(), self.aim.borrow_and_update().clone()) else {
+            return Ok(());
+        };
+        let observed: Option<ObservedNode> = node
+            .as_deref()
+            .map(|node| parse(&path, node.clone()))
+            .transpose()?;
+        for action in plan(observed.as_ref(), &aim, Timestamp::now()) {
+            match self.write(&path, &action).await {
+                Ok(written) => self.node = Some(written.map(Arc::new)),
+                // Another writer was faster: what it wrote is seen soon, and planned anew.
+                Err(error) if matches!(error.code(), Some(404 | 409 | 422)) && is_guarded(&action) => {
                     tracing::debug!(error = error.chain(), "a guarded write met another writer");
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(uid)
+        Ok(())
     }
 
-    async fn write(&self, path: &str, action: &NodeAction) -> Result<Value, Error> {
+    /// The Node after the write.
+    async fn write(&self, path: &str, action: &NodeAction) -> Result<Option<Value>, Error> {
         let status = format!("{path}/status");
-        match action {
+        let written = match action {
             NodeAction::Create(node) => {
-                tracing::info!(node = self.name, "creating the node");
-                self.cluster.post("/api/v1/nodes", node).await
+                tracing::info!(node = self.identity.name, "creating the node");
+                self.cluster.post("/api/v1/nodes", node).await?
             }
-            NodeAction::Apply(body) => self.cluster.patch(path, PatchKind::Apply, body).await,
-            NodeAction::ApplyStatus(body) => self.cluster.patch(&status, PatchKind::Apply, body).await,
-            NodeAction::ReplaceAddresses(body) => self.cluster.patch(&status, PatchKind::Merge, body).await,
-            NodeAction::PatchTaints(body) => self.cluster.patch(path, PatchKind::Json, body).await,
-        }
+            NodeAction::Apply(body) => self.cluster.patch(path, PatchKind::Apply, body).await?,
+            NodeAction::DropStale(body) => self.cluster.patch(path, PatchKind::Merge, body).await?,
+            NodeAction::ApplyStatus(body) => self.cluster.patch(&status, PatchKind::Apply, body).await?,
+            NodeAction::ReplaceAddresses(body) => self.cluster.patch(&status, PatchKind::Merge, body).await?,
+            NodeAction::PatchTaints(body) => self.cluster.patch(path, PatchKind::Json, body).await?,
+            NodeAction::Delete(options) => {
+                tracing::info!(node = self.identity.name, "deleting the node");
+                self.cluster.delete(path, options).await?;
+                return Ok(None);
+            }
+        };
+        Ok(Some(written))
     }
 
-    async fn renew(&self, node_uid: Option<&str>) -> Result<(), Error> {
+    /// A renewal is one write on top of the last one. Only when that met another's, or there is none, is the lease read first.
+    async fn renew(&mut self, node_uid: Option<&str>) -> Result<(), Error> {
         let collection = format!(
             "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
             lease::NAMESPACE
         );
-        let path = format!("{collection}/{}", self.name);
+        let name = self.identity.name.clone();
+        let path = format!("{collection}/{name}");
+        if let Some(held) = self.lease.take() {
+            let LeaseAction::Put(body) = plan_node_lease(Some(&held), &name, node_uid, Timestamp::now())
+            else {
+                return Ok(());
+            };
+            match self.cluster.put(&path, &body).await {
+                Ok(lease) => {
+                    self.lease = Some(leader::parse(path, lease)?);
+                    return Ok(());
+                }
+                Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let current = self.cluster.get(&path).await?;
         let current = current
             .map(|lease| leader::parse(path.clone(), lease))
             .transpose()?;
-        match plan_node_lease(current.as_ref(), &self.name, node_uid, Timestamp::now()) {
+        let written = match plan_node_lease(current.as_ref(), &name, node_uid, Timestamp::now()) {
             LeaseAction::Create(body) => self.cluster.post(&collection, &body).await?,
             LeaseAction::Put(body) => self.cluster.put(&path, &body).await?,
         };
+        self.lease = Some(leader::parse(path, written)?);
         Ok(())
     }
 }
 
-/// A JSON patch whose test fails answers 422, a creation that came second 409.
+/// Why the Node is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It, or what it should be, changed.
+    Changed,
+    /// The lease is due.
+    Renew,
+}
+
+/// A JSON patch whose test fails answers 422, a creation that came second 409, a delete of what is gone or another's 404 or 409.
 fn is_guarded(action: &NodeAction) -> bool {
-    matches!(action, NodeAction::PatchTaints(_) | NodeAction::Create(_))
+    matches!(
+        action,
+        NodeAction::PatchTaints(_) | NodeAction::Create(_) | NodeAction::Delete(_)
+    )
 }
 
 /// Absent members read as their defaults, `null` ones too.

@@ -4,7 +4,7 @@
 //! half way is nothing. What was read whole is whole for each node. A watch resumes where it broke; only when the server no longer
 //! knows that version is the list read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +36,16 @@ pub enum Selection {
     Bound,
 }
 
-/// Where the facts about the pods of each of our nodes go.
-pub type Routes = BTreeMap<String, mpsc::Sender<PodInput>>;
+/// Where the facts about the pods of a node of ours go.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub inputs: mpsc::Sender<PodInput>,
+    /// A Node of the same name with another provider id is another's, and so are its pods. `None` takes any for ours.
+    pub provider_id: Option<String>,
+}
+
+/// By the names of our nodes.
+pub type Routes = BTreeMap<String, Route>;
 
 /// Sole owner of the watch. Ends when nobody can change the routes any more.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub struct PodWatch {
     routes: watch::Receiver<Routes>,
     /// Wishes for a list; many at once are one.
     list_asked: mpsc::Receiver<()>,
+    /// Names of ours that another had at the last list.
+    taken: BTreeSet<String>,
     failures: u32,
 }
 
@@ -75,6 +85,7 @@ impl PodWatch {
             selection,
             routes,
             list_asked,
+            taken: BTreeSet::new(),
             failures: 0,
         }
     }
@@ -113,10 +124,20 @@ impl PodWatch {
             path: "/api/v1/namespaces/kube-system".to_owned(),
             what: "metadata.uid",
         })?;
-        let node_uids = self.node_uids().await?;
+        let nodes = self.nodes().await?;
+        let is_taken = |(name, route): &(&String, &Route)| {
+            let theirs = nodes.get(*name).map(|node| provider_id_of(node));
+            route.provider_id.is_some() && theirs.is_some_and(|theirs| theirs != route.provider_id.as_deref())
+        };
+        self.taken = routes
+            .iter()
+            .filter(is_taken)
+            .map(|(name, _)| name.clone())
+            .collect();
         let mut pods: BTreeMap<String, Vec<Arc<ObservedPod>>> = BTreeMap::new();
         for pod in raw {
-            let Some(node) = node_of(&pod).filter(|node| routes.contains_key(*node)) else {
+            let is_ours = |node: &&str| routes.contains_key(*node) && !self.taken.contains(*node);
+            let Some(node) = node_of(&pod).filter(is_ours) else {
                 continue;
             };
             let node = node.to_owned();
@@ -124,34 +145,29 @@ impl PodWatch {
             pods.entry(node).or_default().push(pod);
         }
         self.failures = 0;
-        for (node, inputs) in &routes {
+        for (node, route) in routes.iter().filter(|(node, _)| !self.taken.contains(*node)) {
             let snapshot = PodSnapshot {
                 cluster_uid: cluster_uid.clone(),
                 resource_version,
-                node_uid: node_uids.get(node).cloned(),
+                node_uid: nodes.get(node).and_then(uid_of),
                 pods: pods.remove(node).unwrap_or_default(),
             };
-            tell(inputs, PodInput::Listed(snapshot)).await;
+            tell(&route.inputs, PodInput::Listed(snapshot)).await;
         }
         Ok(version)
     }
 
-    /// The UIDs of the Nodes that are there now, by name.
-    async fn node_uids(&self) -> Result<BTreeMap<String, String>, Error> {
+    /// The Nodes that are there now, by name.
+    async fn nodes(&self) -> Result<BTreeMap<String, Value>, Error> {
         let nodes = match &self.selection {
             Selection::Node(name) => {
-                Vec::from_iter(self.cluster.get(&format!("/api/v1/nodes/{name}")).await?)
+                let node = self.cluster.get(&format!("/api/v1/nodes/{name}")).await?;
+                return Ok(node.into_iter().map(|node| (name.clone(), node)).collect());
             }
             Selection::Bound => read_to_end(&self.cluster, "/api/v1/nodes", "NodeList").await?.0,
         };
-        let named = |node: &Value| {
-            let name = match &self.selection {
-                Selection::Node(name) => name.clone(),
-                Selection::Bound => node.get("metadata")?.get("name")?.as_str()?.to_owned(),
-            };
-            Some((name, uid_of(node)?))
-        };
-        Ok(nodes.iter().filter_map(named).collect())
+        let named = |node: Value| Some((node.get("metadata")?.get("name")?.as_str()?.to_owned(), node));
+        Ok(nodes.into_iter().filter_map(named).collect())
     }
 
     fn path(&self) -> String {
@@ -226,8 +242,8 @@ impl PodWatch {
                 self.failures = 0;
                 let resource_version = number(from).map_err(Some)?;
                 let routes = self.routes.borrow().clone();
-                for inputs in routes.values() {
-                    tell(inputs, PodInput::WatchedTo { resource_version }).await;
+                for route in routes.values() {
+                    tell(&route.inputs, PodInput::WatchedTo { resource_version }).await;
                 }
                 return Ok(());
             }
@@ -240,8 +256,9 @@ impl PodWatch {
             .get("metadata")
             .and_then(|metadata| metadata.get("resourceVersion")?.as_str());
         let version = version.unwrap_or(from.as_str()).to_owned();
-        let route = node_of(&object).and_then(|node| self.routes.borrow().get(node).cloned());
-        let Some(inputs) = route else {
+        let node = node_of(&object).filter(|node| !self.taken.contains(*node));
+        let route = node.and_then(|node| self.routes.borrow().get(node).cloned());
+        let Some(Route { inputs, .. }) = route else {
             *from = version;
             return Ok(());
         };
@@ -270,6 +287,10 @@ impl PodWatch {
 /// A node that ended hears nothing more, and its route goes with it.
 async fn tell(inputs: &mpsc::Sender<PodInput>, input: PodInput) {
     let _ = inputs.send(input).await;
+}
+
+fn provider_id_of(node: &Value) -> Option<&str> {
+    node.get("spec")?.get("providerID")?.as_str()
 }
 
 fn node_of(pod: &Value) -> Option<&str> {

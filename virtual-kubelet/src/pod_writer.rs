@@ -55,6 +55,20 @@ impl PodWriter {
         settle(self.cluster.delete(&path(pod), &options).await)
     }
 
+    /// Sets an annotation, or removes it, unless the object was last seen like that.
+    pub async fn annotate(
+        &self,
+        pod: &ObservedPod,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<Written, Error> {
+        if pod.annotation(key) == value {
+            return Ok(Written::Done);
+        }
+        let body = json!({"metadata": {"uid": pod.uid, "annotations": {key: value}}});
+        settle(self.cluster.patch(&path(pod), PatchKind::Merge, &body).await)
+    }
+
     /// Clears `tolerationSeconds` of the tolerations of silence, so that no controller deletes the pod for it (law 1).
     pub async fn clear_toleration_seconds(&self, pod: &ObservedPod) -> Result<Written, Error> {
         let tolerations = pod

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Value;
-use virtual_kubelet_core::NodeView;
+use virtual_kubelet_core::NodeAim;
 use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
 
 /// Runs pods somewhere. It sees every fact about its pods in the order in which the API server told them.
@@ -31,6 +31,10 @@ pub enum PodInput {
     /// Our Node was created, or has another UID than before; `None` while there is none.
     Node {
         uid: Option<String>,
+    },
+    /// There is a Node of our name that is another's. It is left alone, and its pods are not ours.
+    NameTaken {
+        provider_id: String,
     },
     Finished {
         op: u64,
@@ -71,6 +75,12 @@ pub enum PodEffect {
     ClearTolerationSeconds {
         uid: String,
     },
+    /// Set an annotation, if the object has another value or none; `None` removes it.
+    Annotate {
+        uid: String,
+        key: &'static str,
+        value: Option<String>,
+    },
     PodEvent {
         uid: String,
         event: EventText,
@@ -78,8 +88,8 @@ pub enum PodEffect {
     NodeEvent {
         event: EventText,
     },
-    /// What the Node should show from now on.
-    Node(Box<NodeView>),
+    /// What the Node should be from now on.
+    Node(NodeAim),
     /// A complete list is wanted soon.
     ListPods,
     /// Are there pods of this line on other nodes, and Ready? Answered by [`PodInput::Elsewhere`] or not at all.

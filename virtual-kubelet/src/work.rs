@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use virtual_kubelet_core::NodeView;
+use virtual_kubelet_core::NodeAim;
 
 use crate::error::Error;
 use crate::events::EventsHandle;
@@ -39,7 +39,7 @@ pub(crate) struct Own<P> {
     /// The annotation of the leader lease that keeps its memory.
     pub memory: String,
     pub events: EventsHandle,
-    pub view: watch::Sender<Option<NodeView>>,
+    pub aim: watch::Sender<Option<NodeAim>>,
     pub inputs: mpsc::Sender<PodInput>,
 }
 
@@ -61,13 +61,17 @@ pub(crate) struct Work<P> {
 struct Slot {
     busy: bool,
     clear: bool,
+    annotate: Option<Annotation>,
     show: Option<Value>,
     finish: Option<(u64, Option<Value>)>,
 }
 
+type Annotation = (&'static str, Option<String>);
+
 #[derive(Debug)]
 enum Write {
     Clear,
+    Annotate(Annotation),
     Show(Value),
     Finish(u64, Option<Value>),
 }
@@ -148,6 +152,7 @@ impl<P: Provider> Work<P> {
             PodInput::Vanished(pod) => vanished = Some(pod.uid.clone()),
             PodInput::WatchedTo { .. }
             | PodInput::Node { .. }
+            | PodInput::NameTaken { .. }
             | PodInput::Finished { .. }
             | PodInput::Elsewhere(_)
             | PodInput::Remembered { .. } => {}
@@ -187,14 +192,16 @@ impl<P: Provider> Work<P> {
                 self.slot(&uid).clear = true;
                 uid
             }
+            PodEffect::Annotate { uid, key, value } => {
+                self.slot(&uid).annotate = Some((key, value));
+                uid
+            }
             PodEffect::PodEvent { uid, event } => return self.pod_event(&uid, event),
             PodEffect::NodeEvent { event } => return self.own.events.tell(self.node_reference(), event),
-            PodEffect::Node(view) => {
-                self.own.view.send_if_modified(|shown| {
-                    let changes = shown.as_ref() != Some(&*view);
-                    *shown = Some(*view);
-                    changes
-                });
+            PodEffect::Node(aim) => {
+                self.own
+                    .aim
+                    .send_if_modified(|shown| shown.replace(aim.clone()) != Some(aim));
                 return;
             }
             PodEffect::Remember { seq, text } => {
@@ -233,9 +240,12 @@ impl<P: Provider> Work<P> {
         let write = if let Some((op, status)) = slot.finish.take() {
             slot.show = None;
             slot.clear = false;
+            slot.annotate = None;
             Write::Finish(op, status)
         } else if std::mem::take(&mut slot.clear) {
             Write::Clear
+        } else if let Some(annotation) = slot.annotate.take() {
+            Write::Annotate(annotation)
         } else if let Some(status) = slot.show.take() {
             Write::Show(status)
         } else {
@@ -297,8 +307,8 @@ impl<P: Provider> Work<P> {
                 self.spawn(uid.clone(), write, failures);
                 return effects;
             }
-            // Whoever moved the tolerations in between is seen soon, and then they are looked at again.
-            (Write::Clear | Write::Show(_), _) => {}
+            // Whoever moved these in between is seen soon, and then they are looked at again.
+            (Write::Clear | Write::Annotate(_) | Write::Show(_), _) => {}
         }
         self.start(&uid);
         effects
@@ -340,6 +350,7 @@ async fn execute(
     let _permit = permits.acquire().await.expect("the semaphore is never closed");
     match write {
         Write::Clear => writer.clear_toleration_seconds(&pod).await,
+        Write::Annotate((key, value)) => writer.annotate(&pod, key, value.as_deref()).await,
         Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
         Write::Show(status) => writer.show(&pod, status).await,
     }

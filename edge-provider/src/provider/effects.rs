@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
 use edge_provider_core::{Effect, Kin, Line, Note, OpId, PodRefusal, PodView};
-use edge_provider_translate::{Refused, Shown, Speaker, Surroundings, pod_status};
+use edge_provider_translate::{NodeKind, Refused, Shown, Speaker, Surroundings, pod_status};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
@@ -14,7 +14,7 @@ use virtual_kubelet::{EventText, PodEffect, PodLine, PodOwner};
 
 use super::EdgeProvider;
 use crate::hub::{HubCall, execute};
-use crate::wanted::TAINT_NOT_ACKNOWLEDGED;
+use crate::wanted::{POD_IP, TAINT_NOT_ACKNOWLEDGED};
 
 impl EdgeProvider {
     pub(super) fn carry_out(&mut self, effect: Effect, out: &mut Vec<PodEffect>) {
@@ -27,10 +27,8 @@ impl EdgeProvider {
             } => self.call("delete", op, HubCall::Delete { uid, grace_period_s }),
             Effect::Release { op, uid } => self.call("release", op, HubCall::Release { uid }),
             Effect::Show { uid, view } => {
-                out.extend(self.render(&uid, &view).map(|status| PodEffect::Show {
-                    uid: uid.to_string(),
-                    status,
-                }));
+                self.views.insert(uid.clone(), view);
+                self.show(&uid, out);
             }
             Effect::Finish { op, uid, view } => {
                 self.metrics.count("finish");
@@ -67,6 +65,28 @@ impl EdgeProvider {
         });
     }
 
+    /// What the pod was last to show, in the surroundings of now.
+    pub(super) fn show(&self, uid: &PodUid, out: &mut Vec<PodEffect>) {
+        let Some(view) = self.views.get(uid) else { return };
+        if self.face.kind() == NodeKind::Device
+            && let Some(address) = pod_ip(view)
+        {
+            let routable = matches!(
+                self.face.speaker(Some(address)),
+                Speaker::Device { routable: true, .. }
+            );
+            out.push(PodEffect::Annotate {
+                uid: uid.to_string(),
+                key: POD_IP,
+                value: (!routable).then(|| address.to_owned()),
+            });
+        }
+        out.extend(self.render(uid, view).map(|status| PodEffect::Show {
+            uid: uid.to_string(),
+            status,
+        }));
+    }
+
     /// The status that the pod should show. `None` when the object is not known or not a pod, which is logged.
     fn render<'v>(&self, uid: &PodUid, view: &'v PodView) -> Option<Value> {
         let observed = self.pods.get(uid)?;
@@ -83,10 +103,11 @@ impl EdgeProvider {
             PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
         };
+        let host_ip = self.face.host_ip();
         let around = Surroundings {
-            speaker: Speaker::Fleet,
+            speaker: self.face.speaker(pod_ip(view)),
             now: Timestamp::now(),
-            host_ip: Some(&self.options.node.internal_ip),
+            host_ip: host_ip.as_deref(),
             observed_generation: pod.metadata.generation,
             refused_edit: match view {
                 PodView::EditRefused { refusal, .. } => Some(refused(refusal)),
@@ -175,6 +196,15 @@ impl EdgeProvider {
         }
         None
     }
+}
+
+/// The address that the device gave the pod.
+fn pod_ip(view: &PodView) -> Option<&str> {
+    let status = match view {
+        PodView::Deployed(status) | PodView::EditRefused { status, .. } => status,
+        PodView::Accepted | PodView::Refused(_) | PodView::Stopped(_) => return None,
+    };
+    status.workload.as_ref()?.pod_ip.as_deref()
 }
 
 fn pod_line(line: Line) -> PodLine {

@@ -7,10 +7,11 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::Owner;
 use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
 use tokio::time::Instant;
+use virtual_kubelet::core::HubWord;
 use virtual_kubelet::core::tolerations::clear_seconds;
-use virtual_kubelet::core::{FleetState, HubWord};
 use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 
+use super::face::Face;
 use super::{AWAY_AFTER, EdgeProvider};
 use crate::hub::HubEvent;
 use crate::notices::note_event;
@@ -27,7 +28,7 @@ impl EdgeProvider {
             .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
             .ok()?;
         let held = self.manifests.get(&uid);
-        let wanted = wanted::wanted(observed, &self.options.namespaces, held)?;
+        let wanted = wanted::wanted(observed, self.face.placing(), held)?;
         let is_new = observed
             .status()
             .is_none_or(|status| status.get("startTime").is_none());
@@ -62,14 +63,8 @@ impl EdgeProvider {
                 out.extend(self.node());
             }
             HubEvent::Silent(message) => self.note_silence(message),
-            HubEvent::Devices(devices) => {
-                self.fleet.get_or_insert_default().list(&devices);
-                out.extend(self.node());
-            }
-            HubEvent::Device(device) => {
-                self.fleet.get_or_insert_default().see(&device);
-                out.extend(self.node());
-            }
+            HubEvent::Devices(devices) => self.learn_devices(out, |face| face.list(devices)),
+            HubEvent::Device(device) => self.learn_devices(out, |face| face.see(*device)),
             HubEvent::Deployments(held) => self.learn(held, out),
             HubEvent::Changed(held) => {
                 self.manifests.learn(&held.spec.uid, &held.spec.manifest);
@@ -85,6 +80,19 @@ impl EdgeProvider {
                     uid: uid.to_string(),
                     event,
                 }));
+            }
+        }
+    }
+
+    /// What the hub says of devices may change the Node, and what its pods show: a device that is silent is not Ready.
+    fn learn_devices(&mut self, out: &mut Vec<PodEffect>, learn: impl FnOnce(&mut Face)) {
+        let before = self.face.speaker(None);
+        learn(&mut self.face);
+        out.extend(self.node());
+        if self.face.speaker(None) != before {
+            let all = self.views.keys().cloned().collect::<Vec<_>>();
+            for uid in all {
+                self.show(&uid, out);
             }
         }
     }
@@ -131,19 +139,13 @@ impl EdgeProvider {
             .silent
             .as_ref()
             .filter(|(since, _)| since.elapsed() >= AWAY_AFTER);
-        if self.fleet.is_none() && away.is_none() {
-            return None;
-        }
         let hub = match away {
             Some((_, message)) => HubWord::Silent {
                 message: message.chars().take(512).collect(),
             },
             None => HubWord::Answers,
         };
-        let fleet = self.fleet.as_ref();
-        let capacity = fleet.map(|fleet| fleet.capacity().at_most(self.options.capacity_bound));
-        let view = self.options.node.view(&FleetState { capacity, hub });
-        Some(PodEffect::Node(Box::new(view)))
+        self.face.aim(hub).map(PodEffect::Node)
     }
 
     pub(super) fn list(&mut self, snapshot: PodSnapshot, out: &mut Vec<PodEffect>) {
@@ -157,6 +159,7 @@ impl EdgeProvider {
         if is_ours {
             let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
+            self.views.retain(|uid, _| listed.contains(uid.as_str()));
             self.noted.retain(|uid| listed.contains(uid.as_str()));
             pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
         }

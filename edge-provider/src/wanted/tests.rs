@@ -26,19 +26,26 @@ fn spec() -> Value {
     json!({"containers": [{"name": "main", "image": "shop/web:1"}], "nodeName": "outrigger"})
 }
 
-fn map() -> NamespaceMap {
-    NamespaceMap(vec![NamespaceEntry {
+fn map() -> Placing {
+    fleet(NamespaceMap(vec![NamespaceEntry {
         selector: Selector {
             match_labels: BTreeMap::from([("team".to_owned(), "press".to_owned())]),
         },
         scope: "tags.hall = '7'".into(),
         default_condition: Some("*".into()),
         rights: Rights::default(),
-    }])
+    }]))
+}
+
+fn fleet(namespaces: NamespaceMap) -> Placing {
+    Placing {
+        namespaces,
+        to: To::Fleet(None),
+    }
 }
 
 #[track_caller]
-fn refused(observed: &ObservedPod, map: &NamespaceMap, reason: &str, words: &[&str]) {
+fn refused(observed: &ObservedPod, map: &Placing, reason: &str, words: &[&str]) {
     let refusal = wanted(observed, map, None).unwrap().pod.plan.unwrap_err();
     assert_eq!(refusal.reason, reason, "{refusal:?}");
     for word in words {
@@ -68,7 +75,7 @@ fn the_annotation_narrows_and_the_scope_stays() {
 
 #[test]
 fn every_refusal_has_its_name() {
-    let nowhere = NamespaceMap::default();
+    let nowhere = fleet(NamespaceMap::default());
     refused(
         &pod(&json!({}), &spec()),
         &nowhere,
@@ -77,7 +84,7 @@ fn every_refusal_has_its_name() {
     );
 
     let mut without_default = map();
-    without_default.0[0].default_condition = None;
+    without_default.namespaces.0[0].default_condition = None;
     refused(
         &pod(&json!({}), &spec()),
         &without_default,
@@ -120,4 +127,43 @@ fn an_author_may_bound_an_orphans_life() {
     let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
     assert!(wanted.pod.plan.is_ok());
     assert_eq!(wanted.pod.disconnect, Disconnect::StopAfter { ms: 5_400_000 });
+}
+
+/// `[device_nodes]` with this condition.
+fn device_nodes(in_fleet: bool) -> Arc<DeviceNodes> {
+    let options = json!({"condition": "tags.node = 'true'", "in_fleet": in_fleet});
+    let options: crate::device_nodes::DeviceNodesOptions = serde_json::from_value(options).unwrap();
+    Arc::new(options.parsed().unwrap())
+}
+
+#[test]
+fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
+    let placing = Placing {
+        to: To::Device("press-7".into()),
+        ..map()
+    };
+    let plan = wanted(&pod(&json!({}), &spec()), &placing, None)
+        .unwrap()
+        .pod
+        .plan
+        .unwrap();
+    assert_eq!(plan.target.condition, "deviceId = 'press-7'");
+    assert_eq!(plan.target.scope, "tags.hall = '7'");
+    let annotations = json!({TARGET_CONDITION: "*", POD_IP: "10.0.0.7"});
+    let words = [TARGET_CONDITION, "is for that device"];
+    refused(&pod(&annotations, &spec()), &placing, "UnsupportedField", &words);
+}
+
+#[test]
+fn fleet_pods_leave_devices_alone_that_are_nodes_of_their_own() {
+    let scope = |in_fleet| {
+        let placing = Placing {
+            to: To::Fleet(Some(device_nodes(in_fleet))),
+            ..map()
+        };
+        let wanted = wanted(&pod(&json!({}), &spec()), &placing, None).unwrap();
+        wanted.pod.plan.unwrap().target.scope
+    };
+    assert_eq!(scope(false), "(tags.hall = '7') AND NOT (tags.node = 'true')");
+    assert_eq!(scope(true), "tags.hall = '7'");
 }

@@ -95,25 +95,24 @@ impl HubFiles {
         self.token(programs, &["--principal", "site-admin", "--role", "admin"])
     }
 
-    /// A token for one virtual node of one cluster.
+    /// A token for the virtual nodes of one cluster, or for one of them.
     pub fn provider_token(
         &self,
         programs: &Programs,
-        node: &str,
+        node: Option<&str>,
         cluster_uid: &str,
     ) -> Result<String, SiteError> {
-        let principal = format!("kubelet-{node}");
+        let principal = format!("kubelet-{}", node.unwrap_or("devices"));
         let rule = [
             "--principal",
             &principal,
             "--role",
             "provider",
-            "--node",
-            node,
             "--cluster-uid",
             cluster_uid,
         ];
-        self.token(programs, &rule)
+        let node = node.map(|node| ["--node", node]);
+        self.token(programs, &[&rule[..], node.as_slice().as_flattened()].concat())
     }
 
     /// Created against the store, as an operator does on the hub's machine; the hub may run.

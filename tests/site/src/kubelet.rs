@@ -10,7 +10,7 @@ use lab::{Lab, Paths, Process, Program};
 use crate::cluster::ApiAccess;
 use crate::files::{self, quoted};
 use crate::hub::{self, HubFiles};
-use crate::options::{NamespaceRule, Server};
+use crate::options::{DeviceNodes, NamespaceRule, Server};
 use crate::{Cluster, HubAccess, Programs, SiteError, detour};
 
 pub(crate) const PROCESS: &str = "kubelet";
@@ -23,6 +23,7 @@ const READY_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) struct KubeletPlan<'a> {
     pub node: &'a str,
     pub namespaces: &'a [NamespaceRule],
+    pub device_nodes: DeviceNodes,
     pub detours: &'a [Server],
     pub hub: &'a HubAccess,
 }
@@ -38,7 +39,11 @@ impl KubeletPlan<'_> {
     ) -> Result<Process, SiteError> {
         let directory = lab.directory().join("kubelet");
         files::create_dir(&directory)?;
-        cluster.apply(&Paths::default().workspace.join("charts/rbac.yaml"))?;
+        let charts = Paths::default().workspace.join("charts");
+        cluster.apply(&charts.join("rbac.yaml"))?;
+        if self.device_nodes == DeviceNodes::Tagged {
+            cluster.apply(&charts.join("rbac-device-nodes.yaml"))?;
+        }
         let kubeconfig = directory.join("kubeconfig");
         let access = self.api_access(lab, cluster, programs)?;
         access.write_service_account_kubeconfig(cluster, &kubeconfig, NAMESPACE, ACCOUNT)?;
@@ -47,7 +52,7 @@ impl KubeletPlan<'_> {
         let cluster_uid = cluster.uid()?;
         files::write_secret(
             &token_file,
-            &hub_files.provider_token(programs, self.node, &cluster_uid)?,
+            &hub_files.provider_token(programs, self.token_node(), &cluster_uid)?,
         )?;
         let config = directory.join("kubelet.toml");
         let address = IpAddr::from(lab.address()?);
@@ -65,11 +70,24 @@ impl KubeletPlan<'_> {
             health = quoted(health),
             kubeconfig = quoted(kubeconfig.display()),
         );
+        if self.device_nodes == DeviceNodes::Tagged {
+            text.push_str(
+                "\n[device_nodes]\ncondition = \"tags.node = 'true'\"\nroutable = [\"10.128.0.0/9\"]\n",
+            );
+        }
         for rule in self.namespaces {
             write_rule(&mut text, rule);
         }
         files::write(&config, &text)?;
         spawn(lab, programs, &config)
+    }
+
+    /// The one node that its token is for, unless it serves others too.
+    fn token_node(&self) -> Option<&str> {
+        match self.device_nodes {
+            DeviceNodes::None => Some(self.node),
+            DeviceNodes::Tagged => None,
+        }
     }
 
     /// The API server as the administrator knows it, or the detour to it.

@@ -23,6 +23,6 @@ pub use cluster::Cluster;
 pub use detour::Detour;
 pub use error::SiteError;
 pub use hub::HubAccess;
-pub use options::{DeviceSpec, NamespaceRule, Server, SiteOptions};
+pub use options::{DeviceNodes, DeviceSpec, NamespaceRule, Server, SiteOptions};
 pub use programs::Programs;
 pub use start::Site;

@@ -18,6 +18,8 @@ pub struct SiteOptions {
     pub devices: Vec<DeviceSpec>,
     /// Which namespaces may use which devices (law 12).
     pub namespaces: Vec<NamespaceRule>,
+    /// Whether devices with the tag `node = 'true'` are Nodes of their own.
+    pub device_nodes: DeviceNodes,
     /// The servers that the kubelet reaches only through a fault proxy, each its own.
     pub detours: Vec<Server>,
     pub programs: Programs,
@@ -30,6 +32,15 @@ pub enum ClusterChoice {
     Own(ControlPlaneOptions),
     /// The cluster that this kubeconfig leads to; its user may create service accounts and roles.
     Existing { kubeconfig: PathBuf },
+}
+
+/// Which devices are Nodes of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceNodes {
+    #[default]
+    None,
+    /// Those with the tag `node = 'true'`. Addresses of the lab's devices are reachable, so they are shown.
+    Tagged,
 }
 
 /// One of the two that a kubelet asks.
@@ -104,6 +115,7 @@ impl SiteOptions {
             node: "outrigger".to_owned(),
             devices: Vec::new(),
             namespaces: vec![NamespaceRule::everything()],
+            device_nodes: DeviceNodes::None,
             detours: Vec::new(),
             programs: Programs::default(),
         }

@@ -42,6 +42,7 @@ impl Site {
             node,
             devices,
             namespaces,
+            device_nodes,
             detours,
             programs,
         } = options;
@@ -60,6 +61,7 @@ impl Site {
         let kubelet = kubelet::KubeletPlan {
             node: &node,
             namespaces: &namespaces,
+            device_nodes,
             detours: &detours,
             hub: &hub,
         };

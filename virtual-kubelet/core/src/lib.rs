@@ -25,7 +25,9 @@ pub mod tolerations;
 pub use deletion::{Cause, deletion_cause};
 pub use leader::{Leader, LeaderStep};
 pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
-pub use node::{Capacity, FleetSpec, FleetState, HubWord, NodeAction, NodeView, ObservedNode, plan_node};
+pub use node::{
+    Capacity, FleetSpec, FleetState, HubWord, NodeAction, NodeAim, NodeView, ObservedNode, plan_node,
+};
 pub use patch::{completed, would_change};
 pub use scope::{Asks, NamespaceEntry, NamespaceMap, Rights, Selector, Target, TargetRefusal};
 pub use taint::{Taint, Toleration, acknowledges};

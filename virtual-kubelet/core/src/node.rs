@@ -49,7 +49,17 @@ pub struct ObservedMetadata {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ObservedSpec {
+    #[serde(rename = "providerID")]
+    pub provider_id: String,
     pub taints: Vec<Value>,
+}
+
+/// What a Node should be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeAim {
+    Present(Box<NodeView>),
+    /// There should be none: what it stood for is a node no longer.
+    Absent,
 }
 
 /// One write. They are independent of each other and each is idempotent.
@@ -59,15 +69,33 @@ pub enum NodeAction {
     Create(Value),
     /// Server-side apply, forced, of our labels and annotations.
     Apply(Value),
+    /// JSON merge patch that removes labels and annotations of ours that are no longer so.
+    DropStale(Value),
     /// Server-side apply, forced, of `status`.
     ApplyStatus(Value),
     /// JSON merge patch of `status`, which replaces the list of addresses.
     ReplaceAddresses(Value),
     /// JSON patch of `spec.taints`, guarded by a test.
     PatchTaints(Value),
+    /// DELETE with these `DeleteOptions`: the UID is a precondition.
+    Delete(Value),
 }
 
-/// The writes that bring the Node to what it should be. None when it is. A Node that is being deleted is left alone until it is gone.
+/// The writes that bring the Node to what it should be. None when it is.
+pub fn plan(observed: Option<&ObservedNode>, aim: &NodeAim, now: Timestamp) -> Vec<NodeAction> {
+    match (aim, observed) {
+        (NodeAim::Present(view), _) => plan_node(observed, view, now),
+        (NodeAim::Absent, Some(node)) if node.metadata.deletion_timestamp.is_none() => {
+            let options = json!({
+                "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": node.metadata.uid},
+            });
+            vec![NodeAction::Delete(options)]
+        }
+        (NodeAim::Absent, _) => Vec::new(),
+    }
+}
+
+/// The writes that bring the Node to this view. A Node that is being deleted is left alone until it is gone.
 pub fn plan_node(observed: Option<&ObservedNode>, view: &NodeView, now: Timestamp) -> Vec<NodeAction> {
     let Some(node) = observed else {
         return vec![NodeAction::Create(new_node(view, now))];
@@ -77,6 +105,7 @@ pub fn plan_node(observed: Option<&ObservedNode>, view: &NodeView, now: Timestam
     }
     let mut actions = Vec::new();
     actions.extend(metadata_action(node, view));
+    actions.extend(stale_action(node, view));
     actions.extend(taint_action(node, view));
     actions.extend(status_action(node, view, now));
     let addresses = view.addresses_json();
@@ -104,6 +133,26 @@ fn metadata_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
     let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
     Some(NodeAction::Apply(
         json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata}),
+    ))
+}
+
+/// An apply would only give up what an apply has set, and the Node was not created by one.
+fn stale_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
+    let prefix = view.owned_prefix?;
+    let stale = |present: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+        let gone = |key: &&String| key.starts_with(prefix) && !wanted.contains_key(*key);
+        let gone = present.keys().filter(gone);
+        Value::Object(gone.map(|key| (key.clone(), Value::Null)).collect())
+    };
+    let metadata = &node.metadata;
+    let labels = stale(&metadata.labels, &view.labels);
+    let annotations = stale(&metadata.annotations, &view.annotations);
+    let nothing = json!({});
+    if labels == nothing && annotations == nothing {
+        return None;
+    }
+    Some(NodeAction::DropStale(
+        json!({"metadata": {"labels": labels, "annotations": annotations}}),
     ))
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use virtual_kubelet::PodInput;
-use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord};
-use virtual_kubelet::node_task::NodeTask;
+use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
+use virtual_kubelet::node_task::{Look, NodeIdentity, NodeTask};
+use virtual_kubelet::node_watch::{NodeRoutes, NodeWatch, Seen};
+use virtual_kubelet::{PodInput, Selection};
 
 use crate::api::{Api, Asked, not_found};
 
@@ -55,51 +57,154 @@ fn store() -> impl Fn(&Asked) -> (u16, Value) + Send + Sync {
     }
 }
 
-#[tokio::test]
-async fn a_deleted_node_is_made_again_and_owns_its_lease() {
-    let api = Api::start(store()).await;
+struct Given {
+    task: NodeTask,
+    aim: watch::Sender<Option<NodeAim>>,
+    sight: watch::Sender<Option<Seen>>,
+    told: mpsc::Receiver<PodInput>,
+    _asked: mpsc::Receiver<()>,
+}
+
+/// A task to which `seen` was shown.
+fn given(api: &Api, aim: Option<NodeAim>, seen: Seen) -> Given {
+    let (aim, aimed) = watch::channel(aim);
+    let (sight, seen) = watch::channel(Some(seen));
+    let (inputs, told) = mpsc::channel(8);
+    let (ask, asked) = mpsc::channel(1);
+    let identity = NodeIdentity {
+        name: "edge".to_owned(),
+        provider_id: Some("outrigger://hub/edge".to_owned()),
+    };
+    Given {
+        task: NodeTask::new(api.cluster.clone(), identity, aimed, seen, inputs, ask),
+        aim,
+        sight,
+        told,
+        _asked: asked,
+    }
+}
+
+fn present() -> NodeAim {
     let state = FleetState {
         capacity: Some(Capacity::default()),
         hub: HubWord::Answers,
     };
-    let (_keep, shown) = watch::channel(Some(spec().view(&state)));
-    let (inputs, mut told) = mpsc::channel(8);
-    let mut task = NodeTask::new(api.cluster.clone(), "edge", shown, inputs);
+    NodeAim::Present(Box::new(spec().view(&state)))
+}
 
-    task.keep().await.unwrap();
+fn lines(writes: &[Asked]) -> Vec<String> {
+    let line = |write: &Asked| format!("{} {}", write.method, write.path);
+    writes.iter().map(line).collect()
+}
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+#[tokio::test]
+async fn a_deleted_node_is_made_again_and_owns_its_lease() {
+    let api = Api::start(store()).await;
+    let mut given = given(&api, Some(present()), None);
+    given.task.keep(Look::Renew).await.unwrap();
     let writes = api.writes();
-    let paths: Vec<_> = writes
-        .iter()
-        .map(|write| (write.method.as_str(), write.path.as_str()))
-        .collect();
-    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-    assert_eq!(paths, [("POST", "/api/v1/nodes"), ("POST", leases)]);
+    assert_eq!(
+        lines(&writes),
+        ["POST /api/v1/nodes".to_owned(), format!("POST {LEASES}")]
+    );
     assert_eq!(writes[1].body["metadata"]["ownerReferences"][0]["uid"], "uid-1");
-    assert!(matches!(told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-1"));
+    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-1"));
 
-    task.keep().await.unwrap();
-    let again = &api.writes()[2..];
-    assert_eq!(again.len(), 1, "a node as it should be is only leased: {again:?}");
-    assert_eq!(again[0].method, "PUT");
+    given.task.keep(Look::Renew).await.unwrap();
+    let again = &api.asked()[3..];
+    assert_eq!(
+        lines(again),
+        [format!("PUT {LEASES}/edge")],
+        "a node as it should be is only leased, by one call"
+    );
 
-    api.cluster
-        .delete("/api/v1/nodes/edge", &json!({}))
-        .await
-        .unwrap();
-    task.keep().await.unwrap();
+    given.sight.send_replace(Some(None));
+    given.task.keep(Look::Changed).await.unwrap();
     let renewed = api.writes().pop().unwrap();
     assert_eq!(renewed.body["metadata"]["ownerReferences"][0]["uid"], "uid-3");
-    assert!(matches!(told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-3"));
+    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-3"));
 }
 
 #[tokio::test]
 async fn a_node_is_left_alone_until_there_is_something_to_show() {
     let api = Api::start(store()).await;
-    let (_keep, shown) = watch::channel(None);
-    let (inputs, _told) = mpsc::channel(8);
-    NodeTask::new(api.cluster.clone(), "edge", shown, inputs)
-        .keep()
-        .await
-        .unwrap();
-    assert!(api.writes().iter().all(|write| write.path.contains("leases")));
+    given(&api, None, None).task.keep(Look::Renew).await.unwrap();
+    assert_eq!(lines(&api.writes()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_node_of_our_name_that_is_anothers_is_not_touched() {
+    let api = Api::start(store()).await;
+    for theirs in [json!({"providerID": "aws:///i-1"}), json!({})] {
+        let node =
+            json!({"metadata": {"name": "edge", "uid": "theirs", "resourceVersion": "4"}, "spec": theirs});
+        let mut given = given(&api, Some(present()), Some(Arc::new(node)));
+        given.task.keep(Look::Renew).await.unwrap();
+        given.task.keep(Look::Renew).await.unwrap();
+        given.aim.send_replace(Some(NodeAim::Absent));
+        given.task.keep(Look::Changed).await.unwrap();
+        assert!(matches!(
+            given.told.recv().await,
+            Some(PodInput::NameTaken { .. })
+        ));
+        assert!(given.told.try_recv().is_err(), "told once");
+    }
+    assert_eq!(lines(&api.writes()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_a_node_no_longer_is_deleted_by_its_uid_and_not_leased() {
+    let api = Api::start(store()).await;
+    let mut given = given(&api, Some(present()), None);
+    given.task.keep(Look::Renew).await.unwrap();
+    given.aim.send_replace(Some(NodeAim::Absent));
+    given.task.keep(Look::Renew).await.unwrap();
+    given.task.keep(Look::Renew).await.unwrap();
+    let writes = api.writes();
+    assert_eq!(lines(&writes[2..]), ["DELETE /api/v1/nodes/edge"]);
+    assert_eq!(writes[2].body["preconditions"]["uid"], "uid-1");
+}
+
+#[tokio::test]
+async fn a_node_without_a_sign_of_life_is_not_leased() {
+    let api = Api::start(store()).await;
+    let NodeAim::Present(mut view) = present() else {
+        panic!("present")
+    };
+    view.lives = false;
+    let aim = Some(NodeAim::Present(view));
+    given(&api, aim, None).task.keep(Look::Renew).await.unwrap();
+    assert_eq!(lines(&api.writes()), ["POST /api/v1/nodes"]);
+}
+
+#[tokio::test]
+async fn each_node_is_shown_its_own_and_a_deletion_too() {
+    let node = |name: &str| json!({"metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "7"}});
+    let api = Api::start_raw(move |asked| {
+        if !asked.query.contains("watch=true") {
+            let items = [node("edge"), node("worker")];
+            let list = json!({"kind": "NodeList", "metadata": {"resourceVersion": "40"}, "items": items});
+            return (200, list.to_string());
+        }
+        let event = |kind: &str, object: Value| json!({"type": kind, "object": object}).to_string() + "\n";
+        (
+            200,
+            event("ADDED", node("press-7")) + &event("DELETED", node("edge")),
+        )
+    })
+    .await;
+    let (edge, mut of_edge) = watch::channel(None);
+    let (press, mut of_press) = watch::channel(None);
+    let routes = NodeRoutes::from([("edge".to_owned(), edge), ("press-7".to_owned(), press)]);
+    let (_routes, routed) = watch::channel(routes);
+    let watching = tokio::spawn(NodeWatch::new(api.cluster.clone(), Selection::Bound, routed).run());
+    let limit = Duration::from_secs(20);
+    let seen = of_press.wait_for(|seen| seen.as_ref().is_some_and(Option::is_some));
+    let seen = tokio::time::timeout(limit, seen).await.unwrap().unwrap().clone();
+    assert_eq!(seen.unwrap().unwrap()["metadata"]["uid"], "uid-press-7");
+    let gone = of_edge.wait_for(|seen| *seen == Some(None));
+    drop(tokio::time::timeout(limit, gone).await.unwrap().unwrap());
+    watching.abort();
 }

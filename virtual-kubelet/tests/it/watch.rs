@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use virtual_kubelet::pod_watch::{PodWatch, Routes};
+use virtual_kubelet::pod_watch::{PodWatch, Route, Routes};
 use virtual_kubelet::{PodInput, Selection};
 
 use crate::api::{Api, Asked, pod, status};
@@ -51,10 +51,17 @@ fn edge() -> Selection {
     Selection::Node("edge".to_owned())
 }
 
+fn to(inputs: mpsc::Sender<PodInput>) -> Route {
+    Route {
+        inputs,
+        provider_id: None,
+    }
+}
+
 async fn first_input(api: &Api) -> PodInput {
     let (inputs, mut received) = mpsc::channel(16);
     let (_ask, asked) = mpsc::channel(1);
-    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), inputs)]));
+    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), to(inputs))]));
     let watch = PodWatch::new(api.cluster.clone(), edge(), routed, asked);
     tokio::select! {
         () = watch.run() => panic!("the watch ended"),
@@ -137,7 +144,7 @@ async fn changes_are_told_and_a_cut_watch_resumes_where_it_broke() {
     .await;
     let (inputs, mut received) = mpsc::channel(16);
     let (_ask, asked) = mpsc::channel(1);
-    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), inputs)]));
+    let (_routes, routed) = watch::channel(Routes::from([("edge".to_owned(), to(inputs))]));
     let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), edge(), routed, asked).run());
     let mut kinds = Vec::new();
     while kinds.len() < 6 {
@@ -206,14 +213,14 @@ async fn of_one_list_each_node_is_told_its_own_whole_and_a_node_that_joins_is_to
     let (edge, mut of_edge) = mpsc::channel(16);
     let (press, mut of_press) = mpsc::channel(16);
     let (_ask, asked) = mpsc::channel(1);
-    let (routes, routed) = watch::channel(Routes::from([("edge".to_owned(), edge)]));
+    let (routes, routed) = watch::channel(Routes::from([("edge".to_owned(), to(edge))]));
     let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), Selection::Bound, routed, asked).run());
     let uids = |input: &PodInput| match input {
         PodInput::Listed(snapshot) => snapshot.pods.iter().map(|pod| pod.uid.clone()).collect(),
         other => vec![format!("{other:?}")],
     };
     assert_eq!(uids(&of_edge.recv().await.unwrap()), ["u1"]);
-    routes.send_modify(|routes| drop(routes.insert("press-7".to_owned(), press)));
+    routes.send_modify(|routes| drop(routes.insert("press-7".to_owned(), to(press))));
     let mut listed = None;
     let mut seen = false;
     while listed.is_none() || !seen {
@@ -231,5 +238,28 @@ async fn of_one_list_each_node_is_told_its_own_whole_and_a_node_that_joins_is_to
     let listed = listed.unwrap();
     assert_eq!(listed.node_uid.as_deref(), Some("uid-press-7"));
     assert_eq!(uids(&PodInput::Listed(listed)), ["u2"]);
+    watch.abort();
+}
+
+#[tokio::test]
+async fn the_pods_of_a_node_that_has_our_name_and_is_anothers_are_not_ours() {
+    let api = Api::start_raw(many).await;
+    let (press, mut of_press) = mpsc::channel(16);
+    let (edge, mut of_edge) = mpsc::channel(16);
+    let (_ask, asked) = mpsc::channel(1);
+    let theirs = Route {
+        inputs: press,
+        provider_id: Some("outrigger://hub/press-7".to_owned()),
+    };
+    let routes = [("press-7".to_owned(), theirs), ("edge".to_owned(), to(edge))];
+    let (_routes, routed) = watch::channel(Routes::from(routes));
+    let watch = tokio::spawn(PodWatch::new(api.cluster.clone(), Selection::Bound, routed, asked).run());
+    // The second list comes after the changes of the first watch.
+    let mut lists = 0;
+    while lists < 2 {
+        let input = tokio::time::timeout(Duration::from_secs(20), of_edge.recv()).await;
+        lists += u32::from(matches!(input.unwrap().unwrap(), PodInput::Listed(_)));
+    }
+    assert!(of_press.try_recv().is_err());
     watch.abort();
 }

@@ -7,6 +7,7 @@
 mod apply;
 mod changes;
 mod deletion;
+mod device_nodes;
 mod failures;
 mod lies;
 mod neighbours;

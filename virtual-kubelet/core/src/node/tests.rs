@@ -219,3 +219,61 @@ fn while_the_fleet_is_unknown_the_figures_stay() {
     };
     assert_eq!(node["status"]["capacity"]["pods"], "0");
 }
+
+#[test]
+fn what_is_ours_by_its_prefix_goes_when_it_is_no_longer_so() {
+    let mut node = created();
+    node["metadata"]["labels"]["tag.example/site"] = json!("7");
+    node["metadata"]["labels"]["tag.example/old"] = json!("x");
+    node["metadata"]["annotations"]["tag.example/older"] = json!("y");
+    let mut view = spec().view(&state(true));
+    view.owned_prefix = Some("tag.example/");
+    view.labels.insert("tag.example/site".into(), "7".into());
+    let observed = serde_json::from_value(node).unwrap();
+    let actions = plan_node(Some(&observed), &view, at(10));
+    let [NodeAction::DropStale(patch)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let gone = json!({"labels": {"tag.example/old": null}, "annotations": {"tag.example/older": null}});
+    assert_eq!(patch["metadata"], gone);
+}
+
+#[test]
+fn a_dark_node_keeps_the_heartbeat_of_its_last_word() {
+    let mut view = spec().view(&state(true));
+    view.lives = false;
+    view.conditions[0].status = ConditionStatus::Unknown;
+    view.conditions[0].known_at = Some(at(-60));
+    let node: ObservedNode = serde_json::from_value(created()).unwrap();
+    let actions = plan_node(Some(&node), &view, at(10));
+    let [NodeAction::ApplyStatus(apply)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let ready = &apply["status"]["conditions"][0];
+    assert_eq!(ready["lastHeartbeatTime"], json!(format!("{:.0}", at(-60))));
+    assert_eq!(ready["lastTransitionTime"], json!(format!("{:.0}", at(10))));
+    let node = ObservedNode {
+        status: apply["status"].clone(),
+        ..node
+    };
+    let mut dark = node;
+    dark.status["addresses"] = created()["status"]["addresses"].clone();
+    assert_eq!(
+        plan_node(Some(&dark), &view, at(10_000)),
+        [],
+        "no sign of life, no heartbeat"
+    );
+}
+
+#[test]
+fn a_node_that_should_not_be_is_deleted_by_its_uid_once() {
+    let mut node = created();
+    let aim = NodeAim::Absent;
+    let observed = serde_json::from_value(node.clone()).unwrap();
+    let actions = super::plan(Some(&observed), &aim, at(0));
+    assert!(matches!(&actions[..], [NodeAction::Delete(options)] if options["preconditions"]["uid"] == "u1"));
+    node["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+    let going = serde_json::from_value(node).unwrap();
+    assert_eq!(super::plan(Some(&going), &aim, at(0)), []);
+    assert_eq!(super::plan(None, &aim, at(0)), []);
+}

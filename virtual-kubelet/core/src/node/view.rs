@@ -14,6 +14,8 @@ pub struct NodeView {
     /// All labels and annotations of ours. Those of others stay as they are.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    /// Labels and annotations under it that are not among those are removed.
+    pub owned_prefix: Option<&'static str>,
     pub addresses: Vec<Address>,
     /// Where the kubelet API listens; absent while nothing does.
     pub kubelet_port: Option<u16>,

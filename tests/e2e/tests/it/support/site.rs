@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lab::{AlwaysReadyNode, ControlPlaneOptions, Paths, Times};
 use serde_json::Value;
 use site::options::ClusterChoice;
-use site::{DeviceSpec, NamespaceRule, Server, Site, SiteOptions};
+use site::{DeviceNodes, DeviceSpec, NamespaceRule, Server, Site, SiteOptions};
 use tempfile::TempDir;
 
 use super::{Api, eventually, is_ready, name, uid};
@@ -20,6 +20,7 @@ pub struct TestSiteOptions {
     pub devices: Vec<DeviceSpec>,
     pub times: Times,
     pub namespaces: Vec<NamespaceRule>,
+    pub device_nodes: DeviceNodes,
     /// The servers that the kubelet reaches through a fault proxy.
     pub detours: Vec<Server>,
 }
@@ -31,6 +32,7 @@ impl Default for TestSiteOptions {
             devices: DeviceSpec::numbered(3),
             times: Times::Normal,
             namespaces: vec![NamespaceRule::everything()],
+            device_nodes: DeviceNodes::None,
             detours: Vec::new(),
         }
     }
@@ -61,6 +63,7 @@ impl TestSite {
             }),
             devices: options.devices,
             namespaces: options.namespaces,
+            device_nodes: options.device_nodes,
             detours: options.detours,
             ..SiteOptions::in_directory(home.site())
         });

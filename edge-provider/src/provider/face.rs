@@ -1,0 +1,135 @@
+//! What the node of a provider stands for: the one thing in which two kinds of node differ here.
+
+use edge_provider_translate::{NodeKind, Speaker};
+use iot_hub_client::api::Device;
+use virtual_kubelet::core::node::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
+
+use crate::capacity::Fleet;
+use crate::device_view::{DeviceSpec, last_word};
+use crate::wanted::Placing;
+
+/// What the hub said of what the node stands for.
+#[derive(Debug)]
+pub enum Face {
+    Fleet(Box<FleetFace>),
+    Device(Box<DeviceFace>),
+}
+
+#[derive(Debug)]
+pub struct FleetFace {
+    pub spec: FleetSpec,
+    /// The Node never shows more than this.
+    pub bound: Capacity,
+    pub placing: Placing,
+    pub fleet: Fleet,
+    /// Whether the hub has said which devices there are.
+    pub is_known: bool,
+}
+
+#[derive(Debug)]
+pub struct DeviceFace {
+    pub spec: DeviceSpec,
+    pub placing: Placing,
+    /// As last told; `None` before.
+    pub device: Option<Device>,
+}
+
+impl Face {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Fleet(face) => &face.spec.name,
+            Self::Device(face) => &face.spec.name,
+        }
+    }
+
+    pub fn kind(&self) -> NodeKind {
+        match self {
+            Self::Fleet(_) => NodeKind::Fleet,
+            Self::Device(_) => NodeKind::Device,
+        }
+    }
+
+    /// Where its pods may go.
+    pub fn placing(&self) -> &Placing {
+        match self {
+            Self::Fleet(face) => &face.placing,
+            Self::Device(face) => &face.placing,
+        }
+    }
+
+    /// All devices at one moment. A device that is not among them any more was last heard when it was: nothing says that it is gone.
+    pub fn list(&mut self, devices: Vec<Device>) {
+        match self {
+            Self::Fleet(face) => {
+                face.is_known = true;
+                face.fleet.list(&devices);
+            }
+            Self::Device(face) => {
+                let ours = devices
+                    .into_iter()
+                    .find(|device| device.id.as_str() == face.spec.name);
+                match (ours, &mut face.device) {
+                    (Some(ours), device) => *device = Some(ours),
+                    (None, Some(device)) => (device.online, device.connected) = (false, false),
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
+    pub fn see(&mut self, device: Device) {
+        match self {
+            Self::Fleet(face) => {
+                face.is_known = true;
+                face.fleet.see(&device);
+            }
+            Self::Device(face) => {
+                if device.id.as_str() == face.spec.name {
+                    face.device = Some(device);
+                }
+            }
+        }
+    }
+
+    /// What the Node should be. `None` while nothing is known of what it stands for, and the hub is not away either.
+    pub fn aim(&self, hub: HubWord) -> Option<NodeAim> {
+        match self {
+            Self::Fleet(face) if !face.is_known && hub.answers() => None,
+            Self::Fleet(face) => {
+                let capacity = face.is_known.then(|| face.fleet.capacity().at_most(face.bound));
+                let view = face.spec.view(&FleetState { capacity, hub });
+                Some(NodeAim::Present(Box::new(view)))
+            }
+            Self::Device(face) => {
+                let device = face.device.as_ref()?;
+                if face.spec.nodes.is_node(device) {
+                    Some(NodeAim::Present(Box::new(face.spec.view(device, &hub))))
+                } else {
+                    Some(NodeAim::Absent)
+                }
+            }
+        }
+    }
+
+    /// Whose word a pod's status is, and the address of where it runs. `pod_ip` is what the device gave the pod.
+    pub fn speaker(&self, pod_ip: Option<&str>) -> Speaker {
+        match self {
+            Self::Fleet(_) => Speaker::Fleet,
+            Self::Device(face) => Speaker::Device {
+                routable: pod_ip.is_some_and(|address| face.spec.nodes.is_routable(address)),
+                silent_since: face
+                    .device
+                    .as_ref()
+                    .filter(|device| !device.online)
+                    .and_then(last_word),
+            },
+        }
+    }
+
+    pub fn host_ip(&self) -> Option<String> {
+        match self {
+            Self::Fleet(face) => Some(face.spec.internal_ip.clone()),
+            Self::Device(_) => None,
+        }
+    }
+}
