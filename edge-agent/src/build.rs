@@ -100,7 +100,15 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let (committed_sender, committed) = mpsc::channel(INPUTS);
     let (changed, changes) = mpsc::channel(1);
-    let agent = Agent::new(config(&identity, features(&runtime)), restored, rand::random());
+    let agent = Agent::new(
+        config(
+            &identity,
+            features(&runtime),
+            !options.runtime.resolver.cluster_dns.is_empty(),
+        ),
+        restored,
+        rand::random(),
+    );
     floor.raise(agent.time_floor_ms().unsigned_abs() / 1000);
     let keep_alive = Duration::from_secs(agent.keep_alive_s().into());
     let link_options = LinkOptions {
@@ -168,7 +176,7 @@ fn features(runtime: &CriRuntime) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-fn config(identity: &Identity, features: Vec<String>) -> AgentConfig {
+fn config(identity: &Identity, features: Vec<String>, cluster_dns: bool) -> AgentConfig {
     let answer = &identity.answer;
     AgentConfig {
         device: answer.device.clone(),
@@ -178,6 +186,7 @@ fn config(identity: &Identity, features: Vec<String>) -> AgentConfig {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         link: answer.link,
         features,
+        cluster_dns,
         limits: Limits::default(),
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),

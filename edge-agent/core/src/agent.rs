@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub link: LinkClass,
     /// Abilities of this agent and of this device's policy; a manifest's `requires` is checked against them.
     pub features: Vec<String>,
+    /// Whether the device knows name servers of the cluster.
+    pub cluster_dns: bool,
     pub limits: Limits,
     /// Below which the device lacks something, and workloads go.
     pub thresholds: Thresholds,

@@ -1,9 +1,10 @@
 //! What comes from the runtime: how steps ended, and what a look at it shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{EventLevel, Reason, Resources};
+use edge_protocol::v1::{DnsPolicy, EventLevel, Manifest, Reason, Resources};
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
@@ -14,6 +15,7 @@ use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
 };
+use crate::words;
 use crate::workload::{InFlight, Pod, Sight, Workload};
 
 const NORMAL: EventLevel = EventLevel::Normal;
@@ -125,7 +127,9 @@ impl Agent {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
                 workload.disk.dirty = true;
                 workload.blur(Sight::Changed);
+                let manifest = Arc::clone(&spec.manifest);
                 add_sandbox(pod, *spec, sandbox_id, ip, now);
+                self.tell_resolver(now, uid, &manifest);
             }
             (Step::StartContainer(start), StepOutcome::Started { container_id, .. }) => {
                 self.started(now, uid, &start, container_id);
@@ -178,6 +182,14 @@ impl Agent {
             (Step::Probe { .. }, _) => {}
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
+        }
+    }
+
+    /// As the kubelet, whose pods get the node's own resolver then (`GetPodDNS` of `pkg/kubelet/network/dns/dns.go`).
+    fn tell_resolver(&mut self, now: &Now, uid: &PodUid, manifest: &Manifest) {
+        if manifest.workload.names.dns.policy == DnsPolicy::ClusterFirst && !self.config.cluster_dns {
+            let what = (EventLevel::Warning, Reason::MissingClusterDNS);
+            self.event(now, uid, what, None, &words::missing_cluster_dns(manifest));
         }
     }
 

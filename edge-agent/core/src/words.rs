@@ -24,6 +24,14 @@ pub(crate) fn waiting_for_restart(manifest: &Manifest, container: &str, delay_ms
     )
 }
 
+/// The event of a pod that gets the device's own resolver in the cluster's stead (`GetPodDNS` of `dns.go`).
+pub(crate) fn missing_cluster_dns(manifest: &Manifest) -> String {
+    format!(
+        "pod: {:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
+        pod(manifest)
+    )
+}
+
 /// Seconds as Go's `time.Duration` prints them: `40s`, `1m20s`, `5m0s`.
 fn duration(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {

@@ -104,6 +104,7 @@ impl Device {
             features: Vec::new(),
             thresholds: Thresholds::default(),
             image_policy: ImagePolicy::default(),
+            cluster_dns: true,
             limits: Limits::default(),
         }
     }

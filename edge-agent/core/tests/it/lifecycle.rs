@@ -1,7 +1,9 @@
 //! Stories of single workloads.
 
 use edge_agent_core::{Input, ObservedState, Step};
-use edge_protocol::v1::{ContainerState, EventLevel, Phase, PullPolicy, Reason, RestartPolicy, Rung};
+use edge_protocol::v1::{
+    ContainerState, DnsPolicy, EventLevel, Phase, PullPolicy, Reason, RestartPolicy, Rung,
+};
 
 use crate::hub::{manifest, uid};
 use crate::world::World;
@@ -46,6 +48,31 @@ fn a_workload_runs_and_says_so() {
         "{reasons:?}"
     );
     assert!(world.disk.events.is_empty(), "acknowledged events are forgotten");
+}
+
+#[test]
+fn a_pod_that_wants_the_clusters_resolver_is_told_that_there_is_none() {
+    let mut world = up();
+    let mut wants = manifest("wants", &["a:1"]);
+    wants.workload.names.dns.policy = DnsPolicy::ClusterFirst;
+    world.hub.run(&wants);
+    world.hub.run(&manifest("own", &["a:1"]));
+    world.push();
+    world.settle();
+    let told = world.hub.events.iter();
+    let told: Vec<_> = told
+        .filter(|event| event.reason == Reason::MissingClusterDNS)
+        .collect();
+    let [event] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!((&event.uid, event.level), (&uid("wants"), EventLevel::Warning));
+    let end = "cannot create Pod using \"ClusterFirst\" policy. Falling back to \"Default\" policy.";
+    assert!(
+        event.message.starts_with("pod: \"wants_") && event.message.ends_with(end),
+        "{}",
+        event.message
+    );
 }
 
 #[test]

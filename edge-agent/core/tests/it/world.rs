@@ -398,6 +398,7 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         agent_version: "0.1.0".to_owned(),
         link: LinkClass::Cellular,
         features: features.to_vec(),
+        cluster_dns: false,
         limits: Limits::default(),
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
