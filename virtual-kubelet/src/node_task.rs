@@ -38,6 +38,8 @@ pub struct NodeTask {
     inputs: mpsc::Sender<PodInput>,
     /// Wishes for a list of pods.
     ask: mpsc::Sender<()>,
+    /// What was taken of that last.
+    sighted: Option<Seen>,
     /// The Node as last seen or written; `None` before the first sight.
     node: Option<Seen>,
     told: Option<Told>,
@@ -68,6 +70,7 @@ impl NodeTask {
             seen,
             inputs,
             ask,
+            sighted: None,
             node: None,
             told: None,
             lease: None,
@@ -113,7 +116,7 @@ impl NodeTask {
     /// # Errors
     /// The first write that failed; the lease is renewed even then.
     pub async fn keep(&mut self, look: Look) -> Result<(), Error> {
-        self.look();
+        self.look(look);
         if let Some(provider_id) = self.taken() {
             self.tell(Told::Taken, PodInput::NameTaken { provider_id }).await;
             return Ok(());
@@ -142,13 +145,15 @@ impl NodeTask {
     }
 
     /// Takes what the watch has seen since. What was written later than that is seen by it later too.
-    fn look(&mut self) {
-        if !self.seen.has_changed().unwrap_or(false) && self.node.is_some() {
-            return;
-        }
+    /// A sight that did not change for a whole period is believed even so: the Node may have come and gone between two lists.
+    fn look(&mut self, look: Look) {
         let Some(seen) = self.seen.borrow_and_update().clone() else {
             return;
         };
+        if look == Look::Changed && self.sighted.as_ref() == Some(&seen) {
+            return;
+        }
+        self.sighted = Some(seen.clone());
         let number = |node: &Value| version_of(node).and_then(|version| version.parse::<u64>().ok());
         let held = self.node.as_ref().and_then(|node| number(node.as_deref()?));
         let is_older = seen

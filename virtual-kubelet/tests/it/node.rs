@@ -112,8 +112,10 @@ async fn a_deleted_node_is_made_again_and_owns_its_lease() {
     assert_eq!(writes[1].body["metadata"]["ownerReferences"][0]["uid"], "uid-1");
     assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-1"));
 
+    let node = api.cluster.get("/api/v1/nodes/edge").await.unwrap();
+    given.sight.send_replace(Some(node.map(Arc::new)));
     given.task.keep(Look::Renew).await.unwrap();
-    let again = &api.asked()[3..];
+    let again = &api.asked()[4..];
     assert_eq!(
         lines(again),
         [format!("PUT {LEASES}/edge")],
@@ -125,6 +127,34 @@ async fn a_deleted_node_is_made_again_and_owns_its_lease() {
     let renewed = api.writes().pop().unwrap();
     assert_eq!(renewed.body["metadata"]["ownerReferences"][0]["uid"], "uid-3");
     assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-3"));
+}
+
+#[tokio::test]
+async fn a_task_that_waits_sees_the_deletion_and_makes_the_node_again() {
+    let api = Api::start(store()).await;
+    let Given {
+        task,
+        aim: _aim,
+        sight,
+        mut told,
+        ..
+    } = given(&api, Some(present()), None);
+    let running = tokio::spawn(task.run());
+    let mut uids = Vec::new();
+    for _ in 0..2 {
+        let input = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+        match input.unwrap().unwrap() {
+            PodInput::Node { uid } => uids.push(uid.unwrap()),
+            other => panic!("{other:?}"),
+        }
+        // As the watch tells: the Node that was made, and then its end.
+        let node = api.cluster.get("/api/v1/nodes/edge").await.unwrap().unwrap();
+        sight.send_replace(Some(Some(Arc::new(node))));
+        tokio::task::yield_now().await;
+        sight.send_replace(Some(None));
+    }
+    assert_ne!(uids[0], uids[1]);
+    running.abort();
 }
 
 #[tokio::test]
@@ -159,8 +189,11 @@ async fn what_is_a_node_no_longer_is_deleted_by_its_uid_and_not_leased() {
     let api = Api::start(store()).await;
     let mut given = given(&api, Some(present()), None);
     given.task.keep(Look::Renew).await.unwrap();
+    let node = api.cluster.get("/api/v1/nodes/edge").await.unwrap();
+    given.sight.send_replace(Some(node.map(Arc::new)));
     given.aim.send_replace(Some(NodeAim::Absent));
     given.task.keep(Look::Renew).await.unwrap();
+    given.sight.send_replace(Some(None));
     given.task.keep(Look::Renew).await.unwrap();
     let writes = api.writes();
     assert_eq!(lines(&writes[2..]), ["DELETE /api/v1/nodes/edge"]);
