@@ -50,12 +50,41 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
         Place::Initial(_) if !spec.is_sidecar() => ended,
         _ => instance.is_some_and(|current| given.workload.is_ready(spec, current)),
     };
-    let allocated = Some(&spec.resources).filter(|resources| **resources != Resources::default());
-    status.resources = instance
-        .and_then(|current| current.resources.clone())
-        .or_else(|| allocated.cloned());
+    let actual = instance.and_then(|current| current.resources.as_ref());
+    let resources = actual.map_or_else(
+        || spec.resources.clone(),
+        |actual| held_to(&spec.resources, actual),
+    );
+    status.resources = Some(resources).filter(|resources| *resources != Resources::default());
     status.user = current.and_then(|current| current.user.clone());
     status
+}
+
+/// What is allocated, with the runtime's own figures where it has them and something is allocated (`convertContainerStatusResources`). Below
+/// the least that a kernel holds anyone to, what is allocated is shown.
+fn held_to(allocated: &Resources, actual: &Resources) -> Resources {
+    const LEAST_REQUEST_MILLI: u64 = 2;
+    const LEAST_LIMIT_MILLI: u64 = 10;
+    let cpu = |allocated: Option<u64>, actual: Option<u64>, least: u64| match (allocated, actual) {
+        (Some(allocated), Some(actual)) if allocated > least || actual > least => Some(actual),
+        _ => allocated,
+    };
+    Resources {
+        cpu_request_milli: cpu(
+            allocated.cpu_request_milli,
+            actual.cpu_request_milli,
+            LEAST_REQUEST_MILLI,
+        ),
+        cpu_limit_milli: cpu(
+            allocated.cpu_limit_milli,
+            actual.cpu_limit_milli,
+            LEAST_LIMIT_MILLI,
+        ),
+        memory_limit_bytes: allocated
+            .memory_limit_bytes
+            .map(|allocated| actual.memory_limit_bytes.unwrap_or(allocated)),
+        ..allocated.clone()
+    }
 }
 
 /// One that the runtime has nothing of.
@@ -254,4 +283,32 @@ pub(crate) fn ended(given: &Given<'_>, name: &str, saying: Saying<'_>) -> Option
             ..ContainerStatus::waiting(name, sanitise(&current.image), Reason::ContainerCreating)
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_does_not_know_is_shown_as_allocated() {
+        let allocated = Resources {
+            cpu_request_milli: Some(1),
+            cpu_limit_milli: Some(500),
+            memory_request_bytes: Some(7),
+            ephemeral_storage_limit_bytes: Some(9),
+            ..Resources::default()
+        };
+        let actual = Resources {
+            cpu_request_milli: Some(2),
+            cpu_limit_milli: Some(400),
+            memory_limit_bytes: Some(1 << 40),
+            ..Resources::default()
+        };
+        let expect = Resources {
+            cpu_limit_milli: Some(400),
+            ..allocated.clone()
+        };
+        assert_eq!(held_to(&allocated, &actual), expect);
+        assert_eq!(held_to(&allocated, &Resources::default()), allocated);
+    }
 }
