@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::core::FleetSpec;
+use virtual_kubelet::objects::{ObjectsHandle, ObjectsOptions, ObjectsTask};
 use virtual_kubelet::{Cluster, FurtherNodes, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
 
 use crate::capacity::Fleet;
@@ -24,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::provider::face::{DeviceFace, Face, FleetFace};
 use crate::provider::{Channels, EdgeProvider};
+use crate::reading::Reading;
 use crate::switchboard::{Roster, Routes, Switchboard};
 use crate::wanted::{Placing, To};
 
@@ -156,7 +158,9 @@ impl Bound {
         };
         let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster);
         let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
+        let (objects, objects_task) = ObjectsTask::new(self.cluster.clone(), ObjectsOptions::default());
         let mut providers = Providers {
+            objects,
             options: self.options,
             device_nodes,
             hub: self.hub,
@@ -181,6 +185,10 @@ impl Bound {
                 .run()
                 .await
                 .map_or_else(RunError::from, |()| RunError::TaskEnded { task: "hub" })
+        });
+        tasks.spawn(async move {
+            objects_task.run().await;
+            RunError::TaskEnded { task: "objects" }
         });
         tasks.spawn(async move {
             switchboard.run(hub_events).await;
@@ -220,6 +228,7 @@ fn memory(text: Option<&str>) -> Memory {
 struct Providers {
     options: Options,
     device_nodes: Option<Arc<DeviceNodes>>,
+    objects: ObjectsHandle,
     hub: HubClient,
     metrics: Metrics,
     routes: watch::Sender<Routes>,
@@ -252,7 +261,18 @@ impl Providers {
             brake_released,
         };
         let face = self.face(node);
-        EdgeProvider::new(face, bridge, self.hub.clone(), channels, self.metrics.clone())
+        let reading = Reading::new(
+            self.objects.of_node(node),
+            options.kubernetes.api_server.address(),
+        );
+        EdgeProvider::new(
+            face,
+            bridge,
+            reading,
+            self.hub.clone(),
+            channels,
+            self.metrics.clone(),
+        )
     }
 
     fn face(&self, node: &str) -> Face {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{DeploymentSpec, DeploymentState, Source};
+use edge_protocol::v1::{DeploymentState, Source};
 use edge_provider_core::pin::{OtherCluster, judge_pin};
 use edge_provider_core::{HeldDeployment, Outcome};
 use futures_util::StreamExt as _;
-use iot_hub_client::api::{Change, Deployment, Device, DeviceEventRecord, ProblemCode, Revision};
+use iot_hub_client::api::{
+    Change, Deployment, Device, DeviceEventRecord, ProblemCode, PutDeployment, Revision,
+};
 use iot_hub_client::{ApiToken, ClientError, ClientOptions, Disposition, HubClient};
 use tokio::sync::{mpsc, watch};
 
@@ -243,7 +245,7 @@ fn held(deployment: Deployment) -> HeldDeployment {
 /// One call that the bridge asked for.
 #[derive(Debug)]
 pub enum HubCall {
-    Put(Box<DeploymentSpec>),
+    Put(Box<PutDeployment>),
     Delete {
         uid: PodUid,
         grace_period_s: Option<u32>,
@@ -257,7 +259,7 @@ pub enum HubCall {
 pub async fn execute(client: &HubClient, call: HubCall) -> Outcome {
     let is_put = matches!(call, HubCall::Put(_));
     let result = match call {
-        HubCall::Put(spec) => client.put_deployment(&spec).await,
+        HubCall::Put(put) => client.put_deployment_with(&put).await,
         HubCall::Delete { uid, grace_period_s } => client.delete_deployment(&uid, grace_period_s).await,
         HubCall::Release { uid } => client.release_deployment(&uid).await,
     };
@@ -281,6 +283,7 @@ fn outcome(error: &ClientError, is_put: bool) -> Outcome {
     let reason = match problem.code {
         ProblemCode::BadCondition => "BadCondition",
         ProblemCode::BadManifest => "BadManifest",
+        ProblemCode::BadObject => "BadObject",
         ProblemCode::BadRequest | ProblemCode::BadValue => "RefusedByHub",
         ProblemCode::Forbidden => "TargetNotAllowed",
         ProblemCode::NotYours => "NotYours",
@@ -348,6 +351,7 @@ mod tests {
             "target": {"condition": "*", "scope": "*"},
             "ready_policy": "all",
             "manifest": r#"{"env": [{"name": "PASSWORD", "value": "hunter2"}]}"#,
+            "objects": [{"digest": edge_protocol::Digest::of("x"), "body": "hunter2"}],
         }))
         .unwrap();
         let logged = format!("{:?}", HubCall::Put(Box::new(spec)));

@@ -5,6 +5,7 @@
 //! * [`provider`]: the pump of the `Bridge` machine. It feeds it what the cluster and the hub say, executes its effects, decides nothing.
 //! * [`hub`]: the hub's side of that pump: lists and watches in, calls out. [`switchboard`]: which node hears what of it.
 //! * [`notices`]: what people read: events of devices, refusals, notes.
+//! * [`reading`]: what pods refer to, asked for at the cluster and made into what devices get.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
 //!
@@ -24,6 +25,7 @@ mod notices;
 pub mod options;
 pub mod provider;
 pub mod rbac;
+pub mod reading;
 pub mod switchboard;
 pub mod wanted;
 

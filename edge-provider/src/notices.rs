@@ -81,6 +81,18 @@ impl Notices {
     }
 }
 
+/// Once for a node, since it is no pod's fault.
+pub fn api_server_unknown() -> EventText {
+    EventText {
+        warning: false,
+        reason: "ApiServerNotReachable".to_owned(),
+        action: "Translate".to_owned(),
+        note: "pods here get no variables KUBERNETES_SERVICE_*: kubernetes.api_server.external does not say where devices find the API \
+               server"
+            .to_owned(),
+    }
+}
+
 pub fn note_event(note: Note) -> EventText {
     EventText {
         warning: false,

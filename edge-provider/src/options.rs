@@ -43,7 +43,26 @@ pub struct KubernetesOptions {
     /// Before Kubernetes 1.36 only: the namespaces whose objects this process may read, for `outrigger-kubelet rbac`. Newer API servers
     /// confine it by themselves to what its pods refer to.
     pub object_namespaces: Vec<String>,
+    pub api_server: ApiServerOptions,
     pub leader: LeaderOptions,
+}
+
+/// Where pods on devices find the API server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiServerOptions {
+    /// `host:port`, as devices reach it; goes into `KUBERNETES_SERVICE_*`. Absent leaves those variables out.
+    pub external: Option<String>,
+}
+
+impl ApiServerOptions {
+    /// `None` too when it is no address, which [`Options::validate`] refuses.
+    pub fn address(&self) -> Option<(String, u16)> {
+        let (host, port) = self.external.as_ref()?.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        (!host.is_empty() && !host.contains('/')).then(|| (host.to_owned(), port))
+    }
 }
 
 /// The lease by which a second process for the same node stands by.
@@ -219,6 +238,20 @@ impl Config for Options {
         if let Some(nodes) = &self.device_nodes {
             nodes.validate()?;
         }
+        let api_server = &self.kubernetes.api_server;
+        check(
+            api_server.external.is_none() || api_server.address().is_some(),
+            "kubernetes.api_server.external",
+            "write host:port",
+        )?;
+        check(
+            self.kubernetes
+                .object_namespaces
+                .iter()
+                .all(|name| is_subdomain(name) && name.len() <= LABEL),
+            "kubernetes.object_namespaces",
+            "one is no namespace's name",
+        )?;
         self.log.validate()
     }
 }

@@ -16,6 +16,7 @@ use virtual_kubelet::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput
 use crate::hub::HubEvent;
 use crate::metrics::{Metrics, NodeShare};
 use crate::notices::Notices;
+use crate::reading::Reading;
 use crate::wanted;
 
 use self::face::Face;
@@ -59,6 +60,10 @@ pub struct EdgeProvider {
     noted: BTreeSet<PodUid>,
     /// The manifests that the hub has, to know an in-place resize.
     manifests: Manifests,
+    /// What pods refer to.
+    reading: Reading,
+    /// Whether it was told that devices do not know where the API server is.
+    told_api_server: bool,
     /// Since when the hub is silent, and what was last tried; `None` while it answers.
     silent: Option<(Instant, String)>,
     /// When that is shown in the Node.
@@ -78,10 +83,19 @@ enum Woken {
     Gathered,
     Silent,
     Released,
+    /// There is news of what these pods refer to, or they have waited for it long enough to say so.
+    Read(BTreeSet<PodUid>),
 }
 
 impl EdgeProvider {
-    pub fn new(face: Face, bridge: Bridge, hub: HubClient, channels: Channels, metrics: Metrics) -> Self {
+    pub fn new(
+        face: Face,
+        bridge: Bridge,
+        reading: Reading,
+        hub: HubClient,
+        channels: Channels,
+        metrics: Metrics,
+    ) -> Self {
         let now = Instant::now();
         Self {
             face,
@@ -96,6 +110,8 @@ impl EdgeProvider {
             views: BTreeMap::new(),
             noted: BTreeSet::new(),
             manifests: Manifests::default(),
+            reading,
+            told_api_server: false,
             silent: Some((now, "it was not yet asked".to_owned())),
             silent_due: Some(now + AWAY_AFTER),
             wake_at: None,
@@ -128,6 +144,7 @@ impl EdgeProvider {
             .map_or(far, |at| self.started + Duration::from_millis(at));
         let gathered = self.notices.due().unwrap_or(far);
         let silent = self.silent_due.unwrap_or(far);
+        let unread = self.reading.due().unwrap_or(far);
         tokio::select! {
             Some(event) = self.channels.hub_events.recv() => Woken::Hub(event),
             Some(ended) = self.calls.join_next() => {
@@ -138,6 +155,8 @@ impl EdgeProvider {
             () = sleep_until(wake) => Woken::Time,
             () = sleep_until(gathered) => Woken::Gathered,
             () = sleep_until(silent) => Woken::Silent,
+            changed = self.reading.changed() => Woken::Read(changed),
+            () = sleep_until(unread) => Woken::Read(self.reading.overdue()),
             Ok(()) = self.channels.brake_released.changed() => Woken::Released,
         }
     }
@@ -174,6 +193,7 @@ impl Provider for EdgeProvider {
                     self.pods.remove(&uid);
                     self.views.remove(&uid);
                     self.noted.remove(&uid);
+                    self.reading.forget(&uid);
                 }
             }
             PodInput::Node { uid } => self.feed(Input::NodeSeen { uid }, &mut out),
@@ -222,6 +242,7 @@ impl Provider for EdgeProvider {
                 out.extend(self.node());
             }
             Woken::Released => self.feed(Input::BrakeReleased, &mut out),
+            Woken::Read(uids) => self.look_again(uids, &mut out),
         }
         out
     }

@@ -3,28 +3,26 @@
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, Owner, TargetSpec, object};
+use edge_protocol::v1::{Manifest, Owner, TargetSpec};
 use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
 };
-use edge_provider_translate::objects::SERVICES;
-use edge_provider_translate::{
-    Context, Found, NodeKind, Note, ObjectKey, Objects, Untranslated, Update, translate,
-};
+use edge_provider_translate::{Context, NodeKind, Note, Untranslated, Update, translate};
 use serde_json::Value;
 use virtual_kubelet::ObservedPod;
 use virtual_kubelet::core::deletion::Cause;
 use virtual_kubelet::core::{Asks, NamespaceMap, Target, TargetRefusal, Toleration, acknowledges};
 
 use crate::device_nodes::{DeviceNodes, condition_of};
+use crate::reading::Gathered;
 
 pub const TARGET_CONDITION: &str = "outrigger.io/target-condition";
 /// Where the address of a pod is shown that others of the cluster cannot reach. Ours to write; what a person writes there is replaced.
 pub const POD_IP: &str = "outrigger.io/podIP";
 /// The refusal that is told once for all such pods, on the Node.
 pub const TAINT_NOT_ACKNOWLEDGED: &str = "TaintNotAcknowledged";
-const UNSUPPORTED_FIELD: &str = "UnsupportedField";
+pub const UNSUPPORTED_FIELD: &str = "UnsupportedField";
 const PREFIX: &str = "outrigger.io/";
 /// Our annotations that mean something in this version; any other of ours is refused, never ignored (law 7).
 const KNOWN: [&str; 6] = [
@@ -88,10 +86,16 @@ impl Placing {
     }
 }
 
-/// Reads one pod. `held` is the manifest that the hub has of it. `None` when its UID is none, which no API server gives.
-pub fn wanted(observed: &ObservedPod, placing: &Placing, held: Option<&Manifest>) -> Option<Wanted> {
+/// Reads one pod. `held` is the manifest that the hub has of it; `look` says what was found of what it refers to, and is called only for a
+/// pod that may go somewhere. `None` when its UID is none, which no API server gives.
+pub fn wanted(
+    observed: &ObservedPod,
+    placing: &Placing,
+    held: Option<&Manifest>,
+    look: impl FnOnce() -> Gathered,
+) -> Option<Wanted> {
     let uid = PodUid::new(observed.uid.clone()).ok()?;
-    let (plan, notes) = match plan(observed, placing, held) {
+    let (plan, notes) = match plan(observed, placing, held, look) {
         Ok((plan, notes)) => (Ok(plan), notes),
         Err(refusal) => (Err(refusal), Vec::new()),
     };
@@ -131,6 +135,7 @@ fn plan(
     observed: &ObservedPod,
     placing: &Placing,
     held: Option<&Manifest>,
+    look: impl FnOnce() -> Gathered,
 ) -> Result<(PodPlan, Vec<Note>), PodRefusal> {
     let spec = observed.raw.get("spec").unwrap_or(&Value::Null);
     if !acknowledges(&tolerations(spec)) {
@@ -148,20 +153,17 @@ fn plan(
         return Err(refuse(refusal));
     }
     let unknown = unknown_annotations(observed, placing.kind());
-    let objects = objects(placing.kind());
+    let gathered = look();
     let context = Context {
         kind: placing.kind(),
-        objects: &objects,
+        objects: &gathered.objects,
         held,
         ..Context::default()
     };
     let translated = match translate(&observed.raw, context) {
         Ok(translated) if unknown.is_empty() => translated,
         Err(Untranslated::NotYet(waits)) if unknown.is_empty() => {
-            return Err(PodRefusal {
-                reason: waits.reason(),
-                message: waits.to_string(),
-            });
+            return Err(gathered.refusal(&waits));
         }
         Ok(_) | Err(Untranslated::NotYet(_)) => return Err(unsupported(unknown.join("; "))),
         Err(Untranslated::Refused(refusals)) => {
@@ -186,17 +188,6 @@ fn plan(
         },
     };
     Ok((plan, translated.notes))
-}
-
-/// What was found of the pod's references. Nothing is read yet, so a pod that refers to anything waits; but every pod on a device's node
-/// may see variables of services, and those it does without.
-fn objects(kind: NodeKind) -> Objects {
-    let mut objects = Objects::NONE.clone();
-    if kind == NodeKind::Device {
-        let services = ObjectKey::new(object::kind::SERVICES, SERVICES);
-        objects.found.insert(services, Found::Missing);
-    }
-    objects
 }
 
 fn unsupported(message: String) -> PodRefusal {

@@ -6,6 +6,7 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
 use edge_provider_core::{Effect, Kin, Line, Note, OpId, PodRefusal, PodView};
 use edge_provider_translate::{NodeKind, Refused, Shown, Speaker, Surroundings, pod_status};
+use iot_hub_client::api::PutDeployment;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
@@ -14,12 +15,17 @@ use virtual_kubelet::{EventText, PodEffect, PodLine, PodOwner};
 
 use super::EdgeProvider;
 use crate::hub::{HubCall, execute};
+use crate::reading::READING;
 use crate::wanted::{POD_IP, TAINT_NOT_ACKNOWLEDGED};
 
 impl EdgeProvider {
     pub(super) fn carry_out(&mut self, effect: Effect, out: &mut Vec<PodEffect>) {
         match effect {
-            Effect::Put { op, spec } => self.call("put", op, HubCall::Put(spec)),
+            Effect::Put { op, spec } => {
+                let objects = self.reading.bodies(&spec.uid, &spec.manifest);
+                let put = PutDeployment { spec: *spec, objects };
+                self.call("put", op, HubCall::Put(Box::new(put)));
+            }
             Effect::Delete {
                 op,
                 uid,
@@ -99,6 +105,7 @@ impl EdgeProvider {
         };
         let shown = match view {
             PodView::Accepted => Shown::Accepted,
+            PodView::Refused(refusal) if refusal.reason == READING => Shown::Accepted,
             PodView::Refused(refusal) => Shown::Refused(refused(refusal)),
             PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
@@ -110,7 +117,7 @@ impl EdgeProvider {
             host_ip: host_ip.as_deref(),
             observed_generation: pod.metadata.generation,
             refused_edit: match view {
-                PodView::EditRefused { refusal, .. } => Some(refused(refusal)),
+                PodView::EditRefused { refusal, .. } if refusal.reason != READING => Some(refused(refusal)),
                 _ => None,
             },
         };
@@ -125,6 +132,9 @@ impl EdgeProvider {
         reason: &'static str,
         message: String,
     ) -> Option<PodEffect> {
+        if reason == READING {
+            return None;
+        }
         if reason == TAINT_NOT_ACKNOWLEDGED {
             let pod = self.pods.get(uid)?;
             self.notices

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use edge_protocol::PodUid;
 use edge_protocol::v1::Owner;
 use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
+use edge_provider_translate::NodeKind;
 use tokio::time::Instant;
 use virtual_kubelet::core::HubWord;
 use virtual_kubelet::core::tolerations::clear_seconds;
@@ -14,8 +15,8 @@ use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 use super::face::Face;
 use super::{AWAY_AFTER, EdgeProvider};
 use crate::hub::HubEvent;
-use crate::notices::note_event;
-use crate::wanted;
+use crate::notices::{api_server_unknown, note_event};
+use crate::wanted::{self, UNSUPPORTED_FIELD};
 
 impl EdgeProvider {
     /// The pod as the bridge wants it, with what its author should hear.
@@ -28,7 +29,17 @@ impl EdgeProvider {
             .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
             .ok()?;
         let held = self.manifests.get(&uid);
-        let wanted = wanted::wanted(observed, self.face.placing(), held)?;
+        let (reading, kind, mut looked) = (&mut self.reading, self.face.kind(), false);
+        let look = || {
+            looked = true;
+            reading.look(&uid, observed, kind)
+        };
+        let wanted = wanted::wanted(observed, self.face.placing(), held, look)?;
+        let refused = matches!(&wanted.pod.plan, Err(refusal) if refusal.reason == UNSUPPORTED_FIELD);
+        if !looked || refused {
+            // Nothing is read for a pod that goes nowhere.
+            self.reading.forget(&uid);
+        }
         let is_new = observed
             .status()
             .is_none_or(|status| status.get("startTime").is_none());
@@ -39,6 +50,12 @@ impl EdgeProvider {
             uid: observed.uid.clone(),
             event: note_event(*note),
         }));
+        if self.face.kind() == NodeKind::Device && !self.reading.knows_api_server() && !self.told_api_server {
+            self.told_api_server = true;
+            out.push(PodEffect::NodeEvent {
+                event: api_server_unknown(),
+            });
+        }
         let tolerations = observed
             .raw
             .get("spec")
@@ -93,6 +110,19 @@ impl EdgeProvider {
             let all = self.views.keys().cloned().collect::<Vec<_>>();
             for uid in all {
                 self.show(&uid, out);
+            }
+        }
+    }
+
+    /// There is news of what these pods refer to, or it is time to say that there is none.
+    pub(super) fn look_again(&mut self, uids: BTreeSet<PodUid>, out: &mut Vec<PodEffect>) {
+        for uid in uids {
+            let Some(pod) = self.pods.get(&uid).map(Arc::clone) else {
+                self.reading.forget(&uid);
+                continue;
+            };
+            if let Some(wanted) = self.want(&pod, out) {
+                self.feed(Input::PodSeen(Box::new(wanted)), out);
             }
         }
     }
@@ -161,6 +191,7 @@ impl EdgeProvider {
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
             self.views.retain(|uid, _| listed.contains(uid.as_str()));
             self.noted.retain(|uid| listed.contains(uid.as_str()));
+            self.reading.retain(|uid| listed.contains(uid));
             pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
         }
         // A list of another cluster is handed on for the bridge to refuse; its pods are no business of ours.

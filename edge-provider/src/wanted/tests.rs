@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use edge_protocol::v1::object;
+use edge_provider_translate::objects::SERVICES;
+use edge_provider_translate::{Found, ObjectKey};
 use serde_json::json;
 use virtual_kubelet::core::{NamespaceEntry, Rights, Selector};
 
@@ -37,6 +40,14 @@ fn map() -> Placing {
     }]))
 }
 
+/// No reference is looked for, and there are no services.
+fn nothing() -> Gathered {
+    let mut gathered = Gathered::default();
+    let services = ObjectKey::new(object::kind::SERVICES, SERVICES);
+    gathered.objects.found.insert(services, Found::Missing);
+    gathered
+}
+
 fn fleet(namespaces: NamespaceMap) -> Placing {
     Placing {
         namespaces,
@@ -46,7 +57,11 @@ fn fleet(namespaces: NamespaceMap) -> Placing {
 
 #[track_caller]
 fn refused(observed: &ObservedPod, map: &Placing, reason: &str, words: &[&str]) {
-    let refusal = wanted(observed, map, None).unwrap().pod.plan.unwrap_err();
+    let refusal = wanted(observed, map, None, nothing)
+        .unwrap()
+        .pod
+        .plan
+        .unwrap_err();
     assert_eq!(refusal.reason, reason, "{refusal:?}");
     for word in words {
         assert!(refusal.message.contains(word), "{word} in {refusal:?}");
@@ -55,7 +70,7 @@ fn refused(observed: &ObservedPod, map: &Placing, reason: &str, words: &[&str]) 
 
 #[test]
 fn a_plain_pod_goes_where_its_namespace_may() {
-    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None).unwrap();
+    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None, nothing).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "*");
     assert_eq!(plan.target.scope, "tags.hall = '7'");
@@ -66,7 +81,7 @@ fn a_plain_pod_goes_where_its_namespace_may() {
 #[test]
 fn the_annotation_narrows_and_the_scope_stays() {
     let annotations = json!({TARGET_CONDITION: "deviceId = 'a'", DISCONNECT_ANNOTATION: "replace"});
-    let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, nothing).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "deviceId = 'a'");
     assert_eq!(plan.target.scope, "tags.hall = '7'");
@@ -124,7 +139,7 @@ fn all_unsupported_paths_are_named_at_once() {
 #[test]
 fn an_author_may_bound_an_orphans_life() {
     let annotations = json!({DISCONNECT_ANNOTATION: "stop-after=1h30m"});
-    let wanted = wanted(&pod(&annotations, &spec()), &map(), None).unwrap();
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, nothing).unwrap();
     assert!(wanted.pod.plan.is_ok());
     assert_eq!(wanted.pod.disconnect, Disconnect::StopAfter { ms: 5_400_000 });
 }
@@ -142,7 +157,7 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
         to: To::Device("press-7".into()),
         ..map()
     };
-    let plan = wanted(&pod(&json!({}), &spec()), &placing, None)
+    let plan = wanted(&pod(&json!({}), &spec()), &placing, None, nothing)
         .unwrap()
         .pod
         .plan
@@ -161,7 +176,7 @@ fn fleet_pods_leave_devices_alone_that_are_nodes_of_their_own() {
             to: To::Fleet(Some(device_nodes(in_fleet))),
             ..map()
         };
-        let wanted = wanted(&pod(&json!({}), &spec()), &placing, None).unwrap();
+        let wanted = wanted(&pod(&json!({}), &spec()), &placing, None, nothing).unwrap();
         wanted.pod.plan.unwrap().target.scope
     };
     assert_eq!(scope(false), "(tags.hall = '7') AND NOT (tags.node = 'true')");

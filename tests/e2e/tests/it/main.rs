@@ -12,6 +12,7 @@ mod failures;
 mod lies;
 mod neighbours;
 mod node;
+mod objects;
 mod outages;
 mod refusals;
 mod rollout;

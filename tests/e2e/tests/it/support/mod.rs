@@ -10,7 +10,7 @@ mod timeline;
 mod wait;
 
 pub use api::Api;
-pub use containers::Instances;
+pub use containers::{Instance, Instances};
 pub use manifests::{busybox, deployment, job, pod, server};
 pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminations, uid};
 pub use site::{TestSite, TestSiteOptions};
