@@ -80,7 +80,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let vitals = Vitals::default();
     let local = LocalServer::bind(&options.local_socket, vitals.clone())?;
     let device = identity.answer.device.clone();
-    let objects = Objects::stored(&store_path)?;
+    let objects = Objects::stored(&store_path, Arc::clone(&identity.sealing))?;
     let runtime = CriRuntime::connect(&options.runtime, &device, &options.state_dir, objects).await?;
     let floor = TimeFloor::new(BUILT_UNIX_S);
     let tls = |alpn| -> Result<_, rustls::Error> {
@@ -162,12 +162,13 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
 }
 
 /// What the machine decides by itself; the rest is the runtime's to announce.
-const MACHINE: [&str; 5] = [
+const MACHINE: [&str; 6] = [
     ability::INIT_CONTAINERS,
     ability::CONTAINER_RESTART,
     ability::ACTIVE_DEADLINE,
     ability::EPHEMERAL_STORAGE,
     ability::OBJECTS,
+    ability::SEALED_OBJECTS,
 ];
 
 /// The words of manifests that this agent honours: what it announces to the hub, and refuses by name when it is not among them.
@@ -185,6 +186,7 @@ fn config(identity: &Identity, features: Vec<String>, cluster_dns: bool) -> Agen
         keys: identity.trusted_keys.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         link: answer.link,
+        sealing: Arc::clone(&identity.sealing),
         features,
         cluster_dns,
         limits: Limits::default(),

@@ -7,25 +7,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use edge_protocol::Digest;
-use edge_protocol::v1::{ObjectData, ObjectRef};
+use edge_protocol::sealing::ContentKey;
+use edge_protocol::v1::{KeyWrap, ObjectData, ObjectRef, SealedObject};
+use edge_protocol::{Digest, SealingSecret};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 /// A handle to the object blobs of this device; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Objects(Arc<Mutex<Bodies>>);
+pub struct Objects(Arc<Mutex<Source>>);
 
 #[derive(Debug)]
-enum Bodies {
-    /// The agent's store, by a connection that only reads.
-    Stored(Connection),
-    /// What was put, for uses without a store.
-    Held(BTreeMap<Digest, String>),
+enum Source {
+    /// The agent's store, by a connection that only reads, and what opens what is sealed to this device.
+    Store(Connection, Arc<SealingSecret>),
+    /// What was put, for uses without a store: config maps only.
+    Memory(BTreeMap<Digest, String>),
 }
 
-impl Default for Bodies {
+impl Default for Source {
     fn default() -> Self {
-        Self::Held(BTreeMap::new())
+        Self::Memory(BTreeMap::new())
     }
 }
 
@@ -47,18 +48,18 @@ impl Objects {
     ///
     /// # Errors
     /// What SQLite says when the file cannot be opened.
-    pub fn stored(path: &Path) -> Result<Self, rusqlite::Error> {
+    pub fn stored(path: &Path, secret: Arc<SealingSecret>) -> Result<Self, rusqlite::Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         // Each object is read once: nothing is gained by a cache.
         connection.execute_batch("PRAGMA cache_size = -64; PRAGMA busy_timeout = 1000;")?;
-        Ok(Self(Arc::new(Mutex::new(Bodies::Stored(connection)))))
+        Ok(Self(Arc::new(Mutex::new(Source::Store(connection, secret)))))
     }
 
     /// Holds an object that is in no store; objects of a store come with the machine's transactions.
     pub fn put(&self, digest: Digest, body: String) {
-        if let Bodies::Held(held) = &mut *self.bodies() {
-            held.insert(digest, body);
+        if let Source::Memory(bodies) = &mut *self.source() {
+            bodies.insert(digest, body);
         }
     }
 
@@ -79,33 +80,59 @@ impl Objects {
             name: name.clone(),
             why,
         };
-        let body = self.body(digest).map_err(|error| damaged(error.to_string()))?;
+        let source = self.source();
+        let body = source.body(digest).map_err(|error| damaged(error.to_string()))?;
         let Some(body) = body else {
             return Err(ObjectError::Absent { kind, name });
         };
         if Digest::of(&body) != *digest {
             return Err(damaged("its body is not what its digest says".to_owned()));
         }
-        if *sealed {
-            return Err(ObjectError::NotSealed { kind, name });
+        if !sealed {
+            return serde_json::from_str(&body).map_err(|error| damaged(place(&error)));
         }
-        serde_json::from_str(&body).map_err(|error| damaged(place(&error)))
-    }
-
-    fn body(&self, digest: &Digest) -> Result<Option<String>, rusqlite::Error> {
-        match &*self.bodies() {
-            Bodies::Held(held) => Ok(held.get(digest).cloned()),
-            Bodies::Stored(connection) => connection
-                .prepare_cached("SELECT body FROM object WHERE digest = ?1")?
-                .query_row([digest.to_string()], |row| row.get(0))
-                .optional(),
+        let object: SealedObject = serde_json::from_str(&body).map_err(|error| damaged(place(&error)))?;
+        match source.key(&object.key).map_err(&damaged)? {
+            None => Err(ObjectError::NotSealed { kind, name }),
+            Some(key) => object.open(&key).map_err(|error| damaged(error.to_string())),
         }
     }
 
-    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+    fn source(&self) -> MutexGuard<'_, Source> {
         // What is kept there is replaced whole: a panic in between leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Source {
+    fn body(&self, digest: &Digest) -> Result<Option<String>, rusqlite::Error> {
+        match self {
+            Self::Memory(bodies) => Ok(bodies.get(digest).cloned()),
+            Self::Store(connection, _) => {
+                text(connection, "SELECT body FROM object WHERE digest = ?1", digest)
+            }
+        }
+    }
+
+    /// The content key, if it was wrapped for this device.
+    fn key(&self, digest: &Digest) -> Result<Option<ContentKey>, String> {
+        let Self::Store(connection, secret) = self else {
+            return Ok(None);
+        };
+        let wrap = text(connection, "SELECT wrap FROM key_wrap WHERE key = ?1", digest);
+        let Some(wrap) = wrap.map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        let wrap: KeyWrap = serde_json::from_str(&wrap).map_err(|error| error.to_string())?;
+        wrap.open(secret).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+fn text(connection: &Connection, sql: &str, digest: &Digest) -> Result<Option<String>, rusqlite::Error> {
+    connection
+        .prepare_cached(sql)?
+        .query_row([digest.to_string()], |row| row.get(0))
+        .optional()
 }
 
 /// Where a document went wrong. The parser's own words may quote its content.
@@ -117,6 +144,7 @@ fn place(error: &serde_json::Error) -> String {
 mod tests {
     use edge_agent_core::{Tx, Write};
     use edge_protocol::TxId;
+    use edge_protocol::sealing::{RootSecret, SealingScope};
     use edge_protocol::v1::object::kind;
     use tokio::sync::mpsc;
 
@@ -137,7 +165,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
         let store = Store::open(&path).unwrap();
-        let objects = Objects::stored(&path).unwrap();
+        let device = Arc::new(SealingSecret::from_bytes([5; 32]));
+        let objects = Objects::stored(&path, Arc::clone(&device)).unwrap();
         let (committed, mut done) = mpsc::channel(1);
         let (store, _writer) = store.start(committed);
         let body = r#"{"v":1,"kind":"ConfigMap","name":"settings","text":{"key":"value"}}"#;
@@ -156,13 +185,42 @@ mod tests {
             done.recv().await.unwrap().unwrap();
         };
         let body = body.to_owned();
-        commit(Write::PutObject { digest, body }).await;
+        commit(Write::PutObject {
+            digest,
+            key: None,
+            body,
+        })
+        .await;
         let data = objects.open(&reference(digest, false)).unwrap();
         assert_eq!(data.get("key"), Some(b"value".as_slice()));
-        let sealed = objects.open(&reference(digest, true));
-        assert!(matches!(sealed, Err(ObjectError::NotSealed { .. })), "{sealed:?}");
         commit(Write::DropObject(digest)).await;
         assert_eq!(objects.open(&reference(digest, false)), absent);
+
+        // A sealed one waits for its key, and opens with it.
+        let root = RootSecret::from_bytes([9; 32]);
+        let scope = SealingScope {
+            cluster: "c".to_owned(),
+            namespace: "default".to_owned(),
+        };
+        let sealed = root.seal(&scope, &data);
+        let digest = Digest::of(&sealed.body);
+        commit(Write::PutObject {
+            digest,
+            key: Some(sealed.key.digest()),
+            body: sealed.body,
+        })
+        .await;
+        let waits = objects.open(&reference(digest, true));
+        assert!(matches!(waits, Err(ObjectError::NotSealed { .. })), "{waits:?}");
+        let other = SealingSecret::from_bytes([6; 32]).public();
+        commit(Write::PutKey(root.wrap(&sealed.key, &other))).await;
+        let foreign = objects.open(&reference(digest, true)).unwrap_err();
+        assert!(
+            foreign.to_string().contains("sealed to another device"),
+            "{foreign}"
+        );
+        commit(Write::PutKey(root.wrap(&sealed.key, &device.public()))).await;
+        assert_eq!(objects.open(&reference(digest, true)).unwrap(), data);
     }
 
     #[test]

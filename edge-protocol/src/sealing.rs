@@ -4,7 +4,12 @@
 //! names: the device signs it with its identity key, whose certificate anyone can check. The signature covers everything that
 //! makes the enrolment ([`SealingKeyStatement`]), so that one taken from elsewhere fits no other device, token or hub.
 //!
+//! `content` encrypts objects, once each; `wrap` encrypts their keys to devices.
+//!
 //! Keys are the 32 bytes of RFC 7748, which are also what HPKE's DHKEM(X25519) calls a serialised key (RFC 9180, 7.1.1).
+
+mod content;
+mod wrap;
 
 use std::fmt;
 
@@ -20,6 +25,8 @@ use crate::digest::{hex, unhex};
 use crate::sign::{Envelope, EnvelopeSignature, KeyId, pre_authentication_encoding};
 use crate::v1::{SealingKeyStatement, VERSION};
 use crate::{DeviceId, Digest};
+
+pub use content::{ContentKey, InvalidRootSecret, OpenError, RootSecret, Sealed, SealingScope};
 
 /// The payload type of a [`SealingKeyStatement`].
 pub const SEALING_KEY_TYPE: &str = "application/vnd.outrigger.sealing-key.v1+json";
@@ -187,28 +194,7 @@ impl EnrolmentBinding {
     /// # Errors
     /// The [`SealingRefusal`] that says which of these does not hold.
     pub fn open(&self, envelope: &Envelope) -> Result<SealingKey, SealingRefusal> {
-        if envelope.payload_type != SEALING_KEY_TYPE {
-            let given = envelope.payload_type.chars().take(80).collect();
-            return Err(SealingRefusal::WrongType(given));
-        }
-        let keyid = KeyId::of_bytes(&self.identity);
-        let mut signatures = envelope.signatures.iter();
-        let signature = signatures
-            .find(|signature| signature.keyid == keyid)
-            .ok_or(SealingRefusal::OtherSigner)?;
-        let malformed = |error: base64::DecodeError| SealingRefusal::Malformed(error.to_string());
-        let payload = BASE64.decode(&envelope.payload).map_err(malformed)?;
-        let signature = BASE64
-            .decode(&signature.sig)
-            .map_err(|_| SealingRefusal::BadSignature)?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.identity)
-            .verify(
-                &pre_authentication_encoding(SEALING_KEY_TYPE, &payload),
-                &signature,
-            )
-            .map_err(|_| SealingRefusal::BadSignature)?;
-        let statement: SealingKeyStatement =
-            serde_json::from_slice(&payload).map_err(|error| SealingRefusal::Malformed(error.to_string()))?;
+        let statement = verified(envelope, &self.identity)?;
         self.check(&statement)?;
         Ok(statement.sealing_key.parse()?)
     }
@@ -244,6 +230,52 @@ impl EnrolmentBinding {
         }
         Ok(())
     }
+}
+
+/// The sealing key that a device vouched for when it enrolled at the hub of this root, for those who seal: they know the identity key
+/// from the device's certificate, and believe the hub nothing. `anchor` is the SHA-256 of the root certificate (DER).
+///
+/// # Errors
+/// The [`SealingRefusal`] that says what does not hold.
+pub fn vouched_key(
+    envelope: &Envelope,
+    anchor: Digest,
+    identity: &[u8],
+) -> Result<SealingKey, SealingRefusal> {
+    let statement = verified(envelope, identity)?;
+    let binding = EnrolmentBinding {
+        anchor,
+        token_id: statement.token_id.clone(),
+        device: statement.device.clone(),
+        identity: identity.to_vec(),
+    };
+    binding.check(&statement)?;
+    Ok(statement.sealing_key.parse()?)
+}
+
+/// What the identity key signed.
+fn verified(envelope: &Envelope, identity: &[u8]) -> Result<SealingKeyStatement, SealingRefusal> {
+    if envelope.payload_type != SEALING_KEY_TYPE {
+        let given = envelope.payload_type.chars().take(80).collect();
+        return Err(SealingRefusal::WrongType(given));
+    }
+    let keyid = KeyId::of_bytes(identity);
+    let mut signatures = envelope.signatures.iter();
+    let signature = signatures
+        .find(|signature| signature.keyid == keyid)
+        .ok_or(SealingRefusal::OtherSigner)?;
+    let malformed = |error: base64::DecodeError| SealingRefusal::Malformed(error.to_string());
+    let payload = BASE64.decode(&envelope.payload).map_err(malformed)?;
+    let signature = BASE64
+        .decode(&signature.sig)
+        .map_err(|_| SealingRefusal::BadSignature)?;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, identity)
+        .verify(
+            &pre_authentication_encoding(SEALING_KEY_TYPE, &payload),
+            &signature,
+        )
+        .map_err(|_| SealingRefusal::BadSignature)?;
+    serde_json::from_slice(&payload).map_err(|error| SealingRefusal::Malformed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ mod tests {
                 stopping_offline: Vec::new(),
                 as_of_ms: None,
                 unconfirmed: false,
+                waiting_for_keys: 0,
                 workload: None,
             },
             spec,

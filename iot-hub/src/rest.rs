@@ -2,7 +2,7 @@
 //!
 //! * [`problem`]: refusals as RFC 9457 documents, extractors that refuse in this form.
 //! * `auth`: bearer tokens → [`Principal`](crate::grant::Principal).
-//! * `devices`, `deployments`, `tokens`, `events`: the routes.
+//! * `devices`, `deployments`, `keys`, `tokens`, `events`: the routes.
 //! * `watch`: server-sent events from log and feed.
 //! * `view`: the machine's views as API documents.
 //! * `validate`: limits on what people type.
@@ -12,6 +12,7 @@ mod change;
 mod deployments;
 mod devices;
 mod events;
+mod keys;
 pub mod problem;
 mod tokens;
 pub(crate) mod validate;
@@ -116,6 +117,8 @@ fn routes() -> OpenApiRouter<Api> {
                 .layer(DefaultBodyLimit::max(MAX_DEPLOYMENT)),
         )
         .routes(routes!(deployments::release))
+        .routes(routes!(keys::wanted))
+        .routes(routes!(keys::put))
         .routes(routes!(deployments::assignments))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

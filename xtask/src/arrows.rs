@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "base64",
             "curve25519-dalek",
             "ed25519-dalek",
+            "hpke",
             "ring",
             "serde",
             "serde_json",

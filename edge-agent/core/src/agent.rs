@@ -1,10 +1,13 @@
 //! The machine itself: its state, its one entry point, and the transaction that ends each step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{DeviceEvent, EventLevel, Facts, LinkClass, Reason};
-use edge_protocol::{AfterCommit, BootId, DeviceId, DeviceTime, EnrolmentSerial, HubId, Now, PodUid};
+use edge_protocol::{
+    AfterCommit, BootId, DeviceId, DeviceTime, EnrolmentSerial, HubId, Now, PodUid, SealingSecret,
+};
 
 use crate::backoff::Rng;
 use crate::desired::{Desired, QUARANTINE_KEY};
@@ -13,6 +16,7 @@ use crate::fetch::Fetches;
 use crate::history::{History, SEQ_KEY};
 use crate::images::{ImagePolicy, Images};
 use crate::io::{Effect, Input, Note, Restored, Tx, Write};
+use crate::keys::Keys;
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
 use crate::session::{Parties, Session};
@@ -35,6 +39,8 @@ pub struct AgentConfig {
     pub agent_version: String,
     /// As assigned at enrolment; what the hub assigned later is on disk and wins.
     pub link: LinkClass,
+    /// What is sealed to this device opens with it.
+    pub sealing: Arc<SealingSecret>,
     /// Abilities of this agent and of this device's policy; a manifest's `requires` is checked against them.
     pub features: Vec<String>,
     /// Whether the device knows name servers of the cluster.
@@ -109,6 +115,7 @@ pub struct Agent {
     pub(crate) fetches: Fetches,
     /// Blobs on disk.
     pub(crate) shelf: Shelf,
+    pub(crate) keys: Keys,
     pub(crate) workloads: BTreeMap<PodUid, Workload>,
     pub(crate) pods: BTreeMap<PodUid, Pod>,
     pub(crate) reach: Reach,
@@ -164,6 +171,7 @@ impl Agent {
         });
         let quarantine = read_meta(&meta, QUARANTINE_KEY, &mut damage).unwrap_or_default();
         let desired = Desired::restored(trusted, quarantine);
+        let (keys, unusable) = Keys::restored(Arc::clone(&config.sealing), restored.keys);
         let last_seq = read_meta(&meta, SEQ_KEY, &mut damage).unwrap_or(0);
         let mut agent = Self {
             rng: Rng::new(seed),
@@ -178,6 +186,7 @@ impl Agent {
                 read_blobs(restored.blobs, &mut damage),
                 restored.objects.into_iter().collect(),
             ),
+            keys,
             workloads: read_records(restored.workloads, &mut damage),
             pods: BTreeMap::new(),
             reach: Reach::Never,
@@ -191,7 +200,7 @@ impl Agent {
             plan_wake: None,
             armed: None,
             after: AfterCommit::default(),
-            writes: Vec::new(),
+            writes: unusable,
             deferred: Vec::new(),
             sweep_due: true,
             effects: Vec::new(),
@@ -238,6 +247,7 @@ impl Agent {
         if !self.stopping {
             self.reconcile(&now);
             self.tell(&now);
+            self.ask_for_keys(&now);
         }
         self.flush(&now);
         self.arm(&now);
@@ -396,6 +406,7 @@ impl Agent {
             self.session.wake_at(),
             reports,
             self.fetches.wake_at(now.mono_ms),
+            self.keys.wake_at(),
             self.plan_wake,
         ];
         let at = wishes

@@ -53,6 +53,10 @@ impl Agent {
                 }
             }
             Ok(DownFrame {
+                body: Down::Keys { wraps },
+                ..
+            }) => self.take_keys(now, wraps),
+            Ok(DownFrame {
                 body: Down::Unknown, ..
             }) => self.refuse("a kind of frame this agent does not know"),
         }
@@ -71,6 +75,7 @@ impl Agent {
             self.note(Note::SessionBegan {
                 session: statement.session,
             });
+            self.keys.begin();
             self.reports.begin(statement.status_upto);
             let writes = self.history.begin(statement.event_seq);
             self.writes.extend(writes);
@@ -155,9 +160,8 @@ impl Agent {
         let mut found = false;
         // A blob of the trusted set that the store had lost, or that an agent of before did not ask for.
         if self.objects_of(&named).contains(&digest) && !self.shelf.has_object(&digest) {
-            self.shelf.put_object(digest);
-            let body = body.clone();
-            self.writes.push(Write::PutObject { digest, body });
+            let write = self.shelf.put_object(digest, body.clone());
+            self.writes.push(write);
             found = true;
         }
         if named.contains(&digest) && self.shelf.doc(&digest).is_none() {
@@ -366,6 +370,8 @@ impl Agent {
         self.sweep_due = !read.is_empty();
         named.extend(read);
         let writes = self.shelf.keep(&docs, &named);
+        self.writes.extend(writes);
+        let writes = self.keys.keep(&self.shelf.keys());
         self.writes.extend(writes);
     }
 

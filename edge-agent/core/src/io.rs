@@ -1,6 +1,6 @@
 //! What goes into the [`Agent`](crate::Agent) machine and what comes out.
 
-use edge_protocol::v1::{DeviceEvent, Facts};
+use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap};
 use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneration, TxId};
 use serde::{Deserialize, Serialize};
 
@@ -93,9 +93,14 @@ pub enum Write {
     /// An object beside a manifest: only the runtime reads it.
     PutObject {
         digest: Digest,
+        /// The content key that it is sealed with, if it is.
+        key: Option<Digest>,
         body: String,
     },
     DropObject(Digest),
+    /// A content key as it was wrapped for this device, by the key's own digest.
+    PutKey(KeyWrap),
+    DropKey(Digest),
     PutWorkload {
         uid: PodUid,
         record: String,
@@ -124,8 +129,9 @@ pub struct TrustedSet {
 pub struct Restored {
     pub set: Option<TrustedSet>,
     pub blobs: Vec<(Digest, String)>,
-    /// Objects whose bodies are there and what their digests say.
-    pub objects: Vec<Digest>,
+    /// Objects whose bodies are there and what their digests say, with the keys of those that are sealed.
+    pub objects: Vec<(Digest, Option<Digest>)>,
+    pub keys: Vec<KeyWrap>,
     pub workloads: Vec<(PodUid, String)>,
     /// In the order of their sequence numbers.
     pub events: Vec<DeviceEvent>,

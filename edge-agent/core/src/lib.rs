@@ -6,7 +6,7 @@
 //! * [`step`]: the seam to a container runtime: what may be asked of it and what is seen there.
 //! * [`agent`]: the machine, its bounds, and the one transaction that ends each step; `restore` reads the store.
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
-//!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others.
+//!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others, `keys` what opens the sealed ones.
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
@@ -40,6 +40,7 @@ mod history;
 mod images;
 mod intake;
 pub mod io;
+mod keys;
 mod lifecycle;
 mod marks;
 mod outcome;

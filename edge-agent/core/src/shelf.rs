@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::Digest;
-use edge_protocol::v1::{Blob, Manifest};
+use edge_protocol::v1::{Blob, Manifest, SealedObject};
 
 use crate::io::Write;
 use crate::transition::Doc;
@@ -14,11 +14,12 @@ use crate::transition::Doc;
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     docs: BTreeMap<Digest, Doc>,
-    objects: BTreeSet<Digest>,
+    /// With the content key of each that is sealed.
+    objects: BTreeMap<Digest, Option<Digest>>,
 }
 
 impl Shelf {
-    pub(crate) fn new(docs: BTreeMap<Digest, Doc>, objects: BTreeSet<Digest>) -> Self {
+    pub(crate) fn new(docs: BTreeMap<Digest, Doc>, objects: BTreeMap<Digest, Option<Digest>>) -> Self {
         Self { docs, objects }
     }
 
@@ -27,15 +28,30 @@ impl Shelf {
     }
 
     pub(crate) fn has_object(&self, digest: &Digest) -> bool {
-        self.objects.contains(digest)
+        self.objects.contains_key(digest)
+    }
+
+    /// The content keys of the sealed objects.
+    pub(crate) fn keys(&self) -> BTreeSet<Digest> {
+        self.objects.values().flatten().copied().collect()
+    }
+
+    /// The objects that one of these keys opens.
+    pub(crate) fn objects_with(&self, keys: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let objects = self.objects.iter();
+        let opened = objects.filter(|(_, key)| key.is_some_and(|key| keys.contains(&key)));
+        opened.map(|(digest, _)| *digest).collect()
     }
 
     pub(crate) fn put_doc(&mut self, digest: Digest, doc: Doc) {
         self.docs.insert(digest, doc);
     }
 
-    pub(crate) fn put_object(&mut self, digest: Digest) {
-        self.objects.insert(digest);
+    /// An object, and how the store keeps it.
+    pub(crate) fn put_object(&mut self, digest: Digest, body: String) -> Write {
+        let key = SealedObject::key_of(&body);
+        self.objects.insert(digest, key);
+        Write::PutObject { digest, key, body }
     }
 
     pub(crate) fn absorb(&mut self, other: Self) {
@@ -55,9 +71,10 @@ impl Shelf {
     pub(crate) fn keep(&mut self, docs: &BTreeSet<Digest>, objects: &BTreeSet<Digest>) -> Vec<Write> {
         let unused = |digest: &&Digest| !docs.contains(digest);
         let docs: Vec<Digest> = self.docs.keys().filter(unused).copied().collect();
-        let objects: Vec<Digest> = self.objects.difference(objects).copied().collect();
+        let unused = |digest: &&Digest| !objects.contains(digest);
+        let objects: Vec<Digest> = self.objects.keys().filter(unused).copied().collect();
         self.docs.retain(|digest, _| !docs.contains(digest));
-        self.objects.retain(|digest| !objects.contains(digest));
+        self.objects.retain(|digest, _| !objects.contains(digest));
         let docs = docs.into_iter().map(Write::DropBlob);
         docs.chain(objects.into_iter().map(Write::DropObject)).collect()
     }
@@ -71,7 +88,9 @@ pub(crate) fn objects(manifest: &Manifest) -> impl Iterator<Item = Digest> + '_ 
 /// Blobs that came for a set and are not on disk yet.
 #[derive(Debug, Default)]
 pub(crate) struct Coming {
+    /// Manifests and tombstones among them; objects once they are on their way to the disk.
     pub(crate) shelf: Shelf,
+    objects: BTreeSet<Digest>,
     bodies: BTreeMap<Digest, String>,
     /// The sum of the bodies' lengths.
     bytes: usize,
@@ -93,7 +112,7 @@ impl Coming {
         for blob in others {
             let wanted = objects.contains(&blob.digest) && !stored.has_object(&blob.digest);
             if wanted && self.fits(&blob, limit) {
-                self.shelf.put_object(blob.digest);
+                self.objects.insert(blob.digest);
                 self.insert(blob.digest, blob.body);
             }
         }
@@ -116,7 +135,7 @@ impl Coming {
             return;
         }
         if self.objects(items, stored).contains(&digest) {
-            self.shelf.put_object(digest);
+            self.objects.insert(digest);
         }
         if items.contains(&digest) {
             self.shelf.put_doc(digest, Doc::parse(body));
@@ -131,7 +150,7 @@ impl Coming {
             .iter()
             .filter(|digest| shelves.iter().all(|shelf| shelf.doc(digest).is_none()));
         let objects = self.objects(items, stored).into_iter();
-        let objects = objects.filter(|digest| !shelves.iter().any(|shelf| shelf.has_object(digest)));
+        let objects = objects.filter(|digest| !self.objects.contains(digest) && !stored.has_object(digest));
         docs.copied().chain(objects).collect()
     }
 
@@ -151,9 +170,8 @@ impl Coming {
     pub(crate) fn write(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         for (digest, body) in std::mem::take(&mut self.bodies) {
-            if self.shelf.has_object(&digest) {
-                let body = body.clone();
-                writes.push(Write::PutObject { digest, body });
+            if self.objects.contains(&digest) {
+                writes.push(self.shelf.put_object(digest, body.clone()));
             }
             if self.shelf.doc(&digest).is_some() {
                 writes.push(Write::PutBlob { digest, body });

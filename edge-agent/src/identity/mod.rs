@@ -8,6 +8,7 @@ mod enrol;
 mod files;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use edge_protocol::SealingSecret;
@@ -63,7 +64,7 @@ pub struct Identity {
     pub anchors: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     /// What is sealed to this device opens with it; the hub has the other half.
-    pub sealing: SealingSecret,
+    pub sealing: Arc<SealingSecret>,
     pub trusted_keys: TrustedKeys,
 }
 
@@ -102,7 +103,7 @@ impl Identity {
             chain,
             anchors,
             key,
-            sealing,
+            sealing: Arc::new(sealing),
             trusted_keys: keys.into_iter().collect(),
             answer,
         })

@@ -121,10 +121,15 @@ impl Store {
             .collect::<Result<_, _>>()?;
         let meta = pairs("SELECT key, value FROM meta ORDER BY key")?;
         let objects = self.sound_objects()?;
+        let keys = pairs("SELECT key, wrap FROM key_wrap ORDER BY key")?
+            .into_iter()
+            .map(|(_, wrap)| parse("a key", &wrap))
+            .collect::<Result<_, _>>()?;
         Ok(Restored {
             set,
             blobs,
             objects,
+            keys,
             workloads,
             events,
             meta,
@@ -132,12 +137,12 @@ impl Store {
     }
 
     /// The objects whose bodies are what their digests say, read one at a time; the others are asked for again.
-    fn sound_objects(&self) -> Result<Vec<Digest>, StoreError> {
+    fn sound_objects(&self) -> Result<Vec<(Digest, Option<Digest>)>, StoreError> {
         let failed = |source| StoreError::Failed {
             doing: "reading",
             source,
         };
-        let sql = "SELECT digest, body FROM object ORDER BY digest";
+        let sql = "SELECT digest, body, key FROM object ORDER BY digest";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         let mut sound = Vec::new();
@@ -145,7 +150,13 @@ impl Store {
             let digest: String = row.get(0).map_err(failed)?;
             let body = row.get_ref(1).map_err(failed)?;
             let actual = body.as_bytes().map(Digest::of).ok();
-            sound.extend(actual.filter(|actual| actual.to_string() == digest));
+            let key: Option<String> = row.get(2).map_err(failed)?;
+            let key = key
+                .map(|key| parse("an object's key", &quoted(&key)))
+                .transpose()?;
+            if let Some(actual) = actual.filter(|actual| actual.to_string() == digest) {
+                sound.push((actual, key));
+            }
         }
         Ok(sound)
     }
@@ -214,10 +225,23 @@ fn apply(db: &Connection, write: &Write) -> Result<(), StoreError> {
             "DELETE FROM blob WHERE digest = ?1",
             params![digest.to_string()],
         ),
-        Write::PutObject { digest, body } => execute(
+        Write::PutObject { digest, key, body } => execute(
             db,
-            "INSERT OR REPLACE INTO object (digest, body) VALUES (?1, ?2)",
-            params![digest.to_string(), body],
+            "INSERT OR REPLACE INTO object (digest, key, body) VALUES (?1, ?2, ?3)",
+            params![digest.to_string(), key.map(|key| key.to_string()), body],
+        ),
+        Write::PutKey(wrap) => {
+            let document = encode("a key", wrap)?;
+            execute(
+                db,
+                "INSERT OR REPLACE INTO key_wrap (key, wrap) VALUES (?1, ?2)",
+                params![wrap.key.to_string(), document],
+            )
+        }
+        Write::DropKey(key) => execute(
+            db,
+            "DELETE FROM key_wrap WHERE key = ?1",
+            params![key.to_string()],
         ),
         Write::DropObject(digest) => execute(
             db,

@@ -14,6 +14,8 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE event (seq INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
 ",
     "CREATE TABLE object (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;",
+    "ALTER TABLE object ADD COLUMN key TEXT;
+    CREATE TABLE key_wrap (key TEXT PRIMARY KEY, wrap TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
 /// `synchronous=FULL`: what was acknowledged survives a power cut. The small cache keeps the agent small.

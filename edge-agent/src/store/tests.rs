@@ -1,6 +1,6 @@
 //! The store against real SQLite files.
 
-use edge_protocol::v1::{DeviceEvent, EventLevel, Reason};
+use edge_protocol::v1::{Bytes, DeviceEvent, EventLevel, KeyWrap, Reason};
 use edge_protocol::{BootId, DesiredSet, DeviceTime, Digest, Incarnation, PodUid, SetGeneration};
 
 use super::*;
@@ -20,6 +20,15 @@ fn event(seq: u64) -> DeviceEvent {
         level: EventLevel::Normal,
         reason: Reason::Started,
         message: String::new(),
+    }
+}
+
+fn wrap(name: &str) -> KeyWrap {
+    KeyWrap {
+        key: Digest::of(name),
+        sealing_key: Digest::of("device"),
+        enc: Bytes(vec![1; 32]),
+        ciphertext: Bytes(vec![2; 48]),
     }
 }
 
@@ -64,16 +73,22 @@ fn what_was_committed_is_restored_after_reopening() {
             },
             Write::PutObject {
                 digest,
+                key: Some(Digest::of("key")),
                 body: "body".into(),
             },
             Write::PutObject {
                 digest: Digest::of("another body"),
+                key: None,
                 body: "rotten".into(),
             },
             Write::PutObject {
                 digest: Digest::of("gone"),
+                key: None,
                 body: "gone".into(),
             },
+            Write::PutKey(wrap("kept")),
+            Write::PutKey(wrap("dropped")),
+            Write::DropKey(wrap("dropped").key),
             Write::DropObject(Digest::of("gone")),
             Write::PutWorkload {
                 uid: uid.clone(),
@@ -93,7 +108,8 @@ fn what_was_committed_is_restored_after_reopening() {
     let restored = Store::open(&path).unwrap().restore().unwrap();
     assert_eq!(restored.set, Some(set));
     assert_eq!(restored.blobs, [(digest, "body".to_owned())]);
-    assert_eq!(restored.objects, [digest]);
+    assert_eq!(restored.objects, [(digest, Some(Digest::of("key")))]);
+    assert_eq!(restored.keys, [wrap("kept")]);
     assert_eq!(restored.workloads, [(uid, "{}".to_owned())]);
     assert_eq!(restored.events, [event(2), event(11)]);
     assert_eq!(restored.meta, [("k".to_owned(), "v".to_owned())]);

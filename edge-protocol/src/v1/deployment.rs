@@ -191,9 +191,17 @@ pub struct DeploymentStatus {
     /// that. Its provider says again what it wants, by a put, a delete or a release.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
+    /// Devices that run it and for which nobody has sealed all of its secrets yet: containers that need them wait there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting_for_keys: u32,
     /// The device's own word, whole, where exactly one device is targeted and has spoken: what a pod on a device node shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Box<WorkloadStatus>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Each count contains the ones above it on the ladder: a healthy device is also applied, persisted, received and targeted.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::facts::LinkClass;
+use super::object::KeyWrap;
 use crate::set::SetItem;
 use crate::sign::Envelope;
 use crate::{
@@ -26,6 +27,10 @@ pub enum Down {
         blobs: Vec<Blob>,
     },
     Ack(ReportAck),
+    /// Content keys that the device asked for, or waits for: unsigned, for a forged one opens nothing.
+    Keys {
+        wraps: Vec<KeyWrap>,
+    },
     /// A kind of a newer hub: counted and ignored.
     #[serde(other)]
     Unknown,

@@ -37,8 +37,8 @@ pub use status::{
     ContainerState, ContainerStatus, DeviceEvent, EventLevel, LinuxUser, Phase, Reason, Rung, WorkloadStatus,
 };
 pub use up::{
-    AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, SetAck, StatusReport, Up,
-    UpFrame,
+    AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, MAX_WANTED_KEYS, SetAck,
+    StatusReport, Up, UpFrame,
 };
 
 /// The version that every document of this module states in its `v`.

@@ -119,6 +119,19 @@ pub struct SealedObject {
     pub ciphertext: Bytes,
 }
 
+impl SealedObject {
+    /// The key of a sealed object, read from its bytes without the rest of them. What is no sealed object has none.
+    pub fn key_of(body: &str) -> Option<Digest> {
+        #[derive(Deserialize)]
+        struct Head {
+            key: Digest,
+            #[serde(rename = "ciphertext")]
+            _ciphertext: serde::de::IgnoredAny,
+        }
+        serde_json::from_str(body).map(|Head { key, .. }| key).ok()
+    }
+}
+
 /// A content key encrypted to one device's sealing key by HPKE base mode (RFC 9180: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
 /// ChaCha20-Poly1305). A forged one opens nothing: the manifest is signed and names the sealed blob's digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,11 @@ pub enum Up {
     Ack(SetAck),
     Status(StatusReport),
     Events(EventReport),
+    /// The content keys of sealed objects on the device's disk that it has no wrap of, by their SHA-256. The hub answers with those it has,
+    /// and tells of the others when they come.
+    WantKeys {
+        keys: Vec<Digest>,
+    },
     /// Nothing to say but that the device lives. The hub answers with an acknowledgement, whatever it acknowledges, so that the device
     /// knows that the hub lives: a device that hears nothing for one and a half keep-alives dials again.
     Heartbeat,
@@ -96,6 +101,9 @@ pub struct StatusReport {
 
 /// Events of one [`EventReport`]. A device sends no more; a hub takes the first of more and acknowledges only those.
 pub const MAX_REPORT_EVENTS: usize = 256;
+
+/// Keys of one [`Up::WantKeys`]: a device asks for no more at a time, a hub answers for no more.
+pub const MAX_WANTED_KEYS: usize = 1_024;
 
 /// The greatest number that an event or a status report may carry: stores hold counts as signed 64-bit numbers. A hub refuses a report that
 /// carries a greater one.

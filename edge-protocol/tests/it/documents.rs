@@ -419,6 +419,8 @@ fn hello_and_acknowledgement() {
     };
     check("up-ack", &up(1, Up::Ack(ack)));
     check("up-heartbeat", &up(2, Up::Heartbeat));
+    let keys = vec![Digest::of("content key")];
+    check("up-want-keys", &up(3, Up::WantKeys { keys }));
     check("up-bye", &up(3, Up::Bye));
 }
 
@@ -519,6 +521,19 @@ fn statements() {
         status_upto: 9,
         event_seq: 12,
     };
+    let wrap = KeyWrap {
+        key: Digest::of("content key"),
+        sealing_key: Digest::of("sealing key"),
+        enc: Bytes(vec![3; 32]),
+        ciphertext: Bytes(vec![4; 48]),
+    };
+    check(
+        "down-keys",
+        &DownFrame {
+            v: 1,
+            body: Down::Keys { wraps: vec![wrap] },
+        },
+    );
     check(
         "down-ack",
         &DownFrame {

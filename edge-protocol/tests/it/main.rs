@@ -9,4 +9,5 @@ mod documents;
 mod fixture;
 mod frames;
 mod refusals;
+mod sealed;
 mod sealing;

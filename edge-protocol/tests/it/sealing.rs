@@ -1,7 +1,7 @@
 //! Golden enrolments: a sealing key that its device vouches for, and those that are good for someone else or for nobody. The
 //! signatures are another implementation's (OpenSSL), so that both sides of ours cannot be wrong in the same way.
 
-use edge_protocol::sealing::{EnrolmentBinding, InvalidSealingKey, SealingRefusal};
+use edge_protocol::sealing::{EnrolmentBinding, InvalidSealingKey, SealingRefusal, vouched_key};
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{EnrolAnswer, EnrolRequest, LinkClass};
 use edge_protocol::{DeviceId, Digest, EnrolmentSerial, HubId, SealingKey};
@@ -148,4 +148,18 @@ fn it_is_refused_once_anything_of_it_was_touched() {
         &|e| e.signatures[0].sig = "AAAA".into(),
         SealingRefusal::BadSignature,
     );
+}
+
+#[test]
+fn who_seals_needs_no_word_of_the_hub() {
+    let proof = request().sealing;
+    let key = |anchor, identity: &[u8]| vouched_key(&proof, anchor, identity);
+    assert_eq!(key(Digest::of("root"), &binding().identity), Ok(sealing_key()));
+    assert_eq!(
+        key(Digest::of("another root"), &binding().identity),
+        Err(SealingRefusal::OtherHub)
+    );
+    let mut other = binding().identity;
+    other[64] ^= 1;
+    assert_eq!(key(Digest::of("root"), &other), Err(SealingRefusal::OtherSigner));
 }

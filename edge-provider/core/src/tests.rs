@@ -343,6 +343,7 @@ pub fn held(spec: DeploymentSpec, state: DeploymentState) -> HeldDeployment {
         stopping_offline: vec![],
         as_of_ms: None,
         unconfirmed: false,
+        waiting_for_keys: 0,
         workload: None,
     };
     HeldDeployment {

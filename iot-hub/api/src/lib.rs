@@ -14,6 +14,7 @@ pub mod v1;
 pub use problem::{Problem, ProblemCode};
 pub use v1::{
     Assignment, AuditEntry, Change, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
-    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, LinkUpdate, List, PutDeployment,
-    Quarantined, RefusedSet, Revision, StateUpdate, Surplus, TagsUpdate, WatchEvent, WorkloadDesired,
+    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
+    PutDeployment, Quarantined, RefusedSet, Revision, StateUpdate, Surplus, TagsUpdate, WantedKey,
+    WantedKeys, WatchEvent, WorkloadDesired,
 };

@@ -56,6 +56,7 @@ problem_codes! {
     BadManifest => 422, "urn:outrigger:problem:bad-manifest", "The manifest is not valid";
     /// An object that the manifest names did not come along, or is not what it is said to be.
     BadObject => 422, "urn:outrigger:problem:bad-object", "An object of the deployment is not valid";
+    BadKeyWrap => 422, "urn:outrigger:problem:bad-key-wrap", "The wrap of a content key is not valid";
     BadTags => 422, "urn:outrigger:problem:bad-tags", "The tags are not valid";
     BadValue => 422, "urn:outrigger:problem:bad-value", "A value is out of its range";
     Unauthenticated => 401, "urn:outrigger:problem:unauthenticated", "The request carries no valid token";

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
-    Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Rung,
+    Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap, LinkClass, Rung,
     WorkloadStatus,
 };
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, EnrolmentSerial, PodUid, SetGeneration};
@@ -175,6 +176,34 @@ pub struct PutDeployment {
     pub spec: DeploymentSpec,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<Blob>,
+}
+
+/// A device that waits for content keys of sealed objects, with what proves whose sealing key it is: who seals need not believe the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WantedKeys {
+    pub device: DeviceId,
+    /// The device's identity key vouches for its sealing key: a DSSE envelope, as it came with the enrolment.
+    #[schema(value_type = Object)]
+    pub sealing_proof: Envelope,
+    /// PEM, leaf first: the certificate that names the device and its identity key.
+    pub certificate_chain: String,
+    pub keys: Vec<WantedKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WantedKey {
+    /// The SHA-256 of the content key.
+    pub key: Digest,
+    /// Whose sealed object it opens.
+    pub deployment: PodUid,
+}
+
+/// Content keys of a deployment's sealed objects, each wrapped for one device. Those that nobody wants any more are passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyWraps {
+    #[schema(value_type = Vec<Object>)]
+    pub wraps: Vec<KeyWrap>,
 }
 
 /// A deployment, and what the devices say of it.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edge_protocol::v1::{DeploymentSpec, LinkClass, Source, TombstoneReason};
+use edge_protocol::v1::{DeploymentSpec, KeyWrap, LinkClass, Source, TombstoneReason};
 use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
     Assignment, AuditEntry, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
-    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, LinkUpdate, List, Problem,
-    PutDeployment, Revision, StateUpdate, TagsUpdate,
+    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
+    Problem, PutDeployment, Revision, StateUpdate, TagsUpdate, WantedKeys,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -138,6 +138,17 @@ impl HubClient {
     /// As [`put_deployment`](Self::put_deployment), with the bodies of the objects that its manifest names.
     pub async fn put_deployment_with(&self, put: &PutDeployment) -> Result<(), ClientError> {
         self.put(&format!("/deployments/{}", put.spec.uid), put).await
+    }
+
+    /// The content keys that devices wait for, of the deployments of the caller's sources; the first of them, if there are many.
+    pub async fn wanted_keys(&self) -> Result<List<WantedKeys>, ClientError> {
+        self.get("/wanted-keys", &()).await
+    }
+
+    /// Brings content keys for devices of the deployment.
+    pub async fn put_keys(&self, uid: &PodUid, wraps: Vec<KeyWrap>) -> Result<(), ClientError> {
+        self.put(&format!("/deployments/{uid}/keys"), &KeyWraps { wraps })
+            .await
     }
 
     /// Tombstones to every device that may hold it. A repeat may shorten the grace period (seconds). A deployment that the

@@ -10,6 +10,7 @@ mod deployments;
 mod devices;
 mod finish;
 mod frames;
+mod keys;
 mod objects;
 mod reports;
 mod restore;
@@ -28,9 +29,11 @@ use crate::fleet::{DeviceIndex, Fleet};
 use crate::io::{Effect, Input};
 
 pub use config::{HubConfig, Limits};
+pub use keys::WantedKey;
 pub use views::{AssignmentView, WorkloadView};
 
 use blobs::Blobs;
+use keys::Keys;
 use timers::Timers;
 use turn::Turn;
 use waiting::Waiting;
@@ -44,6 +47,7 @@ pub struct Hub {
     device_index: DeviceIndex,
     fleet: Fleet,
     blobs: Blobs,
+    keys: Keys,
     timers: Timers,
     waiting: Waiting,
     /// Of connections whose device is not known.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
-    AckStage, Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, LinkClass, Phase,
-    TombstoneReason, WorkloadStatus,
+    AckStage, Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap,
+    LinkClass, Phase, TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SealingKey,
@@ -86,6 +86,11 @@ pub enum Call {
         grace_period_s: Option<u32>,
         reason: TombstoneReason,
     },
+    /// Content keys of the deployment's sealed objects for its devices, from whoever sealed them. What is wanted no more is passed over.
+    PutKeyWraps {
+        uid: PodUid,
+        wraps: Vec<KeyWrap>,
+    },
     /// Its pod is gone by no one's intent: keep the workloads as orphans.
     ReleaseDeployment {
         uid: PodUid,
@@ -133,6 +138,8 @@ pub enum CallError {
     BadManifest(String),
     #[error("{kind} {name:?} is not valid: {why}")]
     BadObject { kind: String, name: String, why: String },
+    #[error("the wrap of key {key} is not valid")]
+    BadKeyWrap { key: Digest },
     #[error("the deployment belongs to another provider")]
     NotYours,
     #[error("device id {0} is taken; only a token made for this id can enrol the device anew")]
@@ -220,6 +227,12 @@ pub enum Write {
         body: String,
     },
     DropBlob(Digest),
+    /// By its key and the device's sealing key.
+    PutKeyWrap(Box<KeyWrap>),
+    DropKeyWrap {
+        key: Digest,
+        sealing_key: Digest,
+    },
     PutEvent {
         device: DeviceId,
         event: DeviceEvent,
@@ -302,6 +315,7 @@ pub struct Restored {
     pub assignments: Vec<AssignmentRecord>,
     /// Manifests and tombstones that sets name, and the objects that manifests name; all of them.
     pub blobs: Vec<(Digest, String)>,
+    pub key_wraps: Vec<KeyWrap>,
 }
 
 /// What the machine knows of a device beyond its record, for readers.

@@ -31,5 +31,5 @@ mod hub;
 pub mod io;
 
 pub use device::{Rate, Rates};
-pub use hub::{AssignmentView, Hub, HubConfig, Limits, WorkloadView};
+pub use hub::{AssignmentView, Hub, HubConfig, Limits, WantedKey, WorkloadView};
 pub use io::*;

@@ -245,7 +245,7 @@ async fn find(api: &Api, principal: &Principal, uid: PodUid) -> Result<Deploymen
 }
 
 /// The node of a deployment that the caller may change.
-async fn owned(api: &Api, principal: &Principal, uid: &PodUid) -> Result<String, Refusal> {
+pub(super) async fn owned(api: &Api, principal: &Principal, uid: &PodUid) -> Result<String, Refusal> {
     let key = uid.clone();
     let found = api.pump.read(move |reading| reading.hub.deployment(&key)).await?;
     let source = found.ok_or_else(|| missing(uid))?.record.spec.source;

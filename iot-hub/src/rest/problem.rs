@@ -81,6 +81,7 @@ impl From<CallError> for Refusal {
                 .at_position(u64::try_from(*position).unwrap_or(u64::MAX)),
             CallError::BadManifest(_) => problem(ProblemCode::BadManifest).at_field("manifest"),
             CallError::BadObject { .. } => problem(ProblemCode::BadObject).at_field("objects"),
+            CallError::BadKeyWrap { .. } => problem(ProblemCode::BadKeyWrap).at_field("wraps"),
             CallError::BadTags(_) => problem(ProblemCode::BadTags).at_field("tags"),
             CallError::NotYours => problem(ProblemCode::NotYours),
             CallError::DeviceIdTaken(_) | CallError::TombstonesLive { .. } => {

@@ -15,8 +15,8 @@ mod tokens;
 use std::path::Path;
 use std::time::Duration;
 
-use edge_protocol::DeviceId;
 use edge_protocol::v1::DeviceEvent;
+use edge_protocol::{DeviceId, EnrolmentSerial};
 use iot_hub_core::Restored;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -193,6 +193,14 @@ impl HubStore for SqliteStore {
         key_fingerprint: &str,
     ) -> Result<Option<EnrolmentRecord>, StoreError> {
         tokens::enrolment(&self.reader, token, key_fingerprint).await
+    }
+
+    async fn device_enrolment(
+        &self,
+        device: &DeviceId,
+        serial: &EnrolmentSerial,
+    ) -> Result<Option<EnrolmentRecord>, StoreError> {
+        tokens::device_enrolment(&self.reader, device, serial).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {

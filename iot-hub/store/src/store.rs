@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use edge_protocol::DeviceId;
 use edge_protocol::v1::DeviceEvent;
+use edge_protocol::{DeviceId, EnrolmentSerial};
 use iot_hub_core::Restored;
 
 use crate::error::StoreError;
@@ -77,6 +77,13 @@ pub trait HubStore: Clone + Send + Sync + 'static {
         &self,
         token: &str,
         key_fingerprint: &str,
+    ) -> impl Future<Output = Result<Option<EnrolmentRecord>, StoreError>> + Send;
+
+    /// The enrolment of a device that this certificate was issued in.
+    fn device_enrolment(
+        &self,
+        device: &DeviceId,
+        serial: &EnrolmentSerial,
     ) -> impl Future<Output = Result<Option<EnrolmentRecord>, StoreError>> + Send;
 
     /// Takes one use of a token and records the certificate issued for it; concurrent claims never take more uses than there are.

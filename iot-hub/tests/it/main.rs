@@ -7,6 +7,7 @@
 mod blobs;
 mod device;
 mod enrol;
+mod keys;
 mod kill;
 mod mqtt;
 mod openapi;

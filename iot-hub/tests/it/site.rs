@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_protocol::PodUid;
+use edge_protocol::sealing::{ContentKey, RootSecret, SealingScope};
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
     Blob, ContainerSpec, DeploymentSpec, EnrolmentToken, Manifest, ObjectData, ObjectRef, ReadyPolicy,
@@ -178,13 +179,35 @@ pub fn with_config(spec: DeploymentSpec, name: &str, text: &str) -> PutDeploymen
         text: [("key".to_owned(), text.to_owned())].into(),
         binary: [].into(),
     };
-    let blob = Blob::new(serde_json::to_string(&data).unwrap());
+    let body = serde_json::to_string(&data).unwrap();
+    with_object(spec, data, body, false)
+}
+
+/// The same deployment with one more object, a secret of one text, sealed; and its key.
+pub fn with_secret(spec: DeploymentSpec, root: &RootSecret, text: &str) -> (PutDeployment, ContentKey) {
+    let scope = SealingScope {
+        cluster: spec.source.cluster_uid.clone(),
+        namespace: spec.namespace.clone(),
+    };
+    let data = ObjectData {
+        v: VERSION,
+        kind: kind::SECRET.into(),
+        name: "db".into(),
+        text: [("password".to_owned(), text.to_owned())].into(),
+        binary: [].into(),
+    };
+    let sealed = root.seal(&scope, &data);
+    (with_object(spec, data, sealed.body, true), sealed.key)
+}
+
+fn with_object(spec: DeploymentSpec, data: ObjectData, body: String, sealed: bool) -> PutDeployment {
+    let blob = Blob::new(body);
     let mut manifest: Manifest = serde_json::from_str(&spec.manifest).unwrap();
     manifest.objects.push(ObjectRef {
         kind: data.kind,
         name: data.name,
         digest: blob.digest,
-        sealed: false,
+        sealed,
     });
     PutDeployment {
         spec: DeploymentSpec {

@@ -3,11 +3,12 @@
 mod looks;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use edge_agent_core::{Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, StepId, Thresholds, Tx};
 use edge_protocol::sign::TrustedKeys;
 use edge_protocol::v1::{AckStage, Facts, LinkClass, Rung, Up, UpFrame};
-use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, frame};
+use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, SealingSecret, frame};
 use uuid::Uuid;
 
 use self::looks::Looks;
@@ -101,6 +102,7 @@ impl Device {
             keys: TrustedKeys::from_iter([signing_key().verifying_key()]),
             agent_version: "1.0.0".to_owned(),
             link: LinkClass::default(),
+            sealing: Arc::new(SealingSecret::from_bytes([1; 32])),
             features: Vec::new(),
             thresholds: Thresholds::default(),
             image_policy: ImagePolicy::default(),

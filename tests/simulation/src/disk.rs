@@ -27,7 +27,8 @@ impl AgentDisk {
             agent::Write::DropBlob(digest) => {
                 self.blobs.remove(&digest);
             }
-            agent::Write::PutObject { digest, body } => {
+            agent::Write::PutKey(_) | agent::Write::DropKey(_) => {}
+            agent::Write::PutObject { digest, body, .. } => {
                 self.objects.insert(digest, body);
             }
             agent::Write::DropObject(digest) => {
@@ -60,7 +61,8 @@ impl AgentDisk {
         agent::Restored {
             set: self.set.clone(),
             blobs: self.blobs.clone().into_iter().collect(),
-            objects: self.objects.keys().copied().collect(),
+            objects: self.objects.keys().map(|digest| (*digest, None)).collect(),
+            keys: Vec::new(),
             workloads: self.workloads.clone().into_iter().collect(),
             events: self.events.values().cloned().collect(),
             meta: self.meta.clone().into_iter().collect(),
@@ -107,12 +109,13 @@ impl HubDisk {
             hub::Write::DropBlob(digest) => {
                 self.blobs.remove(&digest);
             }
-            hub::Write::PutEvent { .. } => {}
+            hub::Write::PutKeyWrap(_) | hub::Write::DropKeyWrap { .. } | hub::Write::PutEvent { .. } => {}
         }
     }
 
     pub(crate) fn restored(&self) -> hub::Restored {
         hub::Restored {
+            key_wraps: Vec::new(),
             incarnation: self.incarnation,
             devices: self.devices.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),

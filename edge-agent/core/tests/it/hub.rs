@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use edge_protocol::frame;
+use edge_protocol::sealing::{RootSecret, SealingScope};
 use edge_protocol::sign::{Signer, TrustedKeys};
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    Blob, ContainerSpec, Down, DownFrame, LinkClass, Manifest, ObjectData, ObjectRef, ReportAck, Statement,
-    StatementBody, Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
+    Blob, ContainerSpec, Down, DownFrame, KeyWrap, LinkClass, Manifest, ObjectData, ObjectRef, ReportAck,
+    Statement, StatementBody, Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, HubId, Incarnation, ItemState, Lane,
-    Nonce, PodUid, SessionEpoch, SetGeneration, SetItem,
+    Nonce, PodUid, SealingSecret, SessionEpoch, SetGeneration, SetItem,
 };
 
 pub fn uid(name: &str) -> PodUid {
@@ -66,6 +67,16 @@ pub struct Hub {
     pub statuses: BTreeMap<PodUid, WorkloadStatus>,
     pub events: Vec<edge_protocol::v1::DeviceEvent>,
     pub heard: Vec<UpFrame>,
+    /// By key, for the one device.
+    pub wraps: BTreeMap<Digest, KeyWrap>,
+}
+
+pub fn keys_frame(wraps: Vec<KeyWrap>) -> Vec<u8> {
+    frame::encode(&DownFrame {
+        v: 1,
+        body: Down::Keys { wraps },
+    })
+    .unwrap()
 }
 
 impl Hub {
@@ -91,6 +102,7 @@ impl Hub {
             statuses: BTreeMap::new(),
             events: vec![],
             heard: vec![],
+            wraps: BTreeMap::new(),
         }
     }
 
@@ -230,6 +242,30 @@ impl Hub {
         items.iter().flat_map(with_objects).collect()
     }
 
+    /// A secret of one value, sealed; and its key for the device of this secret.
+    pub fn secret(&mut self, name: &str, value: &str, device: &SealingSecret) -> (ObjectRef, KeyWrap) {
+        let root = RootSecret::from_bytes([9; 32]);
+        let scope = SealingScope {
+            cluster: "cluster".to_owned(),
+            namespace: "default".to_owned(),
+        };
+        let data = ObjectData {
+            v: 1,
+            kind: kind::SECRET.to_owned(),
+            name: name.to_owned(),
+            text: BTreeMap::from([("key".to_owned(), value.to_owned())]),
+            binary: BTreeMap::new(),
+        };
+        let sealed = root.seal(&scope, &data);
+        let reference = ObjectRef {
+            digest: self.blob(sealed.body),
+            kind: data.kind,
+            name: data.name,
+            sealed: true,
+        };
+        (reference, root.wrap(&sealed.key, &device.public()))
+    }
+
     /// A config map of one value, here to be given out.
     pub fn config_map(&mut self, name: &str, value: &str) -> ObjectRef {
         let data = ObjectData {
@@ -279,6 +315,10 @@ impl Hub {
                 }
             }
             Up::Heartbeat => {}
+            Up::WantKeys { keys } => {
+                let wraps = keys.iter().filter_map(|key| self.wraps.get(key).cloned());
+                return vec![(Lane::Command, keys_frame(wraps.collect()))];
+            }
             _ => return vec![],
         }
         let ack = ReportAck {

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use edge_agent_core::Input;
-use edge_protocol::v1::{Manifest, ObjectRef, Phase, Reason, Rung, ability, object::kind};
-use edge_protocol::{Digest, ItemState};
+use edge_protocol::v1::object::kind;
+use edge_protocol::v1::{KeyWrap, Manifest, ObjectRef, Phase, Reason, Rung, Up, UpFrame, ability};
+use edge_protocol::{Digest, ItemState, Lane, SealingSecret};
 
-use crate::hub::{manifest, uid};
-use crate::world::World;
+use crate::hub::{keys_frame, manifest, uid};
+use crate::world::{World, sealing_secret};
 
 fn with_config(world: &mut World, value: &str) -> Manifest {
     let mut wanted = manifest("one", &["a:1"]);
@@ -221,4 +222,121 @@ fn a_crash_after_any_commit_loses_no_object_and_applies_none_by_half() {
         assert_eq!(world.runtime.running(&uid("one")), 1);
         world.check_no_surplus();
     }
+}
+
+/// A device that runs a manifest with one secret, whose key the hub has or has not; and the wrap.
+fn with_secret(world: &mut World, sealed: bool) -> KeyWrap {
+    let (secret, wrap) = world.hub.secret("db", "hunter2", &sealing_secret());
+    if sealed {
+        world.hub.wraps.insert(wrap.key, wrap.clone());
+    }
+    let mut wanted = manifest("one", &["a:1"]);
+    wanted.objects = vec![secret];
+    world.hub.run(&wanted);
+    world.link_up();
+    world.settle();
+    wrap
+}
+
+fn asked(world: &World) -> usize {
+    let asked = |frame: &&UpFrame| matches!(frame.body, Up::WantKeys { .. });
+    world.hub.heard.iter().filter(asked).count()
+}
+
+#[test]
+fn a_missing_key_is_asked_for_kept_and_dropped_with_the_last_object_it_opens() {
+    let mut world = World::new();
+    let wrap = with_secret(&mut world, true);
+    assert_eq!(world.disk.keys, [(wrap.key, wrap)].into());
+    assert_eq!(asked(&world), 1);
+    // It stays over a crash, and nobody asks again.
+    world.crash();
+    world.link_up();
+    world.settle();
+    assert_eq!((world.disk.keys.len(), asked(&world)), (1, 1));
+    world.hub.stop(&uid("one"), Some(0));
+    world.push();
+    world.settle();
+    world.hub.forget(&uid("one"));
+    world.push();
+    world.settle();
+    assert!(world.disk.keys.is_empty());
+}
+
+#[test]
+fn a_key_that_comes_late_is_taken_when_it_comes_and_asked_for_meanwhile() {
+    let mut world = World::new();
+    let wrap = with_secret(&mut world, false);
+    assert_eq!((asked(&world), world.disk.keys.len()), (1, 0));
+    world.pass(61_000);
+    assert_eq!(asked(&world), 2);
+    world.link_down();
+    world.link_up();
+    world.settle();
+    assert_eq!(asked(&world), 3, "another session");
+    world.give(Input::Frame(Lane::Command, keys_frame(vec![wrap.clone()])));
+    world.settle();
+    assert!(world.disk.keys.contains_key(&wrap.key));
+    world.pass(200_000);
+    assert_eq!(asked(&world), 3);
+}
+
+#[test]
+fn a_key_that_opens_nothing_is_not_kept() {
+    let mut world = World::new();
+    let wrap = with_secret(&mut world, false);
+    let mut forged = wrap.clone();
+    forged.ciphertext.0[0] ^= 1;
+    let (_, foreign) = world
+        .hub
+        .secret("db", "hunter2", &SealingSecret::from_bytes([6; 32]));
+    let (_, unwanted) = world.hub.secret("other", "hunter2", &sealing_secret());
+    world.notes.clear();
+    world.give(Input::Frame(
+        Lane::Command,
+        keys_frame(vec![forged, foreign, unwanted]),
+    ));
+    world.settle();
+    assert!(world.disk.keys.is_empty());
+    let refused = world.notes.iter().filter(|note| note.kind() == "frame_refused");
+    assert_eq!(refused.count(), 2, "{:?}", world.notes);
+    // A key of an earlier enrolment goes, and is asked for anew.
+    let (_, foreign) = world
+        .hub
+        .secret("db", "hunter2", &SealingSecret::from_bytes([6; 32]));
+    world.disk.keys.insert(foreign.key, foreign);
+    world.hub.wraps.insert(wrap.key, wrap.clone());
+    world.crash();
+    world.link_up();
+    world.settle();
+    assert_eq!(world.disk.keys, [(wrap.key, wrap)].into());
+}
+
+#[test]
+fn what_waits_for_a_key_is_tried_again_as_soon_as_it_comes() {
+    let mut world = World::new();
+    let (secret, wrap) = world.hub.secret("db", "hunter2", &sealing_secret());
+    let mut wanted = manifest("one", &["a:1"]);
+    wanted.objects = vec![secret];
+    world.hub.run(&wanted);
+    world.link_up();
+    // The runtime cannot make the sandbox without the secret, however often it is tried.
+    for _ in 0..12 {
+        while world.commit() || world.talk() {}
+        while !world.steps.is_empty() {
+            world.fail_step();
+        }
+        world.look();
+        let next = world.wake_at.unwrap().max(world.now.mono_ms);
+        world.now.mono_ms = next.min(world.now.mono_ms + 400_000);
+        world.give(Input::Wake);
+    }
+    while !world.steps.is_empty() {
+        world.fail_step();
+    }
+    world.look();
+    while world.commit() || world.talk() {}
+    assert!(world.steps.is_empty(), "{:?}", world.steps);
+    world.give(Input::Frame(Lane::Command, keys_frame(vec![wrap])));
+    assert!(!world.steps.is_empty());
 }

@@ -1,14 +1,15 @@
 //! The world around one agent. Invariants are judged here, on the runtime and the disk, never on the machine's own view.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use edge_agent_core::{
     Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, Now, Observed, Restored, Step, StepId,
     StepOutcome, Thresholds, Tx, Write,
 };
 use edge_protocol::frame;
-use edge_protocol::v1::{Facts, LinkClass, Reason, UpFrame, WorkloadStatus, ability};
-use edge_protocol::{BootId, DeviceId, Digest, EnrolmentSerial, Lane, PodUid, TxId};
+use edge_protocol::v1::{Facts, KeyWrap, LinkClass, Reason, SealedObject, UpFrame, WorkloadStatus, ability};
+use edge_protocol::{BootId, DeviceId, Digest, EnrolmentSerial, Lane, PodUid, SealingSecret, TxId};
 
 use crate::hub::{Hub, objects, uid};
 use crate::runtime::{Runtime, end};
@@ -19,6 +20,7 @@ pub struct Disk {
     set: Option<edge_agent_core::TrustedSet>,
     blobs: BTreeMap<Digest, String>,
     pub objects: BTreeMap<Digest, String>,
+    pub keys: BTreeMap<Digest, KeyWrap>,
     pub workloads: BTreeMap<PodUid, String>,
     pub events: BTreeMap<u64, edge_protocol::v1::DeviceEvent>,
     meta: BTreeMap<String, String>,
@@ -31,10 +33,13 @@ impl Disk {
                 Write::Set(set) => self.set = Some(set),
                 Write::PutBlob { digest, body } => drop(self.blobs.insert(digest, body)),
                 Write::DropBlob(digest) => drop(self.blobs.remove(&digest)),
-                Write::PutObject { digest, body } => {
+                Write::PutObject { digest, key, body } => {
                     assert_eq!(Digest::of(&body), digest);
+                    assert_eq!(SealedObject::key_of(&body), key);
                     self.objects.insert(digest, body);
                 }
+                Write::PutKey(wrap) => drop(self.keys.insert(wrap.key, wrap)),
+                Write::DropKey(key) => drop(self.keys.remove(&key)),
                 Write::DropObject(digest) => drop(self.objects.remove(&digest)),
                 Write::PutWorkload { uid, record } => drop(self.workloads.insert(uid, record)),
                 Write::DropWorkload(uid) => drop(self.workloads.remove(&uid)),
@@ -62,7 +67,12 @@ impl Disk {
         Restored {
             set: self.set.clone(),
             blobs: self.blobs.clone().into_iter().collect(),
-            objects: self.objects.keys().copied().collect(),
+            objects: self
+                .objects
+                .iter()
+                .map(|(digest, body)| (*digest, SealedObject::key_of(body)))
+                .collect(),
+            keys: self.keys.values().cloned().collect(),
             workloads: self.workloads.clone().into_iter().collect(),
             events: self.events.values().cloned().collect(),
             meta: self.meta.clone().into_iter().collect(),
@@ -113,7 +123,9 @@ impl World {
             ..Facts::default()
         };
         let hub = Hub::new();
-        let features = vec![ability::OBJECTS.to_owned()];
+        let features = [ability::OBJECTS, ability::SEALED_OBJECTS]
+            .map(str::to_owned)
+            .to_vec();
         let agent = build(&hub, &features, Restored::default());
         let mut world = Self {
             now,
@@ -397,6 +409,7 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         keys: hub.keys(),
         agent_version: "0.1.0".to_owned(),
         link: LinkClass::Cellular,
+        sealing: Arc::new(sealing_secret()),
         features: features.to_vec(),
         cluster_dns: false,
         limits: Limits::default(),
@@ -404,4 +417,9 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         image_policy: ImagePolicy::default(),
     };
     Agent::new(config, restored, 42)
+}
+
+/// The device's own.
+pub fn sealing_secret() -> SealingSecret {
+    SealingSecret::from_bytes([5; 32])
 }

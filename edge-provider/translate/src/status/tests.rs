@@ -132,6 +132,7 @@ fn rollup(
         stopping_offline: Vec::new(),
         as_of_ms: Some(NOW_MS),
         unconfirmed: false,
+        waiting_for_keys: 0,
         workload: None,
     }
 }

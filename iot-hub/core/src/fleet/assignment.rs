@@ -51,6 +51,8 @@ pub(crate) struct Standing {
     pub(crate) online: bool,
     pub(crate) rung: Rung,
     pub(crate) word_ms: Option<i64>,
+    /// Whether a key of the deployment's sealed objects is not there for it.
+    pub(crate) keyless: bool,
 }
 
 impl Assignment {

@@ -20,6 +20,8 @@ pub(crate) struct Deployment {
     pub(crate) record: DeploymentRecord,
     pub(crate) target: Target,
     pub(crate) outline: Outline,
+    /// The content keys of its sealed objects.
+    pub(crate) keys: BTreeSet<Digest>,
     /// The manifest before this one, and its objects: a device that holds it has them.
     former: Option<(Digest, BTreeSet<Digest>)>,
     assignments: BTreeMap<DeviceId, Assignment>,
@@ -166,6 +168,7 @@ impl Deployment {
             record,
             target,
             outline,
+            keys: BTreeSet::new(),
             former: None,
             assignments: BTreeMap::new(),
             rollup,
@@ -314,6 +317,7 @@ impl Deployment {
             joining: !assignment.counted,
             superseded: assignment.superseded,
             waiting: assignment.role == Role::Waiting,
+            keyless: assignment.role.runs() && standing.keyless,
             owes: assignment.role.stops(),
             ..Contribution::default()
         };
@@ -371,6 +375,7 @@ impl Deployment {
             stopping_offline: self.rollup.stopping_offline().cloned().collect(),
             as_of_ms: self.rollup.as_of_ms(),
             unconfirmed: self.is_unconfirmed(incarnation),
+            waiting_for_keys: self.rollup.keyless(),
             workload: self.only_word(),
         }
     }

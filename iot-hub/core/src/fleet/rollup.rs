@@ -24,6 +24,8 @@ pub(crate) struct Contribution {
     pub(super) joining: bool,
     pub(super) superseded: bool,
     pub(super) waiting: bool,
+    /// A key of its sealed objects is not there for the device.
+    pub(super) keyless: bool,
     /// A tombstone is not yet acknowledged.
     pub(super) owes: bool,
     pub(super) rung: Option<Rung>,
@@ -95,6 +97,7 @@ pub(crate) struct Rollup {
     counts: LadderCounts,
     started: u32,
     spoken: u32,
+    keyless: u32,
     superseded: u32,
     ended_well: u32,
     ended_badly: u32,
@@ -115,6 +118,7 @@ impl Rollup {
             counts: LadderCounts::default(),
             started: 0,
             spoken: 0,
+            keyless: 0,
             superseded: 0,
             ended_well: 0,
             ended_badly: 0,
@@ -150,6 +154,7 @@ impl Rollup {
             (counted && rung(Rung::Healthy), &mut self.counts.healthy),
             (of.targeted && of.started, &mut self.started),
             (of.targeted && of.spoken, &mut self.spoken),
+            (of.keyless, &mut self.keyless),
             (of.superseded, &mut self.superseded),
             (counted && of.ended == Some(Ended::Well), &mut self.ended_well),
             (counted && of.ended == Some(Ended::Badly), &mut self.ended_badly),
@@ -231,6 +236,11 @@ impl Rollup {
 
     pub(super) fn has_spoken(&self) -> bool {
         self.spoken > 0
+    }
+
+    /// Devices for which a key is not there.
+    pub(super) fn keyless(&self) -> u32 {
+        self.keyless
     }
 
     pub(super) fn worst(&self, container: usize) -> Option<&DeviceId> {

@@ -33,6 +33,7 @@ impl Hub {
                 self.ask(turn, &uid);
                 Ok(())
             }
+            Call::PutKeyWraps { uid, wraps } => self.put_key_wraps(turn, &uid, wraps),
             Call::ReleaseDeployment { uid } => self.release(turn, &uid),
         }
     }

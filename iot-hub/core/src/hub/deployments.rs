@@ -105,8 +105,8 @@ impl Hub {
             asked: self.incarnation,
             ended: None,
         };
-        let deployment = Deployment::new(record, target, outline);
-        self.hold_blobs(turn, &deployment, objects);
+        let mut deployment = Deployment::new(record, target, outline);
+        self.hold_blobs(turn, &mut deployment, objects);
         let candidates = self.candidates(&deployment);
         self.fleet.insert(deployment);
         turn.deployment_changed(&uid);
@@ -137,7 +137,7 @@ impl Hub {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        let former = held.blobs();
+        let (former, former_keys) = (held.blobs(), held.keys.clone());
         let same = held.record.spec == spec;
         let record = DeploymentRecord {
             manifest: Digest::of(&spec.manifest),
@@ -148,10 +148,12 @@ impl Hub {
             asked: held.record.asked,
             ended: held.record.ended,
         };
-        let deployment = held.renewed(record, target, outline);
+        let mut deployment = held.renewed(record, target, outline);
         // In this order: what an older hub lost has no holder to lose.
         self.release_blobs(turn, former);
-        self.hold_blobs(turn, &deployment, objects);
+        self.hold_blobs(turn, &mut deployment, objects);
+        let gone: Vec<Digest> = former_keys.difference(&deployment.keys).copied().collect();
+        self.release_keys(turn, &uid, &gone);
         let candidates = self.candidates(&deployment);
         self.fleet.insert(deployment);
         turn.deployment_changed(&uid);
@@ -293,6 +295,7 @@ impl Hub {
             return;
         };
         self.release_blobs(turn, ended.blobs());
+        self.release_keys(turn, uid, &ended.keys);
         turn.deployments.insert(uid.clone());
         turn.checks.remove(uid);
         let present = Change::Deployment { uid: uid.clone() };

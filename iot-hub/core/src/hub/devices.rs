@@ -41,6 +41,8 @@ impl Hub {
             device.record.sealing_key = enrolment.sealing_key;
         }
         turn.device_changed(id);
+        // Nothing was sealed to its new key yet.
+        self.refresh_all(turn, id);
         self.cut(turn, id, "enrolled again");
         Ok(())
     }

@@ -222,6 +222,15 @@ impl Hub {
                 other => drops.extend(other),
             }
         }
+        for (key, sealing_key) in &turn.wraps {
+            match self.keys.get(key, sealing_key) {
+                Some(wrap) => writes.push(Write::PutKeyWrap(Box::new(wrap.clone()))),
+                None => drops.push(Write::DropKeyWrap {
+                    key: *key,
+                    sealing_key: *sealing_key,
+                }),
+            }
+        }
         let sets: BTreeSet<_> = turn.edited.union(&turn.sets).collect();
         for id in sets {
             if let Some(device) = self.devices.get(id) {

@@ -69,7 +69,7 @@ impl Hub {
     }
 
     /// One more holder of all that the deployment names; what did not come along is held already.
-    pub(super) fn hold_blobs(&mut self, turn: &mut Turn, deployment: &Deployment, came: &Bodies) {
+    pub(super) fn hold_blobs(&mut self, turn: &mut Turn, deployment: &mut Deployment, came: &Bodies) {
         let record = &deployment.record;
         self.blobs.hold(record.manifest, &record.spec.manifest);
         for object in deployment.objects() {
@@ -79,6 +79,10 @@ impl Hub {
             }
         }
         turn.blobs.extend(deployment.blobs());
+        let sealed = deployment.outline.objects.iter().filter(|object| object.sealed);
+        let bodies = sealed.filter_map(|object| self.blobs.get(&object.digest));
+        deployment.keys = bodies.filter_map(SealedObject::key_of).collect();
+        self.keys.name(&deployment.record.spec.uid, &deployment.keys);
     }
 
     pub(super) fn release_blobs(&mut self, turn: &mut Turn, blobs: BTreeSet<Digest>) {

@@ -6,6 +6,7 @@ use edge_protocol::v1::{Tombstone, TombstoneReason};
 use edge_protocol::{AfterCommit, DeviceId, Incarnation, ItemState, Now, SetItem};
 
 use super::blobs::Blobs;
+use super::keys::Keys;
 use super::objects::Bodies;
 use super::timers::{Timer, Timers};
 use super::waiting::Waiting;
@@ -30,6 +31,7 @@ impl Hub {
             device_index: DeviceIndex::default(),
             fleet: Fleet::default(),
             blobs: Blobs::restored(restored.blobs),
+            keys: Keys::restored(restored.key_wraps),
             timers: Timers::default(),
             waiting: Waiting::default(),
             strangers: Allowance::default(),
@@ -42,6 +44,7 @@ impl Hub {
             hub.restore_deployment(&mut turn, record);
         }
         hub.restore_assignments(&mut turn, restored.assignments);
+        turn.wraps.extend(hub.keys.drop_unnamed());
         let idle: BTreeSet<_> = hub.blobs.idle().collect();
         turn.blobs.extend(idle);
         // The figures of a restored hub are no change.
@@ -93,8 +96,8 @@ impl Hub {
             unreadable(error.to_string());
             Outline::unreadable()
         });
-        let deployment = Deployment::new(record, target, outline);
-        self.hold_blobs(turn, &deployment, &Bodies::new());
+        let mut deployment = Deployment::new(record, target, outline);
+        self.hold_blobs(turn, &mut deployment, &Bodies::new());
         self.fleet.insert(deployment);
         turn.checks.insert(uid);
     }

@@ -350,6 +350,7 @@ impl Hub {
             online: device.is_online(),
             rung: device.acknowledged_rung(uid),
             word_ms: device.last_seen_ms(),
+            keyless: self.keys.lack(&deployment.keys, &device.record),
         };
         if deployment.refresh(id, standing) {
             turn.announce_deployment(uid);

@@ -23,6 +23,8 @@ pub(super) struct Turn {
     pub(super) deployments: BTreeSet<PodUid>,
     pub(super) assignments: BTreeSet<(PodUid, DeviceId)>,
     pub(super) blobs: BTreeSet<Digest>,
+    /// Wraps by their key and the device's sealing key.
+    pub(super) wraps: BTreeSet<(Digest, Digest)>,
     pub(super) events: Vec<(DeviceId, DeviceEvent)>,
     pub(super) changes: BTreeSet<Change>,
     /// What changed in memory only.
@@ -51,6 +53,7 @@ impl Turn {
             deployments: BTreeSet::new(),
             assignments: BTreeSet::new(),
             blobs: BTreeSet::new(),
+            wraps: BTreeSet::new(),
             events: Vec::new(),
             changes: BTreeSet::new(),
             announced: BTreeSet::new(),

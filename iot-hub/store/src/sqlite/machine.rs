@@ -49,6 +49,15 @@ pub(super) fn put(batch: &mut Batch, write: &Write) -> Result<(), StoreError> {
             .bind(digest.to_string())
             .bind(body.clone()),
         Write::DropBlob(digest) => batch.add("DELETE FROM blob WHERE digest = ?").bind(digest.to_string()),
+        Write::PutKeyWrap(wrap) => batch
+            .add("INSERT INTO key_wrap (key, sealing_key, record) VALUES (?, ?, ?) ON CONFLICT (key, sealing_key) DO UPDATE SET record = excluded.record")
+            .bind(wrap.key.to_string())
+            .bind(wrap.sealing_key.to_string())
+            .bind(json(wrap)),
+        Write::DropKeyWrap { key, sealing_key } => batch
+            .add("DELETE FROM key_wrap WHERE key = ? AND sealing_key = ?")
+            .bind(key.to_string())
+            .bind(sealing_key.to_string()),
         // A device repeats events until they are acknowledged.
         Write::PutEvent { device, event } => batch
             .add("INSERT INTO device_event (device, seq, uid, at_ms, event) VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, seq) DO NOTHING")
@@ -96,7 +105,10 @@ pub(super) async fn load(pool: &SqlitePool) -> Result<Restored, StoreError> {
     )
     .await?;
     let blobs = texts("blob", &mut tx, "SELECT digest, body FROM blob ORDER BY digest").await?;
+    let sql = "SELECT key, record FROM key_wrap ORDER BY key, sealing_key";
+    let key_wraps = rows("key_wrap", &mut tx, sql).await?;
     Ok(Restored {
+        key_wraps: key_wraps.into_iter().map(|(_, record)| record).collect(),
         incarnation,
         devices: devices.into_iter().map(|(_, record)| record).collect(),
         deployments: deployments.into_iter().map(|(_, record)| record).collect(),

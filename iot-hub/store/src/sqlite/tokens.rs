@@ -130,6 +130,20 @@ pub(super) async fn enrolment<'c>(
     row.as_ref().map(enrolment_of).transpose()
 }
 
+pub(super) async fn device_enrolment(
+    pool: &SqlitePool,
+    device: &DeviceId,
+    serial: &EnrolmentSerial,
+) -> Result<Option<EnrolmentRecord>, StoreError> {
+    let row = sqlx::query("SELECT * FROM enrolment WHERE device = $1 AND serial = $2")
+        .bind(device.to_string())
+        .bind(serial.to_string())
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::sql("read a device's enrolment"))?;
+    row.as_ref().map(enrolment_of).transpose()
+}
+
 fn enrolment_of(row: &SqliteRow) -> Result<EnrolmentRecord, StoreError> {
     const TABLE: &str = "enrolment";
     let text = |column: &str| row.try_get::<String, _>(column).map_err(StoreError::sql(TABLE));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
-    DeploymentSpec, DeploymentState, DeviceEvent, EventLevel, Facts, LinkClass, ReadyPolicy, Reason, Source,
-    TargetSpec,
+    Bytes, DeploymentSpec, DeploymentState, DeviceEvent, EventLevel, Facts, KeyWrap, LinkClass, ReadyPolicy,
+    Reason, Source, TargetSpec,
 };
 use edge_protocol::{
     BootId, DeploymentRevision, DesiredSet, DeviceId, DeviceTime, Digest, EnrolmentSerial, Incarnation,
@@ -89,6 +89,15 @@ fn deployment_record(text: &str) -> DeploymentRecord {
     }
 }
 
+fn key_wrap(device: &str, key: &str) -> KeyWrap {
+    KeyWrap {
+        key: Digest::of(key),
+        sealing_key: Digest::of(device),
+        enc: Bytes(vec![1; 32]),
+        ciphertext: Bytes(vec![2; 48]),
+    }
+}
+
 fn job(n: u64, writes: Vec<Write>, changes: Vec<Change>) -> Job {
     Job {
         tx: Tx {
@@ -148,6 +157,9 @@ pub async fn what_was_committed_is_loaded_again(opener: &impl Opener) {
             digest: Digest::of("x"),
             body: "x".into(),
         },
+        Write::PutKeyWrap(Box::new(key_wrap("one", "k1"))),
+        Write::PutKeyWrap(Box::new(key_wrap("two", "k1"))),
+        Write::PutKeyWrap(Box::new(key_wrap("one", "k2"))),
     ];
     let drops = vec![
         Write::DropDeployment(uid("u2")),
@@ -156,6 +168,10 @@ pub async fn what_was_committed_is_loaded_again(opener: &impl Opener) {
             device: device("d2"),
         },
         Write::DropBlob(Digest::of("x")),
+        Write::DropKeyWrap {
+            key: Digest::of("k1"),
+            sealing_key: Digest::of("two"),
+        },
         Write::PutDevice(Box::new(DeviceRecord {
             status_upto: 9,
             ..device_record("d1")
@@ -183,6 +199,9 @@ pub async fn what_was_committed_is_loaded_again(opener: &impl Opener) {
     assert_eq!(restored.deployments, [deployment_record("u1")]);
     assert_eq!(restored.sets, [(device("d1"), set)]);
     assert_eq!(restored.assignments, [assignment]);
+    let mut kept = restored.key_wraps;
+    kept.sort_by_key(|wrap| wrap.key != Digest::of("k1"));
+    assert_eq!(kept, [key_wrap("one", "k1"), key_wrap("one", "k2")]);
     assert_eq!(restored.blobs, [(Digest::of("{}"), "{}".to_owned())]);
 }
 

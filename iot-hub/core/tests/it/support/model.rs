@@ -162,6 +162,7 @@ impl Model {
                 }
                 self.obey(&statement)
             }
+            Down::Keys { .. } => Vec::new(),
             Down::Unknown => panic!("the hub sends what nobody knows"),
         }
     }

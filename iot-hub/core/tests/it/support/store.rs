@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_protocol::v1::{DeviceEvent, Manifest};
+use edge_protocol::v1::{DeviceEvent, KeyWrap, Manifest};
 use edge_protocol::{DeviceId, Digest, Incarnation, PodUid};
 use iot_hub_core::{AssignmentRecord, DeploymentRecord, DeviceRecord, Restored, SetRecord, Tx, Write};
 
@@ -14,6 +14,7 @@ pub struct Store {
     pub sets: BTreeMap<DeviceId, SetRecord>,
     pub assignments: BTreeMap<(PodUid, DeviceId), AssignmentRecord>,
     pub blobs: BTreeMap<Digest, String>,
+    pub wraps: BTreeMap<(Digest, Digest), KeyWrap>,
     pub events: Vec<(DeviceId, DeviceEvent)>,
     /// All writes so far, for tests of how much is touched.
     pub written: Vec<Write>,
@@ -45,6 +46,10 @@ impl Store {
                     self.blobs.insert(digest, body);
                 }
                 Write::DropBlob(digest) => drop(self.blobs.remove(&digest)),
+                Write::PutKeyWrap(wrap) => {
+                    self.wraps.insert((wrap.key, wrap.sealing_key), *wrap);
+                }
+                Write::DropKeyWrap { key, sealing_key } => drop(self.wraps.remove(&(key, sealing_key))),
                 Write::PutEvent { device, event } => self.events.push((device, event)),
             }
         }
@@ -82,6 +87,7 @@ impl Store {
 
     pub fn restored(&self) -> Restored {
         Restored {
+            key_wraps: self.wraps.values().cloned().collect(),
             incarnation: self.incarnation,
             devices: self.devices.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),
