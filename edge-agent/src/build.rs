@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_agent_core::{Agent, AgentConfig, ImagePolicy, Input, Limits, Thresholds};
-use edge_protocol::v1::ability;
+use edge_agent_core::{Agent, AgentConfig, Input, Limits};
+use edge_protocol::BootId;
+use edge_protocol::v1::{Facts, ability};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -101,11 +102,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let (committed_sender, committed) = mpsc::channel(INPUTS);
     let (changed, changes) = mpsc::channel(1);
     let agent = Agent::new(
-        config(
-            &identity,
-            features(&runtime),
-            !options.runtime.resolver.cluster_dns.is_empty(),
-        ),
+        config(&identity, features(&runtime), &options),
         restored,
         rand::random(),
     );
@@ -144,6 +141,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         state_dir: options.state_dir.clone(),
     };
     let facts = FactsTask {
+        boot_id,
         runtime: runtime.clone(),
         inputs,
         state_dir: options.state_dir,
@@ -177,7 +175,7 @@ fn features(runtime: &CriRuntime) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-fn config(identity: &Identity, features: Vec<String>, cluster_dns: bool) -> AgentConfig {
+fn config(identity: &Identity, features: Vec<String>, options: &Options) -> AgentConfig {
     let answer = &identity.answer;
     AgentConfig {
         device: answer.device.clone(),
@@ -188,15 +186,16 @@ fn config(identity: &Identity, features: Vec<String>, cluster_dns: bool) -> Agen
         link: answer.link,
         sealing: Arc::clone(&identity.sealing),
         features,
-        cluster_dns,
+        cluster_dns: !options.runtime.resolver.cluster_dns.is_empty(),
         limits: Limits::default(),
-        thresholds: Thresholds::default(),
-        image_policy: ImagePolicy::default(),
+        thresholds: options.eviction.thresholds,
+        image_policy: options.eviction.image_policy,
     }
 }
 
 /// Tells the machine what the device is: at once what the kernel knows, and the runtime's name when it answers.
 struct FactsTask {
+    boot_id: BootId,
     runtime: CriRuntime,
     inputs: mpsc::Sender<Input>,
     state_dir: PathBuf,
@@ -207,8 +206,11 @@ impl FactsTask {
     async fn run(self, token: CancellationToken) {
         let mut known = None;
         loop {
-            let facts = host::facts(known.clone().unwrap_or_default(), &self.state_dir, self.max_pods);
-            if self.inputs.send(Input::Facts(facts)).await.is_err() || known.is_some() {
+            let facts = Facts {
+                boot_id: self.boot_id.0.to_string(),
+                ..host::facts(known.clone().unwrap_or_default(), &self.state_dir, self.max_pods)
+            };
+            if self.inputs.send(Input::Facts(Box::new(facts))).await.is_err() || known.is_some() {
                 return;
             }
             known = tokio::select! {

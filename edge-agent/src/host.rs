@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::runtime::host_address;
 use edge_agent_core::Now;
 use edge_protocol::BootId;
-use edge_protocol::v1::Facts;
+use edge_protocol::v1::{Facts, Pressures};
 use nix::time::{ClockId, clock_gettime};
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,24 @@ pub fn facts(runtime: (String, String), state_dir: &Path, max_pods: u32) -> Fact
         ephemeral_storage_bytes: nix::sys::statvfs::statvfs(state_dir)
             .map_or(0, |fs| fs.blocks() * fs.fragment_size()),
         pods: max_pods,
+        machine_id: line("/etc/machine-id"),
+        system_uuid: line("/sys/class/dmi/id/product_uuid"),
+        // Where it is read is configured; the caller knows.
+        boot_id: String::new(),
+        addresses: host_address::addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        // The machine's word, from what is measured.
+        pressures: Pressures::default(),
     }
+}
+
+/// A file of one line; empty where it cannot be read.
+fn line(path: &str) -> String {
+    std::fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// Kubernetes labels nodes with Go's names of architectures.
@@ -103,6 +121,7 @@ mod tests {
         assert_eq!(memory_bytes(""), 0);
         assert_eq!(os_image("ID=x\nPRETTY_NAME=\"Some Linux 12\"\n"), "Some Linux 12");
         let facts = facts(("r".into(), "1".into()), Path::new("/"), 7);
+        assert!(!facts.addresses.is_empty());
         assert!(
             facts.cpu_milli >= 1000 && facts.memory_bytes > 0 && facts.pods == 7,
             "{facts:?}"

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use edge_protocol::v1::Pressures;
 use iot_hub_client::api::{Device, DeviceState};
 use jiff::Timestamp;
 use virtual_kubelet::core::node::{
@@ -90,11 +91,22 @@ impl DeviceSpec {
         (labels, annotations)
     }
 
-    fn addresses(&self, _device: &Device) -> Vec<Address> {
-        vec![Address {
-            kind: "Hostname",
-            address: self.name.clone(),
-        }]
+    /// A device's address is an address of the Node only where the configuration says that it can be reached.
+    fn addresses(&self, device: &Device) -> Vec<Address> {
+        let address = |kind, address: &String| Address {
+            kind,
+            address: address.clone(),
+        };
+        let routable = device
+            .facts
+            .addresses
+            .iter()
+            .filter(|address| self.nodes.is_routable(address));
+        routable
+            .take(1)
+            .map(|ip| address("InternalIP", ip))
+            .chain([address("Hostname", &self.name)])
+            .collect()
     }
 
     fn info(&self, device: &Device) -> NodeInfo {
@@ -106,7 +118,9 @@ impl DeviceSpec {
             kubelet_version: self.kubelet_version.clone(),
             operating_system: facts.os.clone(),
             architecture: facts.arch.clone(),
-            ..NodeInfo::default()
+            machine_id: facts.machine_id.clone(),
+            system_uuid: facts.system_uuid.clone(),
+            boot_id: facts.boot_id.clone(),
         }
     }
 }
@@ -153,8 +167,20 @@ fn conditions(device: &Device, hub: &HubWord) -> Vec<NodeCondition> {
 }
 
 /// The kubelet's own reasons and words (`pkg/kubelet/nodestatus/setters.go`).
-fn heard(_device: &Device) -> Vec<NodeCondition> {
-    let pressure = |kind, reason, message| NodeCondition::new(kind, ConditionStatus::False, reason, message);
+fn heard(device: &Device) -> Vec<NodeCondition> {
+    let Pressures {
+        memory,
+        disk,
+        processes,
+    } = device.facts.pressures;
+    let pressure = |kind, lacks: bool, [fine, short]: [(&'static str, &'static str); 2]| {
+        let (status, (reason, message)) = if lacks {
+            (ConditionStatus::True, short)
+        } else {
+            (ConditionStatus::False, fine)
+        };
+        NodeCondition::new(kind, status, reason, message)
+    };
     vec![
         NodeCondition::new(
             "Ready",
@@ -164,18 +190,36 @@ fn heard(_device: &Device) -> Vec<NodeCondition> {
         ),
         pressure(
             "MemoryPressure",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
+            memory,
+            [
+                (
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                ),
+                (
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                ),
+            ],
         ),
         pressure(
             "DiskPressure",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
+            disk,
+            [
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ],
         ),
         pressure(
             "PIDPressure",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
+            processes,
+            [
+                ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                (
+                    "KubeletHasInsufficientPID",
+                    "kubelet has insufficient PID available",
+                ),
+            ],
         ),
     ]
 }

@@ -239,7 +239,7 @@ impl Agent {
                     self.release(&now, deferred);
                 }
             }
-            Input::Facts(facts) => self.learn(facts),
+            Input::Facts(facts) => self.learn(*facts),
             Input::Usage(usage) => self.shed(&now, &usage),
             Input::Wake => self.armed = None,
             Input::Stop => self.stop(&now),
@@ -255,7 +255,11 @@ impl Agent {
     }
 
     /// Only a hello tells facts. What became known after it, such as a runtime that was late, begins another session.
-    fn learn(&mut self, facts: Facts) {
+    pub(crate) fn learn(&mut self, facts: Facts) {
+        let facts = Facts {
+            pressures: self.pressure.conditions(),
+            ..facts
+        };
         let news = self.facts.as_ref() != Some(&facts);
         self.facts = Some(facts);
         if news && self.session.binding().is_some() {

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{ContainerSpec, Manifest, Medium, Resources, VolumeSource};
+use edge_protocol::v1::{ContainerSpec, Manifest, Medium, Pressures, Resources, VolumeSource};
 
 use crate::usage::{Disk, Room, Usage, WorkloadUsage};
 
@@ -148,22 +148,18 @@ impl Pressure {
     }
 
     /// The conditions of a Node, which outlive what caused them by five minutes.
-    pub(crate) fn memory(&self) -> bool {
-        self.seen_ms.contains_key(&Signal::Memory)
-    }
-
-    pub(crate) fn disk(&self) -> bool {
-        let disk = [
-            Signal::NodeDisk,
-            Signal::NodeInodes,
-            Signal::ImageDisk,
-            Signal::ImageInodes,
-        ];
-        disk.iter().any(|signal| self.seen_ms.contains_key(signal))
-    }
-
-    pub(crate) fn processes(&self) -> bool {
-        self.seen_ms.contains_key(&Signal::Processes)
+    pub(crate) fn conditions(&self) -> Pressures {
+        let seen = |signals: &[Signal]| signals.iter().any(|signal| self.seen_ms.contains_key(signal));
+        Pressures {
+            memory: seen(&[Signal::Memory]),
+            disk: seen(&[
+                Signal::NodeDisk,
+                Signal::NodeInodes,
+                Signal::ImageDisk,
+                Signal::ImageInodes,
+            ]),
+            processes: seen(&[Signal::Processes]),
+        }
     }
 
     /// Whether images that nobody uses should go before any workload does.

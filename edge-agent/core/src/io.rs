@@ -1,6 +1,6 @@
 //! What goes into the [`Agent`](crate::Agent) machine and what comes out.
 
-use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap};
+use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap, Pressures};
 use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneration, TxId};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum Input {
     /// A measurement: every ten seconds, as the kubelet's eviction manager.
     Usage(Box<Usage>),
     /// The facts of the device, at start and when they change.
-    Facts(Facts),
+    Facts(Box<Facts>),
     /// The moment asked for by the last [`Effect::WakeAt`] came.
     Wake,
     /// The process was asked to end: say goodbye, start nothing, leave workloads running.
@@ -176,11 +176,7 @@ pub enum Note {
         uid: PodUid,
     },
     /// What the device lacks, as a Node's conditions say it; a change of any of them.
-    Pressure {
-        memory: bool,
-        disk: bool,
-        processes: bool,
-    },
+    Pressure(Pressures),
     /// It has to go, for the reason that its status gives.
     Evicted {
         uid: PodUid,
@@ -204,7 +200,7 @@ impl Note {
             Self::Retried { .. } => "retried",
             Self::Refused { .. } => "refused",
             Self::Quarantined { .. } => "quarantined",
-            Self::Pressure { .. } => "pressure",
+            Self::Pressure(_) => "pressure",
             Self::Evicted { .. } => "evicted",
             Self::Damaged { .. } => "damaged",
         }

@@ -4,7 +4,7 @@ use edge_protocol::v1::Reason;
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
-use crate::eviction::{self, Eviction, Pressure, Runs};
+use crate::eviction::{self, Eviction, Runs};
 use crate::images::ObservedImage;
 use crate::io::{Effect, Note};
 use crate::plan::Mark;
@@ -16,16 +16,14 @@ impl Agent {
     /// Takes a measurement in, in the order of the kubelet's `synchronize`: what breaks its own limits goes; for lack of disk images go
     /// first; only what is still lacking at a later measurement costs a workload, one at a time.
     pub(crate) fn shed(&mut self, now: &Now, usage: &Usage) {
-        let conditions = |pressure: &Pressure| (pressure.memory(), pressure.disk(), pressure.processes());
-        let before = conditions(&self.pressure);
+        let before = self.pressure.conditions();
         self.pressure.measure(usage, &self.config.thresholds, now.mono_ms);
-        let (memory, disk, processes) = conditions(&self.pressure);
-        if before != (memory, disk, processes) {
-            self.note(Note::Pressure {
-                memory,
-                disk,
-                processes,
-            });
+        let pressures = self.pressure.conditions();
+        if before != pressures {
+            self.note(Note::Pressure(pressures));
+            if let Some(facts) = self.facts.clone() {
+                self.learn(facts);
+            }
         }
         let images = self.spare_images(now, usage);
         let freed = !images.is_empty();

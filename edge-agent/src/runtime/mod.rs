@@ -29,7 +29,7 @@ mod environment;
 mod fake;
 #[cfg(test)]
 mod fixture;
-mod host_address;
+pub(crate) mod host_address;
 pub mod keyring;
 pub mod names;
 pub mod policy;

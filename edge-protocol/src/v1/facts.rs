@@ -20,6 +20,34 @@ pub struct Facts {
     pub ephemeral_storage_bytes: u64,
     /// The most workloads the agent will run.
     pub pods: u32,
+    /// `/etc/machine-id`, the board's UUID and the id of this boot, as a Node's `nodeInfo` has them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system_uuid: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
+    /// Addresses that it would speak from, one of a family, IPv4 first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Pressures::is_none")]
+    pub pressures: Pressures,
+}
+
+/// What the device lacks, by the kubelet's thresholds; each outlives its cause by five minutes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Pressures {
+    pub memory: bool,
+    pub disk: bool,
+    pub processes: bool,
+}
+
+impl Pressures {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The class of a device's link, assigned by the hub. It sets keep-alive, heartbeat and the deadline after which silence counts.

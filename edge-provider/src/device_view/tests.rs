@@ -113,3 +113,29 @@ fn while_only_the_hub_is_away_the_node_stays_ready_and_takes_nothing_new() {
     );
     assert!(view.lives && !view.takes_new);
 }
+
+#[test]
+fn what_the_device_lacks_is_a_condition_in_the_kubelets_words() {
+    let mut pressed = device("press-7");
+    pressed.facts.pressures.disk = true;
+    let view = plain().view(&pressed, &HubWord::Answers);
+    let disk = condition(&view, "DiskPressure");
+    assert_eq!(
+        (disk.status, disk.reason),
+        (ConditionStatus::True, "KubeletHasDiskPressure")
+    );
+    assert_eq!(condition(&view, "MemoryPressure").status, ConditionStatus::False);
+}
+
+#[test]
+fn its_address_is_shown_only_where_it_can_be_reached() {
+    let mut device = device("press-7");
+    device.facts.addresses = vec!["10.127.0.9".into(), "fd00::9".into()];
+    let kinds = |spec: &DeviceSpec| -> Vec<&'static str> {
+        let view = spec.view(&device, &HubWord::Answers);
+        view.addresses.iter().map(|address| address.kind).collect()
+    };
+    assert_eq!(kinds(&plain()), ["Hostname"]);
+    let near = spec(json!({"condition": "tags.node = 'true'", "routable": ["10.127.0.0/16"]}));
+    assert_eq!(kinds(&near), ["InternalIP", "Hostname"]);
+}

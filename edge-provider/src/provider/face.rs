@@ -129,7 +129,7 @@ impl Face {
     pub fn host_ip(&self) -> Option<String> {
         match self {
             Self::Fleet(face) => Some(face.spec.internal_ip.clone()),
-            Self::Device(_) => None,
+            Self::Device(face) => face.device.as_ref()?.facts.addresses.first().cloned(),
         }
     }
 }

@@ -87,7 +87,10 @@ fn newest(directory: &Path) -> Option<String> {
 }
 
 /// What a side calls its own, in the words of both.
-struct Mask(Vec<(String, &'static str)>);
+struct Mask {
+    words: Vec<(String, &'static str)>,
+    generation: Value,
+}
 
 impl Mask {
     fn of(pod: &Value, side: &Side, slug: &str) -> Self {
@@ -100,15 +103,17 @@ impl Mask {
             (side.host_ip.clone(), "<host ip>"),
             (side.node.clone(), "<node>"),
         ];
+        // What a pod tolerates for ever is changed on a device node, which makes another generation of it.
+        let generation = pod["metadata"]["generation"].clone();
         words.retain(|(word, _)| word.len() > 2);
         // The longer first: one may be the beginning of another.
         words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
-        Self(words)
+        Self { words, generation }
     }
 
     fn apply(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (word, name) in &self.0 {
+        for (word, name) in &self.words {
             text = text.replace(word, name);
         }
         text
@@ -124,9 +129,17 @@ fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
                     name if TIMES.contains(&name) && !value.is_null() => {
                         facts.insert(below, "<time>".to_owned());
                     }
+                    // How an image came to be there decides whether it is called by its own digest or by that of its content.
+                    "imageID" => {
+                        let known = value.as_str().is_some_and(|id| id.contains("sha256:"));
+                        facts.insert(below, if known { "<image id>" } else { "" }.to_owned());
+                    }
                     "containerID" => {
                         let scheme = value.as_str().and_then(|id| id.split_once("://"));
                         facts.insert(below, scheme.map_or("", |(scheme, _)| scheme).to_owned());
+                    }
+                    "observedGeneration" if *value == mask.generation => {
+                        facts.insert(below, "<generation>".to_owned());
                     }
                     _ => flatten(&below, value, mask, facts),
                 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use bench::baseline::Baseline;
 use lab::{ControlPlaneOptions, Device, Lab, LabOptions};
-use site::{DeviceSpec, Programs, Site, SiteOptions};
+use site::{DeviceNodes, DeviceSpec, Programs, Site, SiteOptions};
 
 use crate::side::Side;
 
@@ -30,6 +30,7 @@ impl Parts {
     pub fn both(directory: &Path) -> anyhow::Result<Self> {
         let site = Site::start(SiteOptions {
             devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
+            device_nodes: DeviceNodes::Tagged,
             programs: Programs::default(),
             ..SiteOptions::in_directory(directory)
         })?;

@@ -139,7 +139,7 @@ impl World {
         device.looked_at = None;
         device.link.hang_up();
         say!(self, self.devices[at].id, "agent begins");
-        self.step_agent(at, Input::Facts(facts()));
+        self.step_agent(at, Input::Facts(Box::new(facts())));
         self.redial(at);
     }
 

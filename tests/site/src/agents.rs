@@ -10,6 +10,10 @@ use crate::{HubAccess, Programs, SiteError};
 
 pub(crate) const PROCESS: &str = "agent";
 
+/// A full disk of the test machine is not what is tested; the real kubelet beside it has the same.
+const EVICTION: &str = "[eviction]\nmemory_available_mib = 0\ndisk_available_percent = 0\ninodes_free_percent = 0\n\
+                        image_gc_high_percent = 100\nimage_gc_low_percent = 99\n";
+
 fn directory(device: &Device) -> PathBuf {
     device.directory().join("agent")
 }
@@ -31,6 +35,7 @@ pub(crate) fn start(
          [hub]\nendpoints = [{endpoint}]\n\n\
          [enrolment]\ntoken_file = {token}\ndevice = {name}\n\n\
          [runtime]\nsocket = {socket}\ncgroup_root = {cgroup}\nlog_dir = {logs}\n\n\
+         {EVICTION}\n\
          [local]\nboot_id_file = {boot}\n",
         state = quoted(directory.join("state").display()),
         endpoint = quoted(hub.device_port),

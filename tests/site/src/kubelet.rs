@@ -72,7 +72,7 @@ impl KubeletPlan<'_> {
         );
         if self.device_nodes == DeviceNodes::Tagged {
             text.push_str(
-                "\n[device_nodes]\ncondition = \"tags.node = 'true'\"\nroutable = [\"10.128.0.0/9\"]\n",
+                "\n[device_nodes]\ncondition = \"tags.node = 'true'\"\nroutable = [\"10.0.0.0/8\"]\n",
             );
         }
         for rule in self.namespaces {

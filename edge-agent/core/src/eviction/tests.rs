@@ -130,7 +130,11 @@ fn a_condition_outlives_its_cause_by_five_minutes_but_evicts_nobody() {
     let thresholds = Thresholds::default();
     let mut pressure = Pressure::default();
     pressure.measure(&short_of_memory(), &thresholds, 1_000);
-    assert!(pressure.memory() && !pressure.disk() && !pressure.processes());
+    let memory = Pressures {
+        memory: true,
+        ..Pressures::default()
+    };
+    assert_eq!(pressure.conditions(), memory);
     let fine = Usage {
         memory: Some(Room {
             capacity: 1024 * MIB,
@@ -139,13 +143,13 @@ fn a_condition_outlives_its_cause_by_five_minutes_but_evicts_nobody() {
         ..Usage::default()
     };
     pressure.measure(&fine, &thresholds, 300_999);
-    assert!(pressure.memory());
+    assert_eq!(pressure.conditions(), memory);
     assert_eq!(for_lack(&pressure, &fine, &thresholds, &[]), None);
     pressure.measure(&fine, &thresholds, 301_000);
-    assert!(!pressure.memory());
+    assert!(pressure.conditions().is_none());
     // Nothing measured, nothing concluded.
     pressure.measure(&Usage::default(), &thresholds, 301_001);
-    assert!(!pressure.memory() && !pressure.wants_images_gone());
+    assert!(pressure.conditions().is_none() && !pressure.wants_images_gone());
 }
 
 #[test]

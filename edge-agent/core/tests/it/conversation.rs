@@ -315,10 +315,10 @@ fn the_watchdog_calls_again() {
 #[test]
 fn facts_that_come_late_are_told() {
     let mut world = running();
-    world.give(Input::Facts(world.facts.clone()));
+    world.give(Input::Facts(Box::new(world.facts.clone())));
     assert!(world.reconnects.is_empty(), "nothing new");
     world.facts.runtime_version = "2.1.4".to_owned();
-    world.give(Input::Facts(world.facts.clone()));
+    world.give(Input::Facts(Box::new(world.facts.clone())));
     assert_eq!(world.reconnects, ["the facts of the device changed"]);
     world.link_up();
     world.settle();

@@ -151,7 +151,7 @@ impl World {
             reconnects: vec![],
             links: 0,
         };
-        world.give(Input::Facts(world.facts.clone()));
+        world.give(Input::Facts(Box::new(world.facts.clone())));
         world
     }
 
@@ -168,7 +168,7 @@ impl World {
         (self.told, self.looking) = (0, None);
         self.agent = build(&self.hub, &self.features, self.disk.restored());
         self.keep_alive = self.agent.keep_alive_s();
-        self.give(Input::Facts(self.facts.clone()));
+        self.give(Input::Facts(Box::new(self.facts.clone())));
     }
 
     pub fn reboot(&mut self, boot: u128) {

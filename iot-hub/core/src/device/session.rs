@@ -9,6 +9,8 @@ use crate::io::{ConnectionId, RefusedSet};
 
 /// Abilities a device may list, and the bytes of each: claims are bounded before they are kept.
 const MAX_FEATURES: usize = 64;
+/// One of each family.
+const MAX_ADDRESSES: usize = 2;
 const MAX_FEATURE_BYTES: usize = 64;
 /// Facts are names and versions; the longest is a host name.
 const MAX_FACT_BYTES: usize = 253;
@@ -285,6 +287,15 @@ fn bounded_facts(facts: &Facts) -> Facts {
         os_image: text(&facts.os_image),
         runtime_name: text(&facts.runtime_name),
         runtime_version: text(&facts.runtime_version),
+        machine_id: text(&facts.machine_id),
+        system_uuid: text(&facts.system_uuid),
+        boot_id: text(&facts.boot_id),
+        addresses: facts
+            .addresses
+            .iter()
+            .take(MAX_ADDRESSES)
+            .map(|address| text(address))
+            .collect(),
         ..*facts
     }
 }
