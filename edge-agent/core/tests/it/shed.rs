@@ -35,6 +35,15 @@ fn uses(memory_bytes: u64) -> WorkloadUsage {
     }
 }
 
+/// A device that lacks something says so in another session: the pump dials again.
+fn measured(world: &mut World, usage: Usage) {
+    world.give(Input::Usage(Box::new(usage)));
+    if !world.reconnects.is_empty() {
+        world.reconnects.clear();
+        world.link_up();
+    }
+}
+
 fn room(available: u64) -> Room {
     Room {
         capacity: 1024 * MIB,
@@ -55,7 +64,7 @@ fn the_greatest_eater_is_evicted_and_the_others_go_on() {
         workloads: BTreeMap::from([(uid("big"), uses(500 * MIB)), (uid("small"), uses(5 * MIB))]),
         ..Usage::default()
     };
-    world.give(Input::Usage(Box::new(usage)));
+    measured(&mut world, usage);
     while world.commit() {}
     let stop = world.steps.iter().find_map(|(_, step)| match step {
         Step::StopContainer { grace_s, .. } => Some(*grace_s),
@@ -97,7 +106,7 @@ fn nothing_goes_while_there_is_room_or_nothing_was_measured() {
             workloads: BTreeMap::from([(uid("one"), uses(900 * MIB))]),
             ..Usage::default()
         };
-        world.give(Input::Usage(Box::new(usage)));
+        measured(&mut world, usage);
         world.settle();
         assert_eq!(world.runtime.running(&uid("one")), 1);
     }
@@ -118,31 +127,29 @@ fn images_that_nobody_uses_go_before_any_workload() {
         size_bytes: 10 * MIB,
         pinned: false,
     };
-    let lacking = || {
-        Box::new(Usage {
-            node_disk: Some(disk(10 * MIB)),
-            workloads: BTreeMap::from([(uid("one"), uses(0))]),
-            images: Some(vec![image("sha256:1", "a:1"), image("sha256:2", "old:1")]),
-            ..Usage::default()
-        })
+    let lacking = || Usage {
+        node_disk: Some(disk(10 * MIB)),
+        workloads: BTreeMap::from([(uid("one"), uses(0))]),
+        images: Some(vec![image("sha256:1", "a:1"), image("sha256:2", "old:1")]),
+        ..Usage::default()
     };
-    world.give(Input::Usage(lacking()));
+    measured(&mut world, lacking());
     assert!(world.removed_images.is_empty(), "both are too young to judge");
     world.settle();
     let mut world = with(&["one"]);
     let plenty = Usage {
         node_disk: Some(disk(900 * MIB)),
-        ..*lacking()
+        ..lacking()
     };
-    world.give(Input::Usage(Box::new(plenty)));
+    measured(&mut world, plenty);
     world.pass(130_000);
-    world.give(Input::Usage(lacking()));
+    measured(&mut world, lacking());
     assert_eq!(world.removed_images, ["sha256:2"]);
     world.settle();
     assert_eq!(world.runtime.running(&uid("one")), 1, "that may have been enough");
     let mut still = lacking();
     still.images = Some(vec![image("sha256:1", "a:1")]);
-    world.give(Input::Usage(still));
+    measured(&mut world, still);
     world.settle();
     assert_eq!(world.runtime.running(&uid("one")), 0, "it was not");
     assert_eq!(world.status("one").reason, Some(Reason::Evicted));
