@@ -26,6 +26,7 @@ use crate::options::Options;
 use crate::provider::face::{DeviceFace, Face, FleetFace};
 use crate::provider::{Channels, EdgeProvider};
 use crate::reading::Reading;
+use crate::sealer::{Anchors, InvalidAnchors, PodSealer, RootFile, RootFileError, SealerHandle, SealerTask};
 use crate::switchboard::{Roster, Routes, Switchboard};
 use crate::wanted::{Placing, To};
 
@@ -45,6 +46,14 @@ pub enum RunError {
     },
     #[error(transparent)]
     Hub(#[from] HubSetupError),
+    #[error("nothing can be sealed")]
+    Sealer(#[from] RootFileError),
+    #[error("{path} says nothing of which devices to trust")]
+    Anchors {
+        path: PathBuf,
+        #[source]
+        source: InvalidAnchors,
+    },
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -65,6 +74,8 @@ pub struct Bound {
     cluster: Cluster,
     leases: Cluster,
     hub: HubClient,
+    sealer: SealerHandle,
+    anchors: Anchors,
     health: TcpListener,
     health_addr: SocketAddr,
 }
@@ -75,6 +86,8 @@ pub struct Bound {
 /// [`RunError`] names what cannot be used.
 pub async fn build(options: Options) -> Result<Bound, RunError> {
     let hub = hub::client(&options.hub)?;
+    let anchors = anchors(&options.hub.ca_file)?;
+    let sealer = SealerHandle::new(RootFile::new(options.root_file()).load_or_create()?);
     let (cluster, leases) = clusters(options.kubernetes.kubeconfig.as_ref()).await?;
     let address = options.health.listen;
     let listen = |source| RunError::Listen { address, source };
@@ -85,8 +98,23 @@ pub async fn build(options: Options) -> Result<Bound, RunError> {
         cluster,
         leases,
         hub,
+        sealer,
+        anchors,
         health,
         health_addr,
+    })
+}
+
+/// The roots that devices' certificates must chain to are those that the hub's own does.
+fn anchors(path: &PathBuf) -> Result<Anchors, RunError> {
+    let read = |source| HubSetupError::Read {
+        path: path.clone(),
+        source,
+    };
+    let pem = std::fs::read_to_string(path).map_err(read)?;
+    Anchors::from_pem(&pem).map_err(|source| RunError::Anchors {
+        path: path.clone(),
+        source,
     })
 }
 
@@ -156,11 +184,13 @@ impl Bound {
             Some(_) => Sources::Cluster,
             None => Sources::Node,
         };
-        let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster);
+        let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster, self.sealer.clone());
+        let sealer_task = SealerTask::new(self.hub.clone(), self.anchors, self.sealer.clone());
         let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
         let (objects, objects_task) = ObjectsTask::new(self.cluster.clone(), ObjectsOptions::default());
         let mut providers = Providers {
             objects,
+            sealer: self.sealer,
             options: self.options,
             device_nodes,
             hub: self.hub,
@@ -189,6 +219,12 @@ impl Bound {
         tasks.spawn(async move {
             objects_task.run().await;
             RunError::TaskEnded { task: "objects" }
+        });
+        let sealing = stop.clone();
+        tasks.spawn(async move {
+            sealer_task.run(sealing).await;
+            // Only the token ends it, as it ends the kubelet, which is told below.
+            std::future::pending::<RunError>().await
         });
         tasks.spawn(async move {
             switchboard.run(hub_events).await;
@@ -229,6 +265,7 @@ struct Providers {
     options: Options,
     device_nodes: Option<Arc<DeviceNodes>>,
     objects: ObjectsHandle,
+    sealer: SealerHandle,
     hub: HubClient,
     metrics: Metrics,
     routes: watch::Sender<Routes>,
@@ -264,6 +301,7 @@ impl Providers {
         let reading = Reading::new(
             self.objects.of_node(node),
             options.kubernetes.api_server.address(),
+            PodSealer::new(self.sealer.clone(), self.cluster.subscribe()),
         );
         EdgeProvider::new(
             face,

@@ -27,6 +27,8 @@ pub struct Options {
     #[serde(default)]
     pub device_nodes: Option<DeviceNodesOptions>,
     #[serde(default)]
+    pub sealing: SealingOptions,
+    #[serde(default)]
     pub brake: BrakeOptions,
     #[serde(default)]
     pub log: LogOptions,
@@ -159,6 +161,15 @@ pub struct HubOptions {
     pub token_file: PathBuf,
 }
 
+/// How secrets are sealed to the devices that run them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SealingOptions {
+    /// The root secret that every key is derived from, made at the first start. Processes that stand by for one another share it. Absent:
+    /// `sealing-root`, beside the hub's token.
+    pub root_file: Option<PathBuf>,
+}
+
 /// How many workloads may be removed by inference alone per window; more waits for SIGUSR1.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -260,6 +271,12 @@ impl Options {
     pub fn lease_name(&self) -> String {
         let own = || format!("outrigger-kubelet-{}", self.node.name);
         self.kubernetes.leader.lease.clone().unwrap_or_else(own)
+    }
+
+    /// Where the sealer's root secret is.
+    pub fn root_file(&self) -> PathBuf {
+        let beside = || self.hub.token_file.with_file_name("sealing-root");
+        self.sealing.root_file.clone().unwrap_or_else(beside)
     }
 
     pub fn namespace_map(&self) -> NamespaceMap {

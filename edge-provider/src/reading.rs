@@ -1,7 +1,7 @@
 //! What the pods of one node refer to: asked for at the cluster, and made into what devices get.
 //!
 //! A pod is translated with what was found. What is missing is no refusal: its device waits, as a kubelet does. What nobody could read yet
-//! keeps the pod waiting here, without a word at first; what may leave the cluster sealed only is never sent in clear.
+//! keeps the pod waiting here, without a word at first. What is secret is sealed here: in clear it goes nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,9 +21,10 @@ use tokio::time::Instant;
 use virtual_kubelet::ObservedPod;
 use virtual_kubelet::objects::{NodeObjects, PodObjects, Raw, Read, TokenWanted};
 
+use crate::sealer::PodSealer;
+
 /// A pod whose objects are being read: neither a condition nor an event says so.
 pub const READING: &str = "ReadingObjects";
-const NOT_SEALED: &str = "SecretNotSealed";
 /// As the kubelet says of a volume that it cannot set up (`FailedMountVolume` of `pkg/kubelet/events/event.go`).
 const FAILED_MOUNT: &str = "FailedMount";
 /// How long reading may take until the pod says what it waits for. The first answers may be refusals: the node authorizer learns of a pod
@@ -36,6 +37,7 @@ pub struct Reading {
     objects: NodeObjects,
     /// Where devices find the API server, if they can.
     api_server: Option<(String, u16)>,
+    sealer: PodSealer,
     pods: BTreeMap<PodUid, Pod>,
 }
 
@@ -58,17 +60,16 @@ pub struct Gathered {
     bodies: Vec<Blob>,
     /// Not read yet, with the newest reason.
     unread: Vec<(ObjectKey, Option<String>)>,
-    /// There, but nothing seals them.
-    unsealed: Vec<ObjectKey>,
     /// Whether a wait for what is not read is nothing to speak of yet.
     patient: bool,
 }
 
 impl Reading {
-    pub fn new(objects: NodeObjects, api_server: Option<(String, u16)>) -> Self {
+    pub fn new(objects: NodeObjects, api_server: Option<(String, u16)>, sealer: PodSealer) -> Self {
         Self {
             objects,
             api_server,
+            sealer,
             pods: BTreeMap::new(),
         }
     }
@@ -82,7 +83,7 @@ impl Reading {
         let mut gathered = Gathered::default();
         for key in references.keys() {
             let read = self.read(uid, &observed.namespace, &references, &key);
-            gathered.take(key, read);
+            gathered.take(key, read, |data| self.sealer.seal(uid, &observed.namespace, data));
         }
         for name in &references.claims {
             match self.objects.claim(&observed.namespace, name) {
@@ -137,11 +138,14 @@ impl Reading {
     pub fn forget(&mut self, uid: &PodUid) {
         self.pods.remove(uid);
         self.objects.forget(uid.as_str());
+        self.sealer.forget(uid);
     }
 
     /// Only these are left.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.pods.retain(|uid, _| keep(uid.as_str()));
+        for (uid, _) in self.pods.extract_if(.., |uid, _| !keep(uid.as_str())) {
+            self.sealer.forget(&uid);
+        }
         self.objects.retain(keep);
     }
 
@@ -259,25 +263,34 @@ fn made(found: Read<Raw>, make: impl FnOnce(&Value) -> Result<ObjectData, String
     }
 }
 
+fn in_clear(data: &ObjectData) -> Blob {
+    let body = serde_json::to_string(data).expect("an object has text keys only, so it is always JSON");
+    Blob::new(body)
+}
+
 impl Gathered {
-    fn take(&mut self, key: ObjectKey, read: Read<ObjectData>) {
+    fn take(
+        &mut self,
+        key: ObjectKey,
+        read: Read<ObjectData>,
+        seal: impl FnOnce(&ObjectData) -> Option<Blob>,
+    ) {
         match read {
             Read::NotRead { why } => self.unread.push((key, why)),
             Read::Missing => drop(self.objects.found.insert(key, Found::Missing)),
-            Read::Present(_) if kind::is_secret(key.kind) => self.unsealed.push(key),
             Read::Present(data) => {
-                let body =
-                    serde_json::to_string(&data).expect("an object has text keys only, so it is always JSON");
-                let blob = Blob::new(body);
+                let sealed = kind::is_secret(key.kind);
+                let blob = if sealed {
+                    seal(&data)
+                } else {
+                    Some(in_clear(&data))
+                };
+                let Some(blob) = blob else {
+                    return self.unread.push((key, None));
+                };
                 let digest = blob.digest;
                 self.bodies.push(blob);
-                self.objects.found.insert(
-                    key,
-                    Found::Present {
-                        digest,
-                        sealed: false,
-                    },
-                );
+                self.objects.found.insert(key, Found::Present { digest, sealed });
             }
         }
     }
@@ -298,16 +311,6 @@ impl Gathered {
             };
             format!("{} {name}", key.kind)
         };
-        if !self.unsealed.is_empty() {
-            let names: Vec<String> = self.unsealed.iter().map(named).collect();
-            return PodRefusal {
-                reason: NOT_SEALED,
-                message: format!(
-                    "{}: not sealed to the devices yet, and never sent in clear",
-                    names.join(", ")
-                ),
-            };
-        }
         let failed: Vec<String> = self
             .unread
             .iter()

@@ -1,7 +1,8 @@
 //! The sealer: encrypts secrets so that only the devices that run them can read them, and brings each device its keys.
 //!
 //! * [`RootFile`]: where the one secret is that every key is derived from.
-//! * [`SealerHandle`]: seals objects, and remembers their keys as long as the process lives; they are derived again when the objects are.
+//! * [`SealerHandle`]: seals objects, and remembers their keys while pods refer to them; they are derived again when the objects are.
+//! * [`PodSealer`]: the same for the pods of the one cluster, once it is known which that is.
 //! * [`SealerTask`]: answers what the hub says devices want. `trust` decides whose sealing key it is; the hub's word counts for nothing there.
 
 mod root;
@@ -17,7 +18,7 @@ use edge_protocol::{Digest, PodUid};
 use iot_hub_client::api::WantedKeys;
 use iot_hub_client::{ClientError, HubClient};
 use rustls::pki_types::UnixTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -26,10 +27,11 @@ pub use trust::{Anchors, Distrust, InvalidAnchors};
 
 /// The hub is asked at least this often, whatever it tells by itself.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
-/// Contents of one object whose keys are remembered: that of now, and of revisions that devices are still on their way to.
+/// Contents of one object of a pod whose keys are remembered: that of now, and of revisions that devices are still on their way to.
 const CONTENTS: usize = 4;
 
-type Place = (SealingScope, String, String);
+/// The keys of what one pod refers to, by kind and name; the newest last.
+type PodKeys = BTreeMap<(String, String), VecDeque<(Digest, ContentKey)>>;
 
 /// Seals, from anywhere in the process. Clones share what is remembered.
 #[derive(Debug, Clone)]
@@ -38,15 +40,8 @@ pub struct SealerHandle(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     root: RootSecret,
-    keys: Mutex<Known>,
+    keys: Mutex<BTreeMap<PodUid, PodKeys>>,
     wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    keys: BTreeMap<Digest, ContentKey>,
-    /// By where the object is from, its kind and its name; the newest last.
-    of: BTreeMap<Place, VecDeque<Digest>>,
 }
 
 impl SealerHandle {
@@ -58,34 +53,30 @@ impl SealerHandle {
         }))
     }
 
-    /// The object as manifests name it. The same object is the same bytes, in every life of the process.
-    pub fn seal(&self, scope: &SealingScope, object: &ObjectData) -> Blob {
+    /// The object as manifests of the pod name it. The same object is the same bytes, for any pod and in every life of the process.
+    pub fn seal(&self, pod: &PodUid, scope: &SealingScope, object: &ObjectData) -> Blob {
         let sealed = self.0.root.seal(scope, object);
         let digest = sealed.key.digest();
         let mut known = self.known();
-        if known.keys.insert(digest, sealed.key).is_none() {
-            let place = (scope.clone(), object.kind.clone(), object.name.clone());
-            let contents = known.of.entry(place).or_default();
-            contents.push_back(digest);
-            let former = (contents.len() > CONTENTS)
-                .then(|| contents.pop_front())
-                .flatten();
-            if let Some(former) = former {
-                known.keys.remove(&former);
-            }
-            self.0.wake.notify_one();
+        let place = (object.kind.clone(), object.name.clone());
+        let contents = known.entry(pod.clone()).or_default().entry(place).or_default();
+        let former = contents.iter().position(|(known, _)| *known == digest);
+        // It may be an earlier content come back, which is the newest then.
+        drop(former.and_then(|former| contents.remove(former)));
+        contents.push_back((digest, sealed.key));
+        if contents.len() > CONTENTS {
+            contents.pop_front();
         }
         drop(known);
+        if former.is_none() {
+            self.0.wake.notify_one();
+        }
         Blob::new(sealed.body)
     }
 
-    /// No pod refers to the object any more.
-    pub fn forget(&self, scope: &SealingScope, kind: &str, name: &str) {
-        let mut known = self.known();
-        let place = (scope.clone(), kind.to_owned(), name.to_owned());
-        for key in known.of.remove(&place).into_iter().flatten() {
-            known.keys.remove(&key);
-        }
+    /// The pod refers to nothing any more.
+    pub fn forget(&self, pod: &PodUid) {
+        self.known().remove(pod);
     }
 
     /// The hub said that devices wait for keys.
@@ -93,11 +84,24 @@ impl SealerHandle {
         self.0.wake.notify_one();
     }
 
-    fn key(&self, digest: &Digest) -> Option<ContentKey> {
-        self.known().keys.get(digest).cloned()
+    /// Waits until there is a reason to ask the hub what devices want.
+    pub(crate) async fn woken(&self) {
+        self.0.wake.notified().await;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    /// Whether there is any key that a device could be brought.
+    fn has_keys(&self) -> bool {
+        !self.known().is_empty()
+    }
+
+    fn key(&self, pod: &PodUid, digest: &Digest) -> Option<ContentKey> {
+        let known = self.known();
+        let mut keys = known.get(pod)?.values().flatten();
+        keys.find(|(known, _)| known == digest)
+            .map(|(_, key)| key.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<PodUid, PodKeys>> {
         // A panic in between leaves at most a key that is never forgotten.
         self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,10 +115,37 @@ impl SealerHandle {
     ) -> Result<Vec<(PodUid, KeyWrap)>, Distrust> {
         let device = anchors.sealing_key(wanted, now)?;
         let known = wanted.keys.iter().filter_map(|wanted| {
-            let key = self.key(&wanted.key)?;
+            let key = self.key(&wanted.deployment, &wanted.key)?;
             Some((wanted.deployment.clone(), self.0.root.wrap(&key, &device)))
         });
         Ok(known.collect())
+    }
+}
+
+/// Seals what pods of one cluster refer to.
+#[derive(Debug, Clone)]
+pub struct PodSealer {
+    sealer: SealerHandle,
+    /// The UID of the cluster, once it is known.
+    cluster: watch::Receiver<Option<String>>,
+}
+
+impl PodSealer {
+    pub fn new(sealer: SealerHandle, cluster: watch::Receiver<Option<String>>) -> Self {
+        Self { sealer, cluster }
+    }
+
+    /// The sealed object of the pod's namespace. `None` before the cluster is known.
+    pub fn seal(&self, pod: &PodUid, namespace: &str, object: &ObjectData) -> Option<Blob> {
+        let scope = SealingScope {
+            cluster: self.cluster.borrow().clone()?,
+            namespace: namespace.to_owned(),
+        };
+        Some(self.sealer.seal(pod, &scope, object))
+    }
+
+    pub fn forget(&self, pod: &PodUid) {
+        self.sealer.forget(pod);
     }
 }
 
@@ -151,7 +182,7 @@ impl SealerTask {
             }
             tokio::select! {
                 () = token.cancelled() => return,
-                () = self.sealer.0.wake.notified() => {}
+                () = self.sealer.woken() => {}
                 () = tokio::time::sleep(ASK_AGAIN) => {}
             }
         }
@@ -159,6 +190,9 @@ impl SealerTask {
 
     /// Asks once and brings what it can; whether anything was brought, for then there may be more.
     async fn round(&self) -> Result<bool, ClientError> {
+        if !self.sealer.has_keys() {
+            return Ok(false);
+        }
         let wanted = self.client.wanted_keys().await?;
         let now = UnixTime::now();
         let mut wraps: BTreeMap<PodUid, Vec<KeyWrap>> = BTreeMap::new();

@@ -11,6 +11,7 @@ use virtual_kubelet::FurtherNodes;
 
 use crate::device_nodes::{DeviceNodes, condition_of};
 use crate::hub::HubEvent;
+use crate::sealer::SealerHandle;
 
 /// Where the events of each node go.
 pub type Routes = BTreeMap<String, mpsc::Sender<HubEvent>>;
@@ -26,6 +27,8 @@ pub struct Switchboard {
     /// Which node asked for a deployment: its end does not say.
     owners: BTreeMap<PodUid, String>,
     roster: Option<Roster>,
+    /// Hears that devices wait for keys, of whichever node's deployments.
+    sealer: SealerHandle,
 }
 
 /// Which devices have nodes. One that was a node stays one here: what becomes of its Node and of its pods is its own to decide.
@@ -43,6 +46,7 @@ impl Switchboard {
         routes: watch::Receiver<Routes>,
         ask: mpsc::Sender<()>,
         roster: Option<Roster>,
+        sealer: SealerHandle,
     ) -> Self {
         Self {
             fleet: fleet.into(),
@@ -50,6 +54,7 @@ impl Switchboard {
             ask,
             owners: BTreeMap::new(),
             roster,
+            sealer,
         }
     }
 
@@ -83,6 +88,7 @@ impl Switchboard {
             HubEvent::Silent(message) => self.tell_all(|| HubEvent::Silent(message.clone())).await,
             HubEvent::Deployments(all) => self.list(all).await,
             HubEvent::Changed(held) => {
+                self.see_keys(&held);
                 let node = held.spec.source.node.clone();
                 self.owners.insert(held.spec.uid.clone(), node.clone());
                 self.tell(&node, HubEvent::Changed(held)).await;
@@ -160,6 +166,7 @@ impl Switchboard {
         let mut by_node: BTreeMap<String, Vec<HeldDeployment>> = BTreeMap::new();
         self.owners.clear();
         for held in all {
+            self.see_keys(&held);
             let node = held.spec.source.node.clone();
             self.owners.insert(held.spec.uid.clone(), node.clone());
             by_node.entry(node).or_default().push(held);
@@ -168,6 +175,12 @@ impl Switchboard {
         for (node, inputs) in &routes {
             let held = by_node.remove(node).unwrap_or_default();
             send(inputs, HubEvent::Deployments(held)).await;
+        }
+    }
+
+    fn see_keys(&self, held: &HeldDeployment) {
+        if held.status.waiting_for_keys > 0 {
+            self.sealer.wanted();
         }
     }
 
@@ -205,6 +218,7 @@ async fn send(inputs: &mpsc::Sender<HubEvent>, event: HubEvent) {
 
 #[cfg(test)]
 mod tests {
+    use edge_protocol::sealing::RootSecret;
     use edge_protocol::v1::{DeploymentSpec, DeploymentState, DeploymentStatus, LadderCounts, Phase};
     use serde_json::json;
 
@@ -252,6 +266,29 @@ mod tests {
         }
     }
 
+    fn sealer() -> SealerHandle {
+        SealerHandle::new(RootSecret::from_bytes([9; 32]))
+    }
+
+    #[tokio::test]
+    async fn the_sealer_is_woken_for_devices_that_wait_for_keys() {
+        let sealer = sealer();
+        let (hub, events) = mpsc::channel(16);
+        let (ask, _asked) = mpsc::channel(1);
+        let (_routes, routed) = watch::channel(Routes::new());
+        tokio::spawn(Switchboard::new("fleet", routed, ask, None, sealer.clone()).run(events));
+        let mut waits = held("u1", "press-7");
+        waits.status.waiting_for_keys = 1;
+        for event in [
+            HubEvent::Deployments(vec![waits.clone()]),
+            HubEvent::Changed(Box::new(waits)),
+        ] {
+            hub.send(event).await.unwrap();
+            let woken = tokio::time::timeout(std::time::Duration::from_secs(30), sealer.woken());
+            woken.await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn each_node_hears_its_own_and_a_list_is_whole_for_all() {
         let (hub, events) = mpsc::channel(16);
@@ -260,7 +297,7 @@ mod tests {
         let (idle, mut of_idle) = mpsc::channel(16);
         let (ask, mut asked) = mpsc::channel(1);
         let (routes, routed) = watch::channel(Routes::from([("fleet".to_owned(), fleet)]));
-        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, None).run(events));
+        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, None, sealer()).run(events));
         routes.send_modify(|routes| {
             routes.insert("press-7".to_owned(), press);
             routes.insert("idle".to_owned(), idle);
@@ -305,7 +342,7 @@ mod tests {
         let (ask, _asked) = mpsc::channel(1);
         let routes = Routes::from([("fleet".to_owned(), fleet), ("press-7".to_owned(), press)]);
         let (routes, routed) = watch::channel(routes);
-        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, Some(roster)).run(events));
+        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, Some(roster), sealer()).run(events));
         let mut plain = device("plain-1");
         plain.tags.clear();
         let mut left = held("u1", "left-2");

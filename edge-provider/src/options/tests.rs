@@ -81,3 +81,13 @@ fn a_value_that_cannot_work_is_named_by_its_key() {
         check("[health]", &leader, "kubernetes.leader.namespace");
     }
 }
+
+#[test]
+fn the_root_secret_is_beside_the_token_unless_named() {
+    let at = |text: &str| parse(text).unwrap().root_file();
+    assert_eq!(at(GOOD), Path::new("sealing-root"));
+    let elsewhere = GOOD.replace("\"token\"", "\"/etc/outrigger/hub-token\"");
+    assert_eq!(at(&elsewhere), Path::new("/etc/outrigger/sealing-root"));
+    let named = format!("{GOOD}\n[sealing]\nroot_file = \"/var/lib/outrigger/root\"\n");
+    assert_eq!(at(&named), Path::new("/var/lib/outrigger/root"));
+}

@@ -7,13 +7,16 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use edge_protocol::sealing::{RootSecret, SealingScope};
 use edge_provider_translate::{Claim, Context, Untranslated, translate};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use virtual_kubelet::Cluster;
 use virtual_kubelet::objects::{ObjectsOptions, ObjectsTask};
 
 use super::*;
+use crate::sealer::SealerHandle;
 
 type World = Arc<Mutex<BTreeMap<String, Value>>>;
 
@@ -22,6 +25,13 @@ struct Api {
     world: World,
     tasks: Vec<JoinHandle<()>>,
     reading: Reading,
+}
+
+const ROOT: [u8; 32] = [9; 32];
+
+fn sealer() -> PodSealer {
+    let (_, cluster) = watch::channel(Some("cluster-1".to_owned()));
+    PodSealer::new(SealerHandle::new(RootSecret::from_bytes(ROOT)), cluster)
 }
 
 impl Drop for Api {
@@ -38,7 +48,7 @@ impl Api {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
         let (handle, task) = ObjectsTask::new(Cluster::new(client), ObjectsOptions::default());
-        let reading = Reading::new(handle.of_node("edge"), api_server);
+        let reading = Reading::new(handle.of_node("edge"), api_server, sealer());
         let tasks = vec![
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
             tokio::spawn(task.run()),
@@ -215,29 +225,38 @@ async fn what_is_found_goes_into_the_manifest_with_its_body_and_what_is_missing_
 }
 
 #[tokio::test]
-async fn a_secret_that_nothing_seals_is_named_and_goes_nowhere() {
+async fn a_secret_goes_sealed_into_the_manifest_and_nothing_of_it_in_clear() {
     let mut api = Api::start(None).await;
-    let secret = json!({"metadata": {"name": "key", "namespace": "shop"}, "data": {"pin": "NDcxMQ=="}});
-    api.give(&format!("{SECRETS}/key"), Some(secret));
+    let found = json!({"metadata": {"name": "key", "namespace": "shop"}, "data": {"pin": "NDcxMQ=="}});
+    api.give(&format!("{SECRETS}/key"), Some(found.clone()));
     let pod = pod(&json!([{"name": "a", "secret": {"secretName": "key"}}]), false);
     let gathered = api.until(&pod, |gathered| gathered.unread.is_empty()).await;
-    let refusal = gathered.refusal(&waits(&pod, &gathered));
-    assert_eq!(refusal.reason, NOT_SEALED);
-    assert!(refusal.message.starts_with("Secret key:"), "{refusal:?}");
-    let bodies = &gathered.bodies;
-    assert!(
-        !bodies
-            .iter()
-            .any(|body| body.body.contains("4711") || body.body.contains("NDcxMQ"))
-    );
+    let context = Context {
+        kind: NodeKind::Device,
+        objects: &gathered.objects,
+        ..Context::default()
+    };
+    let manifest = translate(&pod.raw, context).unwrap().manifest;
+    let named = manifest.objects.iter().find(|object| object.kind == kind::SECRET);
+    let named = named.unwrap();
+    assert!(named.sealed);
+    let bodies = api
+        .reading
+        .bodies(&uid(), &edge_provider_translate::document(&manifest));
+    let body = bodies.iter().find(|body| body.digest == named.digest).unwrap();
+    let text: String = bodies.iter().map(|body| body.body.as_str()).collect();
+    assert!(!text.contains("4711") && !text.contains("NDcxMQ"), "{text}");
+    let scope = SealingScope {
+        cluster: "cluster-1".into(),
+        namespace: "shop".into(),
+    };
+    let sealed = RootSecret::from_bytes(ROOT).seal(&scope, &secret(&found).unwrap());
+    assert_eq!(body.body, sealed.body, "of its cluster and its namespace");
+
     api.give(&format!("{SECRETS}/key"), None);
-    let gathered = api.until(&pod, |gathered| gathered.unsealed.is_empty()).await;
     let key = ObjectKey::new(kind::SECRET, "key");
-    assert_eq!(
-        gathered.objects.found.get(&key),
-        Some(&Found::Missing),
-        "its device waits for it"
-    );
+    let missing = |gathered: &Gathered| gathered.objects.found.get(&key) == Some(&Found::Missing);
+    api.until(&pod, missing).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,10 @@ fn scope() -> SealingScope {
     }
 }
 
+fn pod() -> PodUid {
+    PodUid::new("u1").unwrap()
+}
+
 fn secret(value: &str) -> ObjectData {
     ObjectData {
         v: VERSION,
@@ -83,7 +87,7 @@ impl World {
         let proof = binding.seal(self.sealing.public(), |message| self.identity.sign(message));
         let wanted = |key: &Digest| WantedKey {
             key: *key,
-            deployment: PodUid::new("u1").unwrap(),
+            deployment: pod(),
         };
         WantedKeys {
             device: DeviceId::new("press-7").unwrap(),
@@ -102,7 +106,7 @@ fn key_of(blob: &Blob) -> Digest {
 fn the_device_reads_what_was_sealed_and_the_same_secret_is_the_same_bytes() {
     let world = World::new();
     let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
-    let blob = sealer.seal(&scope(), &secret("hunter2"));
+    let blob = sealer.seal(&pod(), &scope(), &secret("hunter2"));
     let wanted = world.wanted(&[key_of(&blob), Digest::of("unknown")]);
     let answers = sealer.answer(&world.anchors(), &wanted, UnixTime::now()).unwrap();
     assert_eq!(answers.len(), 1);
@@ -116,12 +120,12 @@ fn the_device_reads_what_was_sealed_and_the_same_secret_is_the_same_bytes() {
         again.answer(&world.anchors(), &wanted, UnixTime::now()),
         Ok(vec![])
     );
-    assert_eq!(again.seal(&scope(), &secret("hunter2")), blob);
+    assert_eq!(again.seal(&pod(), &scope(), &secret("hunter2")), blob);
     assert_eq!(
         again.answer(&world.anchors(), &wanted, UnixTime::now()),
         Ok(answers)
     );
-    again.forget(&scope(), kind::SECRET, "db");
+    again.forget(&pod());
     assert_eq!(
         again.answer(&world.anchors(), &wanted, UnixTime::now()),
         Ok(vec![])
@@ -132,7 +136,7 @@ fn the_device_reads_what_was_sealed_and_the_same_secret_is_the_same_bytes() {
 fn only_a_device_that_proves_its_key_is_sealed_to() {
     let world = World::new();
     let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
-    let wanted = world.wanted(&[key_of(&sealer.seal(&scope(), &secret("a")))]);
+    let wanted = world.wanted(&[key_of(&sealer.seal(&pod(), &scope(), &secret("a")))]);
     let refused =
         |anchors: &Anchors, wanted: &WantedKeys| sealer.answer(anchors, wanted, UnixTime::now()).unwrap_err();
     let stranger = World::new();
@@ -161,12 +165,52 @@ fn only_the_newest_contents_are_remembered() {
     let world = World::new();
     let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
     let keys: Vec<Digest> = (0..=CONTENTS)
-        .map(|content| key_of(&sealer.seal(&scope(), &secret(&content.to_string()))))
+        .map(|content| key_of(&sealer.seal(&pod(), &scope(), &secret(&content.to_string()))))
         .collect();
     let wanted = world.wanted(&keys);
     let answers = sealer.answer(&world.anchors(), &wanted, UnixTime::now()).unwrap();
     let known: Vec<Digest> = answers.into_iter().map(|(_, wrap)| wrap.key).collect();
     assert_eq!(known, keys[1..]);
+}
+
+#[test]
+fn pods_whose_objects_have_one_name_do_not_drive_each_others_keys_out() {
+    let world = World::new();
+    let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
+    let first = key_of(&sealer.seal(&pod(), &scope(), &secret("mine")));
+    for other in 0..=CONTENTS {
+        let other = other.to_string();
+        sealer.seal(&PodUid::new(other.as_str()).unwrap(), &scope(), &secret(&other));
+    }
+    let answers = sealer.answer(&world.anchors(), &world.wanted(&[first]), UnixTime::now());
+    assert_eq!(answers.unwrap().len(), 1);
+}
+
+#[test]
+fn a_content_that_came_back_is_the_newest() {
+    let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
+    let seal = |content: &str| key_of(&sealer.seal(&pod(), &scope(), &secret(content)));
+    let key = seal("again");
+    for content in 0..CONTENTS - 1 {
+        seal(&content.to_string());
+    }
+    seal("again");
+    seal("one more");
+    assert!(sealer.key(&pod(), &key).is_some());
+}
+
+#[test]
+fn nothing_is_sealed_before_the_cluster_is_known() {
+    let sealer = SealerHandle::new(RootSecret::from_bytes([9; 32]));
+    let (cluster, known) = watch::channel(None);
+    let pods = PodSealer::new(sealer.clone(), known);
+    assert_eq!(pods.seal(&pod(), "default", &secret("a")), None);
+    cluster.send_replace(Some("cluster-1".to_owned()));
+    let sealed = pods.seal(&pod(), "default", &secret("a"));
+    assert_eq!(sealed, Some(sealer.seal(&pod(), &scope(), &secret("a"))));
+    assert!(sealer.has_keys());
+    pods.forget(&pod());
+    assert!(!sealer.has_keys());
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! What pods refer to: it reaches the devices that run them, follows its changes there, and nothing else leaves the cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
 
 use crate::support::{
-    Instance, TestSite, TestSiteOptions, busybox, condition, eventually, is_ready, pod, reason_of_waiting,
-    uid,
+    Instance, TestSite, TestSiteOptions, busybox, eventually, is_ready, pod, reason_of_waiting, uid,
 };
+
+/// Of a [`reader`].
+const SETTING: &str = "/etc/settings/color";
 
 /// A device with a Node of its own, and one of the fleet.
 fn site() -> TestSite {
@@ -54,15 +56,18 @@ fn running(site: &TestSite, name: &str) -> Instance {
     containers.0.into_iter().next().unwrap()
 }
 
-fn file(container: &Instance) -> String {
-    let path = PathBuf::from(format!("/proc/{}/root/etc/settings/color", container.pid));
+fn file(container: &Instance, path: &str) -> String {
+    let path = format!("/proc/{}/root{path}", container.pid);
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-fn variable(container: &Instance) -> String {
+fn variable(container: &Instance, name: &str) -> String {
     let environment = std::fs::read(format!("/proc/{}/environ", container.pid)).unwrap();
     let text = String::from_utf8_lossy(&environment).into_owned();
-    let mut found = text.split('\0').filter_map(|line| line.strip_prefix("COLOR="));
+    let mut found = text
+        .split('\0')
+        .filter_map(|line| line.split_once('='))
+        .filter_map(|(known, value)| (known == name).then_some(value));
     found.next().unwrap_or_default().to_owned()
 }
 
@@ -76,20 +81,20 @@ fn a_config_map_reaches_the_devices_that_need_it_and_so_does_its_change() {
     }
     let containers = nodes.map(|node| running(&site, node));
     for container in &containers {
-        assert_eq!(variable(container), "blue");
-        assert_eq!(file(container), "blue");
+        assert_eq!(variable(container, "COLOR"), "blue");
+        assert_eq!(file(container, SETTING), "blue");
     }
     site.apply(&map("settings", "green"));
     for (node, container) in nodes.iter().zip(&containers) {
         eventually(&format!("{node} has the change"), || {
-            match file(container).as_str() {
+            match file(container, SETTING).as_str() {
                 "green" => Ok(()),
                 other => Err(other.to_owned()),
             }
         });
         assert_eq!(running(&site, node), *container, "nothing restarted");
         assert_eq!(
-            variable(container),
+            variable(container, "COLOR"),
             "blue",
             "a variable is of its container's start"
         );
@@ -108,26 +113,97 @@ fn a_config_map_reaches_the_devices_that_need_it_and_so_does_its_change() {
         }
     });
     site.apply(&map("later", "red"));
-    assert_eq!(variable(&running(&site, "early")), "red");
+    assert_eq!(variable(&running(&site, "early"), "COLOR"), "red");
+}
+
+/// Where a pod finds its service account.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Too odd to be anywhere by chance.
+const PIN: &str = "swordfish-4711-mellow";
+/// The same in base64.
+const PIN_ENCODED: &str = "c3dvcmRmaXNoLTQ3MTEtbWVsbG93";
+const NEXT_PIN: &str = "stickleback-1174-merry";
+const OPEN: &str = "herring-0815-plain";
+
+fn secret(pin: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"pin": pin}})
+}
+
+/// A pod with the secret in a variable and in a file, and beside it something that is no secret.
+fn keeper(node: &str) -> Value {
+    let mut main = busybox("main", "sleep 3600");
+    main["env"] = json!([{"name": "PIN", "valueFrom": {"secretKeyRef": {"name": "key", "key": "pin"}}}]);
+    main["envFrom"] = json!([{"configMapRef": {"name": "open"}}]);
+    main["volumeMounts"] = json!([{"name": "key", "mountPath": "/etc/key"}]);
+    let mut pod = pod(&format!("keeper-{node}"), &[], &[main]);
+    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    pod["spec"]["volumes"] = json!([{"name": "key", "secret": {"secretName": "key"}}]);
+    pod
+}
+
+/// Whether any of the files of which a database consists holds the text.
+fn holds(database: &Path, text: &str) -> bool {
+    let name = database.file_name().unwrap().to_str().unwrap();
+    let files = std::fs::read_dir(database.parent().unwrap()).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let files: Vec<PathBuf> = files
+        .filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with(name))
+        .collect();
+    assert!(!files.is_empty(), "{}", database.display());
+    files.iter().any(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
 }
 
 #[test]
 fn a_secret_never_leaves_in_clear() {
     let site = site();
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"pin": "4711"}});
-    site.apply(&secret);
-    let mut main = busybox("main", "sleep 3600");
-    main["envFrom"] = json!([{"secretRef": {"name": "key"}}]);
-    let mut keeper = pod("keeper", &[], &[main]);
-    keeper["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "press-1"});
-    keeper["spec"]["automountServiceAccountToken"] = json!(false);
-    site.apply(&keeper);
-    eventually("it says what it waits for", || {
-        let keeper = site.pod("keeper").unwrap();
-        match condition(&keeper, "Ready") {
-            ("False", "SecretNotSealed", message) if message.contains("Secret key") => Ok(()),
-            _ => Err(keeper["status"].to_string()),
-        }
+    site.apply(&secret(PIN));
+    site.apply(
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "open"}, "data": {"OPEN": OPEN}}),
+    );
+    let nodes = ["press-1", "outrigger"];
+    for node in nodes {
+        site.apply(&keeper(node));
+    }
+    let containers = nodes.map(|node| running(&site, &format!("keeper-{node}")));
+    for container in &containers {
+        assert_eq!(variable(container, "PIN"), PIN);
+        assert_eq!(file(container, "/etc/key/pin"), PIN);
+    }
+    site.apply(&secret(NEXT_PIN));
+    for (node, container) in nodes.iter().zip(&containers) {
+        eventually(&format!("{node} has the change"), || {
+            match file(container, "/etc/key/pin").as_str() {
+                NEXT_PIN => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        });
+        let after = running(&site, &format!("keeper-{node}"));
+        assert_eq!(after, *container, "nothing restarted");
+    }
+
+    let token = file(&containers[0], &format!("{ACCOUNT}/token"));
+    assert_eq!(token.split('.').count(), 3, "a token of the pod's own: {token:?}");
+    assert!(file(&containers[0], &format!("{ACCOUNT}/ca.crt")).contains("BEGIN CERTIFICATE"));
+    assert_eq!(file(&containers[0], &format!("{ACCOUNT}/namespace")), "default");
+    // The end of it: a database may split what is long.
+    let token = &token[token.len() - 64..];
+
+    let hub = site.lab().directory().join("hub/state/hub.db");
+    let agents = ["press-1", "plain-1"].map(|name| {
+        let device = site.device(name).unwrap();
+        device.directory().join("agent/state/agent.db")
     });
-    assert!(site.containers().is_empty());
+    for database in [&hub].into_iter().chain(&agents) {
+        assert!(
+            holds(database, OPEN),
+            "what is no secret is found: {}",
+            database.display()
+        );
+        for secret in [PIN, PIN_ENCODED, NEXT_PIN, token] {
+            assert!(!holds(database, secret), "{secret:?} in {}", database.display());
+        }
+    }
 }
