@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use edge_protocol::Digest;
+use edge_protocol::sealing::{RootSecret, SealingScope};
 use edge_protocol::v1::object::{Bytes, kind};
 use edge_protocol::v1::{ContainerSpec, Manifest, ObjectData, ObjectRef, VERSION, WorkloadSpec};
 
@@ -74,6 +75,22 @@ impl Fixture {
             digest,
             sealed: false,
         });
+    }
+
+    /// Seals what was put, and no key for it comes.
+    pub fn seal(&mut self, kind: &str, name: &str) {
+        let mut objects = self.manifest.objects.iter_mut();
+        let object = objects.find(|object| (object.kind.as_str(), object.name.as_str()) == (kind, name));
+        let object = object.unwrap();
+        let scope = SealingScope {
+            cluster: "cluster-1".to_owned(),
+            namespace: self.manifest.namespace.clone(),
+        };
+        let data = self.objects.open(object).unwrap();
+        let body = RootSecret::from_bytes([9; 32]).seal(&scope, &data).body;
+        object.digest = Digest::of(&body);
+        object.sealed = true;
+        self.objects.put(object.digest, body);
     }
 
     pub fn sources(&self) -> Sources<'_> {

@@ -171,9 +171,7 @@ fn what_is_missing_waits_unless_it_is_optional() {
 #[test]
 fn what_is_not_sealed_yet_says_so() {
     let mut given = Fixture::new(Vec::new());
-    for object in &mut given.manifest.objects {
-        object.sealed = object.kind == kind::SECRET;
-    }
+    given.seal(kind::SECRET, "keys");
     let waits = container(vec![from(ObjectKind::Secret, "keys", "", true)], Vec::new());
     let error = resolve(&waits, &given.sources()).unwrap_err();
     assert_eq!(

@@ -268,9 +268,7 @@ fn one_volume_that_is_missing_something_does_not_keep_the_others_from_theirs() {
     check(&ground, Reason::FailedMount, message);
 
     ground.given.put(kind::SECRET, "absent", &[], &[]);
-    for object in &mut ground.given.manifest.objects {
-        object.sealed = object.name == "absent";
-    }
+    ground.given.seal(kind::SECRET, "absent");
     let error = ground.volumes.sync(&ground.given.sources()).unwrap_err();
     assert_eq!(error.reason(), Reason::SecretNotSealed);
 
