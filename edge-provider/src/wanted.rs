@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, Owner, TargetSpec};
+use edge_protocol::v1::{Manifest, Owner, TargetSpec, is_baseline_capability};
 use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
@@ -248,7 +248,7 @@ fn asks(spec: &Value) -> Asks {
         privileged: containers().any(|container| {
             container
                 .get("securityContext")
-                .is_some_and(|context| flag(context, "privileged"))
+                .is_some_and(|context| flag(context, "privileged") || adds_power(context))
         }),
         host_namespaces: ["hostNetwork", "hostPID", "hostIPC"]
             .iter()
@@ -258,6 +258,15 @@ fn asks(spec: &Value) -> Asks {
             .flatten()
             .any(|volume| volume.get("hostPath").is_some()),
     }
+}
+
+/// A capability that makes a container as good as privileged.
+fn adds_power(context: &Value) -> bool {
+    let added = context.pointer("/capabilities/add").and_then(Value::as_array);
+    added
+        .into_iter()
+        .flatten()
+        .any(|name| !name.as_str().is_some_and(is_baseline_capability))
 }
 
 #[cfg(test)]

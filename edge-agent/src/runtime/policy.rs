@@ -6,7 +6,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use edge_protocol::v1::{ContainerSpec, Manifest, ObjectKind, ValueFrom, VolumeSource};
+use edge_protocol::v1::{
+    ContainerSpec, Manifest, ObjectKind, ValueFrom, VolumeSource, is_baseline_capability,
+};
 use serde::Deserialize;
 
 /// The registry of an image that names none.
@@ -56,6 +58,8 @@ pub enum PolicyError {
 /// What a workload asks for that this device forbids; which rule it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    #[error("forbid_privileged: container {container:?} adds {capability:?}, which is as good as privileged")]
+    Capability { container: String, capability: String },
     #[error("forbid_privileged: container {container:?} is privileged")]
     Privileged { container: String },
     #[error("{rule}: the pod wants the device's own")]
@@ -159,9 +163,20 @@ impl Policy {
     }
 
     fn allows_container(&self, container: &ContainerSpec) -> Result<(), Violation> {
-        if self.forbid_privileged && container.security.privileged {
+        let security = &container.security;
+        if self.forbid_privileged && security.privileged {
             return Err(Violation::Privileged {
                 container: container.name.clone(),
+            });
+        }
+        let powers = security.add_capabilities.iter();
+        if let Some(capability) = powers
+            .filter(|_| self.forbid_privileged)
+            .find(|name| !is_baseline_capability(name))
+        {
+            return Err(Violation::Capability {
+                container: container.name.clone(),
+                capability: capability.clone(),
             });
         }
         self.allows_image(&container.image)?;

@@ -18,7 +18,7 @@ mod volume;
 pub use environment::{ContainerResource, EnvFrom, EnvVar, ObjectKind, PodField, ResourceField, ValueFrom};
 pub use network::{DnsPolicy, DnsSpec, HostAlias, Names, Namespaces};
 pub use probe::{Action, Header, Lifecycle, Probe, Probes};
-pub use security::{ContainerSecurity, PodSecurity, Profile};
+pub use security::{ContainerSecurity, PodSecurity, Profile, is_baseline_capability};
 pub use volume::{
     DownwardValue, HostPathCheck, KeyToPath, Medium, MountSpec, ProjectedSource, Propagation,
     RecursiveReadOnly, SubPath, VolumeSource, VolumeSpec,

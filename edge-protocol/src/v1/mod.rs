@@ -30,7 +30,7 @@ pub use manifest::{
     Namespaces, ObjectKind, ObjectRef, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile,
     ProjectedSource, Propagation, PullPolicy, QosClass, RecursiveReadOnly, ResizeResource, ResourceField,
     Resources, RestartAction, RestartPolicy, RestartRule, SubPath, Terminal, TerminationMessage, Tombstone,
-    TombstoneReason, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec,
+    TombstoneReason, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec, is_baseline_capability,
 };
 pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
 pub use status::{

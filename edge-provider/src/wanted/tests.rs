@@ -113,6 +113,30 @@ fn every_refusal_has_its_name() {
 }
 
 #[test]
+fn power_over_a_device_takes_a_right_of_the_namespace() {
+    let power = |context: Value| {
+        let mut wants = spec();
+        wants["containers"][0]["securityContext"] = context;
+        pod(&json!({}), &wants)
+    };
+    let words = ["the namespace may not use privileged"];
+    for context in [
+        json!({"privileged": true}),
+        json!({"capabilities": {"add": ["CHOWN", "SYS_ADMIN"]}}),
+        json!({"capabilities": {"add": ["ALL"]}}),
+    ] {
+        refused(&power(context.clone()), &map(), "TargetNotAllowed", &words);
+        let mut trusted = map();
+        trusted.namespaces.0[0].rights.privileged = true;
+        let plan = wanted(&power(context), &trusted, None, nothing).unwrap().pod.plan;
+        assert!(plan.is_ok(), "{plan:?}");
+    }
+    let ordinary = json!({"capabilities": {"add": ["CAP_CHOWN", "NET_BIND_SERVICE"], "drop": ["ALL"]}});
+    let plan = wanted(&power(ordinary), &map(), None, nothing).unwrap().pod.plan;
+    assert!(plan.is_ok(), "{plan:?}");
+}
+
+#[test]
 fn all_unsupported_paths_are_named_at_once() {
     let mut odd = spec();
     odd["runtimeClassName"] = json!("x");

@@ -39,6 +39,19 @@ fn each_rule_names_itself_and_what_it_forbids() {
         "forbid_privileged: container \"main\" is privileged",
     );
 
+    let powerful = ContainerSpec {
+        security: ContainerSecurity {
+            add_capabilities: vec!["NET_BIND_SERVICE".into(), "SYS_ADMIN".into()],
+            ..ContainerSecurity::default()
+        },
+        ..plain()
+    };
+    check(
+        &policy,
+        &manifest(powerful),
+        "forbid_privileged: container \"main\" adds \"SYS_ADMIN\", which is as good as privileged",
+    );
+
     let mut on_device = manifest(plain());
     on_device.workload.namespaces = Namespaces {
         host_pid: true,

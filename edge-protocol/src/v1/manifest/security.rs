@@ -82,6 +82,29 @@ impl ContainerSecurity {
     }
 }
 
+/// Capabilities that a container may add without being as good as privileged: the baseline of the Pod Security Standards
+/// (k8s.io/pod-security-admission/policy/check_capabilities_baseline.go).
+const BASELINE: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Whether adding this capability, with or without `CAP_`, leaves a container an ordinary one.
+pub fn is_baseline_capability(name: &str) -> bool {
+    BASELINE.contains(&name.strip_prefix("CAP_").unwrap_or(name))
+}
+
 /// A seccomp or `AppArmor` profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
