@@ -23,6 +23,8 @@ const TIMES: [&str; 6] = [
     "lastProbeTime",
     "deletionTimestamp",
 ];
+/// What the kernel of a node with cgroup v1 says where nothing bounds a pod's memory; the kubelet reads it back as the pod's limit.
+const NO_LIMIT: &str = "9007199254740988Ki";
 /// Events that tell of the machine or of the way there, not of the pod.
 const QUIET_EVENTS: [&str; 2] = ["Scheduled", "FailedScheduling"];
 
@@ -153,6 +155,7 @@ fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
             }
         }
         Value::Null => {}
+        Value::String(text) if text == NO_LIMIT => {}
         Value::String(text) => {
             facts.insert(path.to_owned(), mask.apply(text));
         }
@@ -183,6 +186,7 @@ mod tests {
                 "phase": "Running", "podIP": "10.88.0.7", "hostIP": "10.1.0.2", "startTime": "2026-11-21T00:00:00Z",
                 "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "x" }],
                 "containerStatuses": [{ "name": "main", "containerID": "containerd://abc", "restartCount": 0, "message": "on worker" }],
+                "resources": { "limits": { "memory": NO_LIMIT } },
             },
         });
         let mut facts = Facts::new();

@@ -83,6 +83,24 @@ impl Cluster {
             .stdout)
     }
 
+    /// The address of the Service `kubernetes`, where pods find the API server: `host:port`.
+    ///
+    /// # Errors
+    /// As [`kubectl`](Self::kubectl).
+    pub fn service(&self) -> Result<String, SiteError> {
+        let address = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}";
+        let query = [
+            "get",
+            "service",
+            "kubernetes",
+            "--namespace",
+            "default",
+            "-o",
+            address,
+        ];
+        Ok(self.kubectl(query)?.stdout)
+    }
+
     /// How the administrator reaches the API server.
     pub(crate) fn access(&self) -> Result<ApiAccess, SiteError> {
         let view = self.kubectl(["config", "view", "--raw", "--minify", "-o", "json"])?;

@@ -61,7 +61,7 @@ impl KubeletPlan<'_> {
             "[node]\nname = {node}\nip = {ip}\n\n\
              [hub]\nurl = {url}\nca_file = {ca}\ntoken_file = {token}\n\n\
              [health]\nlisten = {health}\n\n\
-             [kubernetes]\nkubeconfig = {kubeconfig}\n",
+             [kubernetes]\nkubeconfig = {kubeconfig}\napi_server = {{ external = {service} }}\n",
             node = quoted(self.node),
             ip = quoted(address),
             url = quoted(hub_url),
@@ -69,6 +69,7 @@ impl KubeletPlan<'_> {
             token = quoted(token_file.display()),
             health = quoted(health),
             kubeconfig = quoted(kubeconfig.display()),
+            service = quoted(cluster.service()?),
         );
         if self.device_nodes == DeviceNodes::Tagged {
             text.push_str(
@@ -123,6 +124,9 @@ fn write_rule(text: &mut String, rule: &NamespaceRule) {
         labels.join(", ")
     )
     .expect("writing to a String cannot fail");
+    if rule.all_rights {
+        text.push_str("rights = { privileged = true, host_namespaces = true, host_path = true }\n");
+    }
     if let Some(condition) = &rule.default_condition {
         writeln!(text, "default_condition = {}", quoted(condition)).expect("writing to a String cannot fail");
     }

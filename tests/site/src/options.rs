@@ -93,6 +93,8 @@ pub struct NamespaceRule {
     /// A target condition that bounds all pods of the namespace.
     pub scope: String,
     pub default_condition: Option<String>,
+    /// Whether its pods may use what is the device's own: privileged containers, its namespaces, its files.
+    pub all_rights: bool,
 }
 
 impl NamespaceRule {
@@ -102,6 +104,7 @@ impl NamespaceRule {
             selector: BTreeMap::new(),
             scope: "*".to_owned(),
             default_condition: Some("*".to_owned()),
+            all_rights: true,
         }
     }
 }

@@ -105,6 +105,7 @@ fn restricted() -> TestSite {
         selector: BTreeMap::from([("tier".to_owned(), "plant".to_owned())]),
         scope: HALL_1.to_owned(),
         default_condition: None,
+        all_rights: false,
     };
     let site = TestSite::with(TestSiteOptions {
         namespaces: vec![rule],
