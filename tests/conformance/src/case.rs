@@ -18,6 +18,8 @@ pub struct Case {
     pub name: String,
     path: PathBuf,
     text: String,
+    /// Which time it is played, where it is more than once.
+    time: Option<usize>,
 }
 
 /// What a case does on one side.
@@ -122,6 +124,7 @@ impl Case {
                     name: format!("{}/{}", stem(&head), stem(&path)),
                     text: std::fs::read_to_string(&path).map_err(ConformanceError::file(&path))?,
                     path,
+                    time: None,
                 });
             }
         }
@@ -130,7 +133,17 @@ impl Case {
 
     /// A name that Kubernetes takes.
     pub fn slug(&self) -> String {
-        self.name.replace(['/', '_', '.'], "-")
+        let name = self.name.replace(['/', '_', '.'], "-");
+        self.time.map_or(name.clone(), |time| format!("{name}-{time}"))
+    }
+
+    /// The same case in a namespace of its own.
+    #[must_use]
+    pub fn once_more(&self, time: usize) -> Self {
+        Self {
+            time: Some(time),
+            ..self.clone()
+        }
     }
 
     /// The case as it is played on a side.

@@ -27,6 +27,9 @@ pub enum ConformanceError {
         seconds: u64,
         state: String,
     },
+    /// An entry of `faults.yaml` that cannot be planted.
+    #[error("fault {fault:?}: {problem}")]
+    Fault { fault: String, problem: String },
     #[error("no case is called {0:?}")]
     NoCase(String),
 }

@@ -8,6 +8,7 @@
 //! * [`cluster`]: the API server: what is applied, and the pods as they are now. [`play`]: the steps of one case on one side.
 //! * [`facts`]: what can be seen, with what differs by nature (names, addresses, times) masked. [`difference`]: what is compared, and what may differ.
 //! * [`coverage`]: which paths of a pod the cases set. [`stage`]: the real parts. [`run`]: all cases, several at a time. [`table`]: the result.
+//! * [`faults`]: what the suite itself is judged by.
 
 pub mod case;
 pub mod cluster;
@@ -15,6 +16,7 @@ pub mod coverage;
 pub mod difference;
 mod error;
 pub mod facts;
+pub mod faults;
 pub mod play;
 pub mod run;
 pub mod side;

@@ -1,6 +1,6 @@
 //! `outrigger-conformance`: plays the cases, prints what differs, and leaves nothing running.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,9 +9,11 @@ use bench::stage::Stage;
 use clap::Parser;
 use conformance::case::Case;
 use conformance::cluster::Cluster;
+use conformance::faults::{self, Tree};
 use conformance::run::{self, Arena, Outcome};
 use conformance::stage::Parts;
 use conformance::{ConformanceError, difference, table};
+use site::Programs;
 
 /// The same pods on a real kubelet and on a device node, and what can be seen of both compared. Needs root.
 #[derive(Debug, Parser)]
@@ -26,8 +28,12 @@ struct Cli {
     #[arg(long, default_value_t = 6)]
     at_once: usize,
     /// Play on the real kubelet alone and print what can be seen there.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "faults")]
     kubelet_only: bool,
+    /// Break a rule of the agent or the translation at a time, and see whether the suite shows it; the faults whose names begin with one
+    /// of CASES.
+    #[arg(long)]
+    faults: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,38 +49,68 @@ fn main() -> ExitCode {
 
 fn perform(cli: &Cli) -> anyhow::Result<bool> {
     let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let mut cases = Case::all(&home.join("cases"))?;
-    for wanted in &cli.cases {
-        if !cases.iter().any(|case| case.name.starts_with(wanted)) {
+    let cases = Case::all(&home.join("cases"))?;
+    if cli.faults {
+        return break_rules(cli, &home, &cases);
+    }
+    let chosen = chosen(&cli.cases, cases, |case| &case.name)?;
+    let listed = difference::listed(&home.join("differences.yaml"))?;
+    let stage = Stage::set(&cli.directory)?;
+    stage.perform(async {
+        let arena = arena(&stage, cli.kubelet_only, Programs::default(), listed).await?;
+        let verdicts = run::all(&arena, chosen, cli.at_once).await;
+        table::print(&verdicts);
+        Ok(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Equal))
+    })
+}
+
+/// Those whose names begin with one of the texts; all when there is none.
+fn chosen<T>(wanted: &[String], mut all: Vec<T>, name: impl Fn(&T) -> &String) -> anyhow::Result<Vec<T>> {
+    for wanted in wanted {
+        if !all.iter().any(|each| name(each).starts_with(wanted)) {
             return Err(ConformanceError::NoCase(wanted.clone()).into());
         }
     }
-    cases.retain(|case| cli.cases.is_empty() || cli.cases.iter().any(|wanted| case.name.starts_with(wanted)));
-    let listed = difference::listed(&home.join("differences.yaml"))?;
-    let stage = Stage::set(&cli.directory)?;
-    stage.perform(play(&stage, cli, cases, listed))
+    all.retain(|each| wanted.is_empty() || wanted.iter().any(|wanted| name(each).starts_with(wanted)));
+    Ok(all)
 }
 
-async fn play(
+fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<bool> {
+    let faults = faults::all(&home.join("faults.yaml"), cases)?;
+    let root = home.join("../..");
+    eprintln!("building with {} faults", faults.len());
+    let tree = Tree::lay_out(&root, &root.join("target/faults"), &faults)?;
+    let programs = Programs::in_directory(tree.build(Programs::default().directory())?);
+    let faults = chosen(&cli.cases, faults, |fault| &fault.breaks)?;
+    let listed = difference::listed(&home.join("differences.yaml"))?;
+    let stage = Stage::set(&cli.directory)?;
+    stage.perform(async {
+        let arena = arena(&stage, false, programs, listed).await?;
+        let judged = faults::judge(&arena, &tree, cases, faults).await?;
+        table::print_faults(&judged);
+        Ok(judged.iter().all(|judged| judged.shown.is_ok()))
+    })
+}
+
+async fn arena(
     stage: &Stage,
-    cli: &Cli,
-    cases: Vec<Case>,
+    kubelet_only: bool,
+    programs: Programs,
     listed: Vec<difference::Listed>,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Arena> {
     let directory = stage.lab();
-    let start = if cli.kubelet_only {
-        Parts::kubelet_alone
-    } else {
-        Parts::both
-    };
-    let parts = tokio::task::spawn_blocking(move || start(&directory)).await??;
-    let arena = Arena {
+    let parts = tokio::task::spawn_blocking(move || {
+        if kubelet_only {
+            Parts::kubelet_alone(&directory)
+        } else {
+            Parts::both(&directory, programs)
+        }
+    });
+    let parts = parts.await??;
+    Ok(Arena {
         cluster: Cluster::connect(&parts.kubeconfig).await.context("the cluster")?,
         kubelet: parts.kubelet,
         device: parts.device,
         listed: Arc::new(listed),
-    };
-    let verdicts = run::all(&arena, cases, cli.at_once).await;
-    table::print(&verdicts);
-    Ok(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Equal))
+    })
 }

@@ -12,8 +12,6 @@ use crate::cluster::Cluster;
 use crate::facts::{self, Facts};
 use crate::side::Side;
 
-/// Long, so that only what never comes true reaches it: two sides share two cores with all other cases.
-const STEP_LIMIT: Duration = Duration::from_secs(150);
 /// Events and logs tell nobody that they changed.
 const LOOK: Duration = Duration::from_millis(250);
 /// Two looks this far apart that see the same.
@@ -26,6 +24,8 @@ pub struct Play<'a> {
     pub side: &'a Side,
     pub slug: String,
     pub script: &'a Script,
+    /// How long a step may take to come true.
+    pub limit: Duration,
 }
 
 impl Play<'_> {
@@ -103,7 +103,7 @@ impl Play<'_> {
     }
 
     async fn until(&mut self, namespace: &str, until: &Until) -> Result<(), ConformanceError> {
-        let deadline = Instant::now() + STEP_LIMIT;
+        let deadline = Instant::now() + self.limit;
         loop {
             let pod = self.cluster.pod(namespace, &until.pod);
             if self.holds(namespace, until, pod.as_ref()).await? {
@@ -125,7 +125,7 @@ impl Play<'_> {
                 return Err(ConformanceError::Deadline {
                     side: self.side.name,
                     wanted: format!("{until:?}"),
-                    seconds: STEP_LIMIT.as_secs(),
+                    seconds: self.limit.as_secs(),
                     state: format!("{status:#}\n{}", events.join("\n")),
                 });
             }

@@ -16,6 +16,8 @@ use crate::facts::Facts;
 use crate::play::Play;
 use crate::side::Side;
 
+/// Long, so that only what never comes true reaches it: two sides share two cores with all other cases.
+const STEP_LIMIT: Duration = Duration::from_secs(150);
 /// How long both sides may take to say the same once both have played.
 const AGREE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -87,17 +89,41 @@ pub async fn all(arena: &Arena, cases: Vec<Case>, at_once: usize) -> Vec<Verdict
 }
 
 async fn one(arena: &Arena, case: &Case) -> Result<Outcome, ConformanceError> {
+    let Some(device) = &arena.device else {
+        return alone(arena, case).await;
+    };
+    let differences = compared(arena, device, case).await?.differences;
+    Ok(if differences.is_empty() {
+        Outcome::Equal
+    } else {
+        Outcome::Different(differences)
+    })
+}
+
+/// Plays on the kubelet and prints what can be seen there.
+async fn alone(arena: &Arena, case: &Case) -> Result<Outcome, ConformanceError> {
     let script = case.script(&arena.kubelet)?;
     let mut kubelet = play(arena, case, &arena.kubelet, &script);
-    let Some(side) = &arena.device else {
-        let outcome = kubelet.perform().await;
-        let facts = kubelet.still().await?;
-        for (fact, value) in facts {
-            println!("{}\t{fact}\t{}", case.name, value.replace('\n', "\\n"));
-        }
-        kubelet.clear().await?;
-        return outcome.map(|_| Outcome::Equal);
-    };
+    let played = kubelet.perform().await;
+    for (fact, value) in kubelet.still().await? {
+        println!("{}\t{fact}\t{}", case.name, value.replace('\n', "\\n"));
+    }
+    kubelet.clear().await?;
+    played.map(|_| Outcome::Equal)
+}
+
+/// What a case showed on the kubelet, and what of it the device did not say.
+pub(crate) struct Compared {
+    /// By the name of the step that observed it.
+    pub seen: Seen,
+    pub last: Facts,
+    pub differences: Vec<Difference>,
+}
+
+/// Plays a case on the kubelet and on this side.
+pub(crate) async fn compared(arena: &Arena, side: &Side, case: &Case) -> Result<Compared, ConformanceError> {
+    let script = case.script(&arena.kubelet)?;
+    let mut kubelet = play(arena, case, &arena.kubelet, &script);
     let device_script = case.script(side)?;
     let mut device = play(arena, case, side, &device_script);
     let (theirs, ours) = tokio::join!(kubelet.perform(), device.perform());
@@ -110,8 +136,9 @@ async fn one(arena: &Arena, case: &Case) -> Result<Outcome, ConformanceError> {
     outcome
 }
 
-fn play<'a>(arena: &Arena, case: &Case, side: &'a Side, script: &'a Script) -> Play<'a> {
+pub(crate) fn play<'a>(arena: &Arena, case: &Case, side: &'a Side, script: &'a Script) -> Play<'a> {
     Play {
+        limit: STEP_LIMIT,
         cluster: arena.cluster.clone(),
         side,
         slug: case.slug(),
@@ -119,15 +146,15 @@ fn play<'a>(arena: &Arena, case: &Case, side: &'a Side, script: &'a Script) -> P
     }
 }
 
-type Seen = BTreeMap<String, Facts>;
+pub(crate) type Seen = BTreeMap<String, Facts>;
 
 /// Compares what was observed on the way, and what can be seen in the end: that, until both say the same or will not.
 async fn agree(
     arena: &Arena,
-    (kubelet, theirs): (&mut Play<'_>, Seen),
+    (kubelet, seen): (&mut Play<'_>, Seen),
     (device, ours): (&mut Play<'_>, Seen),
     script: &Script,
-) -> Result<Outcome, ConformanceError> {
+) -> Result<Compared, ConformanceError> {
     let specs = script.objects.iter().filter(|object| object["kind"] == "Pod");
     let fields: BTreeSet<String> = specs.flat_map(|pod| coverage::paths(&pod["spec"])).collect();
     let blind = &script.header.blind;
@@ -137,10 +164,10 @@ async fn agree(
         found
     };
     let nothing = Facts::new();
-    let mut found = Vec::new();
-    for (name, theirs) in &theirs {
-        let differences = judge(theirs, ours.get(name).unwrap_or(&nothing));
-        found.extend(differences.into_iter().map(|difference| Difference {
+    let mut differences = Vec::new();
+    for (name, theirs) in &seen {
+        let found = judge(theirs, ours.get(name).unwrap_or(&nothing));
+        differences.extend(found.into_iter().map(|difference| Difference {
             fact: format!("{name}: {}", difference.fact),
             ..difference
         }));
@@ -148,20 +175,21 @@ async fn agree(
     let deadline = Instant::now() + AGREE_LIMIT;
     loop {
         let (theirs, ours) = tokio::join!(kubelet.still(), device.still());
-        let last = judge(&theirs?, &ours?);
-        if last.is_empty() || Instant::now() >= deadline {
-            found.extend(last);
-            break;
+        let last = theirs?;
+        let found = judge(&last, &ours?);
+        if found.is_empty() || Instant::now() >= deadline {
+            differences.extend(found);
+            return Ok(Compared {
+                seen,
+                last,
+                differences,
+            });
         }
     }
-    Ok(if found.is_empty() {
-        Outcome::Equal
-    } else {
-        Outcome::Different(found)
-    })
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -27,11 +27,11 @@ impl Parts {
     ///
     /// # Errors
     /// The part that failed.
-    pub fn both(directory: &Path) -> anyhow::Result<Self> {
+    pub fn both(directory: &Path, programs: Programs) -> anyhow::Result<Self> {
         let site = Site::start(SiteOptions {
             devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
             device_nodes: DeviceNodes::Tagged,
-            programs: Programs::default(),
+            programs,
             ..SiteOptions::in_directory(directory)
         })?;
         let device = site.device(DEVICE)?;

@@ -2,6 +2,7 @@
 
 use comfy_table::Table;
 
+use crate::faults::Judged;
 use crate::run::{Outcome, Verdict};
 
 /// Longest text that a cell shows, in characters.
@@ -38,6 +39,22 @@ pub fn print(verdicts: &[Verdict]) {
         .filter(|verdict| matches!(verdict.outcome, Outcome::Equal))
         .count();
     println!("{equal} of {} cases equal", verdicts.len());
+}
+
+/// One line per fault, and the sum.
+pub fn print_faults(judged: &[Judged]) {
+    let mut table = Table::new();
+    table.set_header(["fault", "case", "shown by"]);
+    for Judged { fault, shown } in judged {
+        let shown = match shown {
+            Ok(what) => cut(what),
+            Err(why) => format!("MISSED: {}", cut(why)),
+        };
+        table.add_row([&fault.breaks, &fault.case, &shown]);
+    }
+    println!("{table}");
+    let found = judged.iter().filter(|judged| judged.shown.is_ok()).count();
+    println!("{found} of {} faults shown", judged.len());
 }
 
 fn cut(text: &str) -> String {
