@@ -9,6 +9,7 @@ mod changes;
 mod deletion;
 mod device_nodes;
 mod failures;
+mod freshness;
 mod lies;
 mod neighbours;
 mod node;

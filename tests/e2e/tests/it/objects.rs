@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
 
-use crate::support::{
-    Instance, TestSite, TestSiteOptions, busybox, eventually, is_ready, pod, reason_of_waiting, uid,
-};
+use crate::support::{TestSite, TestSiteOptions, busybox, eventually, pod, reason_of_waiting, uid};
 
 /// Of a [`reader`].
 const SETTING: &str = "/etc/settings/color";
@@ -40,37 +38,6 @@ fn map(name: &str, color: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"color": color}})
 }
 
-/// The one container of a pod, once the pod is Ready.
-#[track_caller]
-fn running(site: &TestSite, name: &str) -> Instance {
-    let pod = eventually(&format!("{name} is Ready"), || {
-        let pod = site.pod(name).unwrap();
-        if is_ready(&pod) {
-            Ok(pod)
-        } else {
-            Err(pod["status"].to_string())
-        }
-    });
-    let containers = site.containers().of_pod(uid(&pod));
-    assert_eq!(containers.0.len(), 1, "{containers:?}");
-    containers.0.into_iter().next().unwrap()
-}
-
-fn file(container: &Instance, path: &str) -> String {
-    let path = format!("/proc/{}/root{path}", container.pid);
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn variable(container: &Instance, name: &str) -> String {
-    let environment = std::fs::read(format!("/proc/{}/environ", container.pid)).unwrap();
-    let text = String::from_utf8_lossy(&environment).into_owned();
-    let mut found = text
-        .split('\0')
-        .filter_map(|line| line.split_once('='))
-        .filter_map(|(known, value)| (known == name).then_some(value));
-    found.next().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn a_config_map_reaches_the_devices_that_need_it_and_so_does_its_change() {
     let site = site();
@@ -79,22 +46,22 @@ fn a_config_map_reaches_the_devices_that_need_it_and_so_does_its_change() {
     for node in nodes {
         site.apply(&reader(node, node, "settings"));
     }
-    let containers = nodes.map(|node| running(&site, node));
+    let containers = nodes.map(|node| site.running(node));
     for container in &containers {
-        assert_eq!(variable(container, "COLOR"), "blue");
-        assert_eq!(file(container, SETTING), "blue");
+        assert_eq!(container.variable("COLOR"), "blue");
+        assert_eq!(container.file(SETTING), "blue");
     }
     site.apply(&map("settings", "green"));
     for (node, container) in nodes.iter().zip(&containers) {
         eventually(&format!("{node} has the change"), || {
-            match file(container, SETTING).as_str() {
+            match container.file(SETTING).as_str() {
                 "green" => Ok(()),
                 other => Err(other.to_owned()),
             }
         });
-        assert_eq!(running(&site, node), *container, "nothing restarted");
+        assert_eq!(site.running(node), *container, "nothing restarted");
         assert_eq!(
-            variable(container, "COLOR"),
+            container.variable("COLOR"),
             "blue",
             "a variable is of its container's start"
         );
@@ -113,7 +80,7 @@ fn a_config_map_reaches_the_devices_that_need_it_and_so_does_its_change() {
         }
     });
     site.apply(&map("later", "red"));
-    assert_eq!(variable(&running(&site, "early"), "COLOR"), "red");
+    assert_eq!(site.running("early").variable("COLOR"), "red");
 }
 
 /// Where a pod finds its service account.
@@ -167,27 +134,31 @@ fn a_secret_never_leaves_in_clear() {
     for node in nodes {
         site.apply(&keeper(node));
     }
-    let containers = nodes.map(|node| running(&site, &format!("keeper-{node}")));
+    let containers = nodes.map(|node| site.running(&format!("keeper-{node}")));
     for container in &containers {
-        assert_eq!(variable(container, "PIN"), PIN);
-        assert_eq!(file(container, "/etc/key/pin"), PIN);
+        assert_eq!(container.variable("PIN"), PIN);
+        assert_eq!(container.file("/etc/key/pin"), PIN);
     }
     site.apply(&secret(NEXT_PIN));
     for (node, container) in nodes.iter().zip(&containers) {
         eventually(&format!("{node} has the change"), || {
-            match file(container, "/etc/key/pin").as_str() {
+            match container.file("/etc/key/pin").as_str() {
                 NEXT_PIN => Ok(()),
                 other => Err(other.to_owned()),
             }
         });
-        let after = running(&site, &format!("keeper-{node}"));
+        let after = site.running(&format!("keeper-{node}"));
         assert_eq!(after, *container, "nothing restarted");
     }
 
-    let token = file(&containers[0], &format!("{ACCOUNT}/token"));
+    let token = containers[0].file(&format!("{ACCOUNT}/token"));
     assert_eq!(token.split('.').count(), 3, "a token of the pod's own: {token:?}");
-    assert!(file(&containers[0], &format!("{ACCOUNT}/ca.crt")).contains("BEGIN CERTIFICATE"));
-    assert_eq!(file(&containers[0], &format!("{ACCOUNT}/namespace")), "default");
+    assert!(
+        containers[0]
+            .file(&format!("{ACCOUNT}/ca.crt"))
+            .contains("BEGIN CERTIFICATE")
+    );
+    assert_eq!(containers[0].file(&format!("{ACCOUNT}/namespace")), "default");
     // The end of it: a database may split what is long.
     let token = &token[token.len() - 64..];
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lab::Device;
 use serde_json::Value;
 
-use super::TestSite;
+use super::{TestSite, eventually, is_ready, uid};
 
 /// One running container of a pod. Two that are equal are the very same process, never restarted in between.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,25 @@ pub struct Instance {
     pub pid: i32,
     /// Clock ticks after boot.
     pub started: u64,
+}
+
+impl Instance {
+    /// A file as the container sees it; empty when there is none.
+    pub fn file(&self, path: &str) -> String {
+        let path = format!("/proc/{}/root{path}", self.pid);
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// A variable that it was started with; empty when there is none.
+    pub fn variable(&self, name: &str) -> String {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.pid)).unwrap();
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        let mut found = text
+            .split('\0')
+            .filter_map(|line| line.split_once('='))
+            .filter_map(|(known, value)| (known == name).then_some(value));
+        found.next().unwrap_or_default().to_owned()
+    }
 }
 
 /// A set of containers, in a fixed order.
@@ -93,6 +112,22 @@ impl TestSite {
         let devices = self.lab().devices().unwrap();
         let found = devices.iter().flat_map(|device| self.containers_on(device));
         Instances(found.collect())
+    }
+
+    /// The one container of a pod, once the pod is Ready.
+    #[track_caller]
+    pub fn running(&self, name: &str) -> Instance {
+        let pod = eventually(&format!("{name} is Ready"), || {
+            let pod = self.pod(name).ok_or("no such pod")?;
+            if is_ready(&pod) {
+                Ok(pod)
+            } else {
+                Err(pod["status"].to_string())
+            }
+        });
+        let containers = self.containers().of_pod(uid(&pod));
+        assert_eq!(containers.0.len(), 1, "{containers:?}");
+        containers.0.into_iter().next().unwrap()
     }
 
     fn containers_on(&self, device: &Device) -> Vec<Instance> {
