@@ -276,6 +276,7 @@ struct Providers {
 impl Providers {
     fn provider(&mut self, node: &str, restored: Option<&str>) -> EdgeProvider {
         let options = &self.options;
+        let face = self.face(node);
         let config = BridgeConfig {
             cluster_uid: options.kubernetes.cluster_uid.clone(),
             brake: Brake {
@@ -283,6 +284,7 @@ impl Providers {
                 percent: options.brake.percent,
                 window_ms: options.brake.window_s.saturating_mul(1000),
             },
+            dark: face.dark(),
             ..BridgeConfig::new(node)
         };
         let bridge = Bridge::new(config, memory(restored), rand::random());
@@ -297,7 +299,6 @@ impl Providers {
             cluster: self.cluster.clone(),
             brake_released,
         };
-        let face = self.face(node);
         let reading = Reading::new(
             self.objects.of_node(node),
             options.kubernetes.api_server.address(),

@@ -32,6 +32,17 @@ pub struct BridgeConfig {
     pub cluster_uid: Option<String>,
     pub brake: Brake,
     pub backoff: Backoff,
+    pub dark: Dark,
+}
+
+/// Whether a device that is silent past its deadline keeps a deleted pod from leaving the API server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dark {
+    /// It is one of many: the hub keeps its tombstone, and the pod goes.
+    #[default]
+    LetsGo,
+    /// It is what the Node stands for: only its own word says that the containers have stopped, as with a kubelet that does not answer.
+    Holds,
 }
 
 impl BridgeConfig {
@@ -41,6 +52,7 @@ impl BridgeConfig {
             cluster_uid: None,
             brake: Brake::default(),
             backoff: Backoff::default(),
+            dark: Dark::default(),
         }
     }
 }
@@ -298,7 +310,7 @@ impl Bridge {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
-        let finish = wish::finish_wish(entry);
+        let finish = wish::finish_wish(entry, self.config.dark);
         if let Some(view) = finish.filter(|_| entry.at_api.is_free(now_ms)) {
             entry.show = false;
             let op = self.begin(uid);

@@ -44,7 +44,7 @@ pub mod wish;
 mod tests;
 
 pub use brake::Brake;
-pub use bridge::{Bridge, BridgeConfig};
+pub use bridge::{Bridge, BridgeConfig, Dark};
 pub use disconnect::Disconnect;
 pub use elsewhere::{Elsewhere, Kin, Line};
 pub use io::{

@@ -9,8 +9,8 @@ use edge_protocol::v1::{
 use edge_protocol::{BootId, DeploymentRevision, Now, PodUid};
 
 use crate::{
-    Bridge, BridgeConfig, Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Memory, Note,
-    Outcome, PodList, PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
+    Bridge, BridgeConfig, Dark, Deletion, DeletionCause, Disconnect, Effect, HeldDeployment, Input, Memory,
+    Note, Outcome, PodList, PodPlan, PodRefusal, PodView, UpdateStrategy, WantedPod,
 };
 
 mod deletion;

@@ -2,6 +2,7 @@
 
 use edge_protocol::v1::{DeploymentSpec, DeploymentState};
 
+use crate::bridge::Dark;
 use crate::entry::{Call, End, Entry, RefusedPut};
 use crate::io::{PodPlan, PodView, WantedPod};
 
@@ -131,8 +132,8 @@ pub fn needs_put(entry: &Entry, spec: &DeploymentSpec, now_ms: u64) -> bool {
 }
 
 /// The last status of a pod that may leave the API server now: its workload has stopped where that can be known, or is released, or
-/// never was. Devices that are offline do not hold it; the hub keeps their tombstones.
-pub fn finish_wish(entry: &Entry) -> Option<PodView> {
+/// never was.
+pub fn finish_wish(entry: &Entry, dark: Dark) -> Option<PodView> {
     let pod = entry.pod.as_ref().filter(|_| entry.missing_since.is_none())?;
     if pod.deletion.is_none() || entry.finished {
         return None;
@@ -143,7 +144,9 @@ pub fn finish_wish(entry: &Entry) -> Option<PodView> {
             let stopped = match &entry.held {
                 None => !entry.may_exist(),
                 Some(held) => {
-                    matches!(held.state, DeploymentState::Deleting { .. }) && held.status.stopping_online == 0
+                    let holds = dark == Dark::Holds && !held.status.stopping_offline.is_empty();
+                    let owes = holds || held.status.stopping_online > 0;
+                    matches!(held.state, DeploymentState::Deleting { .. }) && !owes
                 }
             };
             stopped.then(|| PodView::Stopped(entry.last_status.clone()))

@@ -1,5 +1,6 @@
 //! What the node of a provider stands for: the one thing in which two kinds of node differ here.
 
+use edge_provider_core::Dark;
 use edge_provider_translate::{NodeKind, Speaker};
 use iot_hub_client::api::Device;
 use virtual_kubelet::core::node::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
@@ -46,6 +47,14 @@ impl Face {
         match self {
             Self::Fleet(_) => NodeKind::Fleet,
             Self::Device(_) => NodeKind::Device,
+        }
+    }
+
+    /// What becomes of a deleted pod whose device is silent.
+    pub fn dark(&self) -> Dark {
+        match self {
+            Self::Fleet(_) => Dark::LetsGo,
+            Self::Device(_) => Dark::Holds,
         }
     }
 

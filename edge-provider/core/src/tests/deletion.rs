@@ -22,6 +22,29 @@ fn intent_deletes_and_finishes_when_no_online_device_owes() {
 }
 
 #[test]
+fn the_one_device_of_a_node_holds_its_pod_until_it_has_answered() {
+    let mut rig = Rig::cold();
+    let config = BridgeConfig {
+        dark: Dark::Holds,
+        ..BridgeConfig::new("outrigger")
+    };
+    rig.bridge = Bridge::new(config, Memory::default(), 1);
+    rig.pods.insert(id("a"), pod("a"));
+    rig.list_deployments();
+    rig.list();
+    rig.owing = 1;
+    rig.delete("a", DeletionCause::Intent, Some(30));
+    let mut dark = rig.hub[&id("a")].clone();
+    dark.status.stopping_online = 0;
+    dark.status.stopping_offline = vec!["far".parse().unwrap()];
+    let effects = rig.input(Input::DeploymentChanged(Box::new(dark)));
+    assert!(finishes(&effects).is_empty(), "nobody knows what runs there");
+    rig.hub.clear();
+    let effects = rig.input(Input::DeploymentEnded { uid: id("a") });
+    assert_eq!(finishes(&effects), ["a"]);
+}
+
+#[test]
 fn the_end_of_the_deployment_finishes_too() {
     let mut rig = Rig::with_pods(&["a"]);
     rig.owing = 1;

@@ -5,10 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
 
-use crate::support::{TestSite, TestSiteOptions, condition, eventually, is_ready, pod, server, uid, within};
+use crate::support::{
+    TestSite, TestSiteOptions, condition, eventually, is_ready, pod, server, throughout, uid, within,
+};
 
 /// The deadline of a `lan` link is 45 s.
 const DARK: Duration = Duration::from_mins(4);
+/// Longer than a graceful deletion of these pods takes.
+const HELD: Duration = Duration::from_secs(15);
 
 /// Two devices with nodes of their own, and one without.
 fn site() -> TestSite {
@@ -119,6 +123,19 @@ fn a_device_is_a_node_with_pods_of_its_own() {
         Some(node) => Err(node["metadata"].to_string()),
     });
     assert!(is_ready(&node(&site, "press-1").unwrap()));
+    eventually("Kubernetes gives the pod of the missing Node up", || {
+        match site.pod("named") {
+            None => Ok(()),
+            Some(pod) => Err(pod["metadata"].to_string()),
+        }
+    });
+    let running = site.containers();
+    assert_eq!(
+        running.of_pod(uid(&named)),
+        containers.of_pod(uid(&named)),
+        "that stops nothing either"
+    );
+    assert_eq!(running.of_pod(uid(&chosen)), containers.of_pod(uid(&chosen)));
     site.nothing_was_forbidden();
 }
 
@@ -161,5 +178,78 @@ fn a_device_that_is_silent_past_its_deadline_is_unknown_and_no_other_is_touched(
     assert_eq!(uid(&after), uid(&before));
     let after = ready_pod(&site, "own");
     assert_eq!(uid(&after), uid(&own), "the same pod is Ready again");
+    site.nothing_was_forbidden();
+}
+
+#[test]
+fn a_pod_on_a_dark_device_is_deleted_by_the_devices_word_or_by_force() {
+    let site = site();
+    ready_node(&site, "press-1", None);
+    let names = ["patient", "forced"];
+    for name in names {
+        site.apply(&pod_for(name, "press-1"));
+    }
+    let [patient, forced] = names.map(|name| ready_pod(&site, name));
+    let running = site.containers();
+    let device = site.device("press-1").unwrap();
+    device.cut_link().unwrap();
+    within(DARK, "press-1 is dark", || {
+        let known = site.listed(&["device", "get", "press-1"]).remove(0);
+        if known["online"] == false {
+            Ok(())
+        } else {
+            Err(known.to_string())
+        }
+    });
+    site.kubectl(&["delete", "pod", "patient", "--wait=false"]);
+    site.kubectl(&["delete", "pod", "forced", "--force", "--grace-period=0"]);
+    eventually("the forced one is gone", || match site.pod("forced") {
+        None => Ok(()),
+        Some(pod) => Err(pod["metadata"].to_string()),
+    });
+    let terminating = || {
+        let pod = site.pod("patient");
+        pod.is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_string())
+    };
+    throughout(HELD, "nobody has heard the device", &true, terminating);
+    assert_eq!(site.containers(), running, "nor has the device heard anybody");
+    let deleted: Vec<String> = site
+        .listed(&["deployment", "ls"])
+        .iter()
+        .map(|deployment| deployment["spec"]["uid"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    for pod in [&patient, &forced] {
+        assert!(
+            deleted.contains(&uid(pod).to_owned()),
+            "its tombstone waits: {deleted:?}"
+        );
+    }
+
+    device.restore_link().unwrap();
+    eventually("the patient one is gone", || match site.pod("patient") {
+        None => Ok(()),
+        Some(pod) => Err(pod["metadata"].to_string()),
+    });
+    assert!(
+        site.containers().of_pod(uid(&patient)).is_empty(),
+        "it had stopped before"
+    );
+    eventually("the forced one has stopped", || {
+        let left = site.containers();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    eventually("no tombstone is left", || {
+        let left = site.listed(&["deployment", "ls"]);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    ready_node(&site, "press-1", None);
     site.nothing_was_forbidden();
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod changes;
+mod controllers;
 mod deletion;
 mod device_nodes;
 mod failures;

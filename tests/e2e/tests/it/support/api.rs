@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use futures_util::StreamExt as _;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::WatchEvent;
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use super::watching::{Change, Recording};
 
 /// An administrator's client. Objects are plain JSON, paths are those of the REST API.
 pub struct Api {
@@ -46,6 +50,30 @@ impl Api {
     pub fn list(&self, path: &str) -> Vec<Value> {
         let mut list = self.get(path).unwrap_or_else(|| panic!("GET {path}: not found"));
         serde_json::from_value(list["items"].take()).unwrap()
+    }
+
+    /// Watches a collection, whose path has a query already, from now on; what is there counts as the first changes.
+    pub fn record(&self, path: &str) -> Recording {
+        let watch = Request::get(format!("{path}&watch=true&timeoutSeconds=600"));
+        let watch = watch.body(Vec::new()).unwrap();
+        let client = self.client.clone();
+        Recording::new(|changes| {
+            self.runtime.spawn(async move {
+                let Ok(events) = client.request_events::<Value>(watch).await else {
+                    return;
+                };
+                let mut events = std::pin::pin!(events);
+                while let Some(Ok(event)) = events.next().await {
+                    let change = match event {
+                        WatchEvent::Added(object) | WatchEvent::Modified(object) => Change::Is(object),
+                        WatchEvent::Deleted(object) => Change::Gone(object),
+                        WatchEvent::Bookmark(_) => continue,
+                        WatchEvent::Error(_) => return,
+                    };
+                    changes.lock().expect("nobody panics with it").push(change);
+                }
+            })
+        })
     }
 
     pub fn create(&self, path: &str, object: &Value) -> Value {

@@ -8,6 +8,7 @@ mod pods;
 mod site;
 mod timeline;
 mod wait;
+mod watching;
 
 pub use api::Api;
 pub use containers::{Instance, Instances};
@@ -16,3 +17,4 @@ pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminati
 pub use site::{TestSite, TestSiteOptions};
 pub use timeline::Timeline;
 pub use wait::{eventually, throughout, within};
+pub use watching::Change;
