@@ -70,7 +70,8 @@ impl Schedule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) delay_ms: u64,
-    /// On the monotonic clock.
+    /// On the monotonic clock, as the next one: since when it fails for this reason.
+    pub(crate) since_ms: u64,
     pub(crate) until_ms: u64,
     pub(crate) reason: Reason,
     pub(crate) message: String,

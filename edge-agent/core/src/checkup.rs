@@ -84,6 +84,7 @@ impl Agent {
         };
         let failure = Failure {
             delay_ms: 0,
+            since_ms: now.mono_ms,
             until_ms: now.mono_ms,
             reason,
             message: message.to_owned(),
@@ -117,6 +118,7 @@ impl Agent {
         health.doom = Some(Doom::PostStart);
         let failure = Failure {
             delay_ms: 0,
+            since_ms: now.mono_ms,
             until_ms: now.mono_ms,
             reason: Reason::PostStartHookError,
             message: message.to_owned(),

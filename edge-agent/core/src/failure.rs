@@ -12,6 +12,9 @@ use crate::workload::{InFlight, Sight, Subject};
 
 const NORMAL: EventLevel = EventLevel::Normal;
 const WARNING: EventLevel = EventLevel::Warning;
+/// How long the key of a secret may be on its way until that is a failure to tell of: it is asked for when its object has come, and a
+/// sealer answers within a second or two.
+const KEY_PATIENCE_MS: u64 = 10_000;
 
 impl Agent {
     pub(crate) fn step_failed(
@@ -52,15 +55,17 @@ impl Agent {
             Subject::Volumes => VOLUMES,
             _ => STEPS,
         };
-        let delay_ms = schedule.after(
-            workload
-                .failures
-                .get(&flight.subject)
-                .map(|failure| failure.delay_ms),
-        );
+        let before = workload.failures.get(&flight.subject);
+        let delay_ms = schedule.after(before.map(|failure| failure.delay_ms));
+        let since_ms = before
+            .filter(|failure| failure.reason == reason)
+            .map_or(now.mono_ms, |failure| failure.since_ms);
+        let is_on_its_way =
+            reason == Reason::SecretNotSealed && now.mono_ms.saturating_sub(since_ms) < KEY_PATIENCE_MS;
         let in_ms = self.rng.jitter(delay_ms);
         let failure = Failure {
             delay_ms,
+            since_ms,
             until_ms: now.mono_ms + in_ms,
             reason,
             message: message.to_owned(),
@@ -75,7 +80,7 @@ impl Agent {
                 let text = format!("Back-off pulling image \"{image}\"");
                 self.image_event(now, uid, (NORMAL, Reason::BackOff), image, &text);
             }
-        } else {
+        } else if !is_on_its_way {
             self.event(now, uid, (WARNING, event), container.as_deref(), &text);
         }
         self.effects.push(Effect::Report(Note::Retried {

@@ -23,6 +23,8 @@ const TIMES: [&str; 6] = [
     "lastProbeTime",
     "deletionTimestamp",
 ];
+/// The volume of a pod's token gets a name of this beginning and five letters (`plugin/pkg/admission/serviceaccount` of Kubernetes 1.37).
+const TOKEN_VOLUME: &str = "kube-api-access-";
 /// What the kernel of a node with cgroup v1 says where nothing bounds a pod's memory; the kubelet reads it back as the pod's limit.
 const NO_LIMIT: &str = "9007199254740988Ki";
 /// Events that tell of the machine or of the way there, not of the pod.
@@ -104,7 +106,16 @@ impl Mask {
             (text("/status/podIP").to_owned(), "<pod ip>"),
             (side.host_ip.clone(), "<host ip>"),
             (side.node.clone(), "<node>"),
+            // The API server writes that of its node into a pod.
+            (
+                text("/metadata/labels/topology.kubernetes.io~1zone").to_owned(),
+                "<zone>",
+            ),
         ];
+        let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        let names = volumes.filter_map(|volume| volume["name"].as_str());
+        let drawn = names.filter(|name| name.starts_with(TOKEN_VOLUME));
+        words.extend(drawn.map(|name| (name.to_owned(), "<token volume>")));
         // What a pod tolerates for ever is changed on a device node, which makes another generation of it.
         let generation = pod["metadata"]["generation"].clone();
         words.retain(|(word, _)| word.len() > 2);
@@ -181,11 +192,12 @@ mod tests {
             registry: "r/".into(),
         };
         let pod = json!({
-            "metadata": { "uid": "1234-5678" },
+            "metadata": { "uid": "1234-5678", "labels": { "topology.kubernetes.io/zone": "here" } },
+            "spec": { "volumes": [{ "name": "kube-api-access-x2vq9" }, { "name": "kube" }] },
             "status": {
                 "phase": "Running", "podIP": "10.88.0.7", "hostIP": "10.1.0.2", "startTime": "2026-11-21T00:00:00Z",
                 "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "x" }],
-                "containerStatuses": [{ "name": "main", "containerID": "containerd://abc", "restartCount": 0, "message": "on worker" }],
+                "containerStatuses": [{ "name": "main", "containerID": "containerd://abc", "restartCount": 0, "message": "on worker in here", "volumeMounts": [{ "name": "kube-api-access-x2vq9" }, { "name": "kube" }] }],
                 "resources": { "limits": { "memory": NO_LIMIT } },
             },
         });
@@ -196,9 +208,14 @@ mod tests {
             ("p.conditions[Ready].status", "True"),
             ("p.conditions[Ready].type", "Ready"),
             ("p.containerStatuses[main].containerID", "containerd"),
-            ("p.containerStatuses[main].message", "on <node>"),
+            ("p.containerStatuses[main].message", "on <node> in <zone>"),
             ("p.containerStatuses[main].name", "main"),
             ("p.containerStatuses[main].restartCount", "0"),
+            (
+                "p.containerStatuses[main].volumeMounts[<token volume>].name",
+                "<token volume>",
+            ),
+            ("p.containerStatuses[main].volumeMounts[kube].name", "kube"),
             ("p.hostIP", "<host ip>"),
             ("p.phase", "Running"),
             ("p.podIP", "<pod ip>"),

@@ -285,6 +285,31 @@ fn volumes_are_there_before_the_sandbox_and_follow_the_manifest() {
     assert_eq!(acts(&mut world), "volumes, run c0", "what was in memory is gone");
 }
 
+#[test]
+fn a_key_that_is_on_its_way_is_no_failure_and_one_that_does_not_come_is() {
+    let mut world = up();
+    world.runtime.unsealed.insert(uid("one"));
+    run(&mut world, &with_volume());
+    assert_eq!(
+        world.status("one").reason,
+        Some(Reason::SecretNotSealed),
+        "it says what it waits for"
+    );
+    world.pass(5_000);
+    assert_eq!(told(&world, Reason::FailedMount), [""; 0]);
+    world.pass(60_000);
+    assert_eq!(told(&world, Reason::FailedMount)[0], "it waits for its key");
+    // Another wait begins anew.
+    let mut world = up();
+    world.runtime.unsealed.insert(uid("one"));
+    run(&mut world, &with_volume());
+    world.pass(5_000);
+    world.runtime.unsealed.clear();
+    world.pass(130_000);
+    assert_eq!(told(&world, Reason::FailedMount), [""; 0]);
+    assert!(acts(&mut world).ends_with("volumes, run c0"));
+}
+
 fn hooked() -> Manifest {
     let mut wanted = manifest("one", &["a:1", "b:1"]);
     let hook = Action::Exec {

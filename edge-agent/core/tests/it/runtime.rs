@@ -29,6 +29,8 @@ pub struct Runtime {
     pub bad_hooks: BTreeSet<String>,
     /// Workloads whose volumes cannot be had.
     pub bad_volumes: BTreeSet<PodUid>,
+    /// Those with a secret whose key has not come.
+    pub unsealed: BTreeSet<PodUid>,
     pub volumes: BTreeSet<PodUid>,
     /// Initial containers that are no sidecars end by themselves, by workload and name.
     pub ends: BTreeSet<(PodUid, String)>,
@@ -208,6 +210,12 @@ impl Runtime {
             return StepOutcome::Failed {
                 reason: Reason::FailedMount,
                 message: "MountVolume.SetUp failed for volume \"v\"".to_owned(),
+            };
+        }
+        if self.unsealed.contains(&manifest.uid) {
+            return StepOutcome::Failed {
+                reason: Reason::SecretNotSealed,
+                message: "it waits for its key".to_owned(),
             };
         }
         self.volumes.insert(manifest.uid.clone());

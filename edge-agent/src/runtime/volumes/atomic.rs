@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::{VolumeFault, at};
@@ -21,6 +21,8 @@ const MAX_NAME: usize = 255;
 pub struct File {
     pub data: Vec<u8>,
     pub mode: u32,
+    /// Whose it is; absent means the agent's own user.
+    pub owner: Option<u32>,
 }
 
 /// Files by their path below the volume.
@@ -117,7 +119,9 @@ fn publish(
     payload: &BTreeMap<PathBuf, &File>,
     own: impl FnOnce(&Path) -> Result<(), VolumeFault>,
 ) -> Result<PathBuf, VolumeFault> {
-    let name = PathBuf::from(format!("..0{:016x}", rand::random::<u64>()));
+    // `newTimestampDir`; two changes in one second are told apart by the number.
+    let stamp = jiff::Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S");
+    let name = PathBuf::from(format!("{stamp}.{}", rand::random::<u32>()));
     let directory = target.join(&name);
     make_directory(&directory)?;
     for (path, file) in payload {
@@ -128,6 +132,7 @@ fn publish(
         fs::write(&path, &file.data).map_err(at(&path))?;
         let mode = fs::Permissions::from_mode(file.mode & 0o777);
         fs::set_permissions(&path, mode).map_err(at(&path))?;
+        lchown(&path, file.owner, None).map_err(at(&path))?;
     }
     own(target)?;
     let link = target.join(NEW_DATA);
@@ -147,11 +152,13 @@ fn make_directory(path: &Path) -> Result<(), VolumeFault> {
 
 /// The links that containers open, one for each first component.
 fn show(target: &Path, payload: &BTreeMap<PathBuf, &File>) -> Result<(), VolumeFault> {
-    for name in first_components(payload) {
-        let link = target.join(&name);
-        match symlink(Path::new(DATA).join(&name), &link) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(at(&link)(error)),
-            Ok(()) | Err(_) => {}
+    for (path, file) in payload {
+        let Some(name) = path.iter().next() else { continue };
+        let link = target.join(name);
+        match symlink(Path::new(DATA).join(name), &link) {
+            Ok(()) => lchown(&link, file.owner, None).map_err(at(&link))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(at(&link)(error)),
         }
     }
     Ok(())
@@ -193,6 +200,7 @@ mod tests {
         let file = |data: &str| File {
             data: data.into(),
             mode: 0o640,
+            owner: None,
         };
         files
             .iter()
@@ -240,6 +248,13 @@ mod tests {
         written(target, &[("a", "one"), ("d", "4")]);
         let second = fs::read_link(target.join(DATA)).unwrap();
         assert_ne!(first, second);
+        // `..2006_01_02_15_04_05.` and a number, as programs that look for the newest one expect.
+        let name = second.to_str().unwrap();
+        let shape: String = name
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert!(shape.starts_with("..0000_00_00_00_00_00.0"), "{name}");
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "one");
         assert_eq!(names(target), [second.to_str().unwrap(), "..data", "a", "d"]);
     }

@@ -16,7 +16,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{HostPathCheck, Manifest, Medium, Reason, VolumeSource, VolumeSpec};
+use edge_protocol::v1::{
+    HostPathCheck, Manifest, Medium, ObjectKind, ProjectedSource, Reason, VolumeSource, VolumeSpec,
+};
 
 use super::sources::{SourceError, Sources};
 use ownership::Ownership;
@@ -174,6 +176,9 @@ impl Volumes {
                 let payload = projected::payload(parts, *default_mode, sources)?;
                 let place = self.place(sources.manifest, name)?;
                 place.in_memory(Some(memory_size(None, sources)))?;
+                if is_config_map(parts) {
+                    open_to_all(&place.directory)?;
+                }
                 nested::make(name, &place.directory, &sources.manifest.workload)?;
                 let group = fs_group(sources.manifest).map(|group| Ownership {
                     read_only: true,
@@ -233,12 +238,12 @@ impl Place {
         if there && self.ready.exists() {
             return Ok(());
         }
-        match size {
-            Some(size) => self.in_memory(Some(size))?,
-            None => self.ensure_directory()?,
+        self.ensure_directory()?;
+        if size.is_some() {
+            self.in_memory(size)?;
+        } else {
+            open_to_all(&self.directory)?;
         }
-        let everyone = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(&self.directory, everyone).map_err(at(&self.directory))?;
         if let Some(group) = group {
             group.apply(&self.directory)?;
         }
@@ -259,14 +264,31 @@ impl Place {
             return Ok(());
         }
         self.ensure_directory()?;
-        mounts::tmpfs(&self.directory, size)?;
-        let everyone = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(&self.directory, everyone).map_err(at(&self.directory))
+        mounts::tmpfs(&self.directory, size)
     }
 
     fn ensure_directory(&self) -> Result<(), VolumeFault> {
         fs::create_dir_all(&self.directory).map_err(at(&self.directory))
     }
+}
+
+fn open_to_all(directory: &Path) -> Result<(), VolumeFault> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).map_err(at(directory))
+}
+
+/// A volume of a config map is the one of its kind that a kubelet keeps on its disk (`wrappedVolumeSpec` of pkg/volume/configmap), and so
+/// the one without the sticky bit of a tmpfs. A projection of one config map alone is taken for it.
+fn is_config_map(parts: &[ProjectedSource]) -> bool {
+    let is_map = |part: &ProjectedSource| {
+        matches!(
+            part,
+            ProjectedSource::Object {
+                object: ObjectKind::ConfigMap,
+                ..
+            }
+        )
+    };
+    parts.len() == 1 && parts.iter().all(is_map)
 }
 
 fn fs_group(manifest: &Manifest) -> Option<Ownership> {

@@ -31,7 +31,8 @@ pub fn is_mounted(path: &Path) -> Result<bool, VolumeFault> {
     Ok(below(path)?.iter().any(|point| point == path))
 }
 
-/// Mounts a tmpfs of at most `size` bytes; none means the kernel's own bound, half of the memory.
+/// Mounts a tmpfs of at most `size` bytes; none means the kernel's own bound, half of the memory. Its mode is the kernel's own, `1777`, as
+/// with the kubelet (`setupTmpfs` of `pkg/volume/emptydir/empty_dir.go`).
 ///
 /// # Errors
 /// The kernel refuses.

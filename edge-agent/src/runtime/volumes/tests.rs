@@ -138,8 +138,8 @@ fn an_empty_directory_is_made_once_and_given_to_the_group() {
     ]);
     ground.given.manifest.workload.security.fs_group = Some(4711);
     ground.sync();
-    for name in ["disk", "memory"] {
-        assert_eq!(mode(&ground.own(name)), (4711, 0o2777), "{name}");
+    for (name, bits) in [("disk", 0o2777), ("memory", 0o3777)] {
+        assert_eq!(mode(&ground.own(name)), (4711, bits), "{name}");
         fs::write(ground.own(name).join("kept"), name).unwrap();
         fs::set_permissions(ground.own(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
@@ -157,7 +157,7 @@ fn an_empty_directory_is_made_once_and_given_to_the_group() {
     ground.sync();
     assert!(mounts::is_mounted(&fs::canonicalize(ground.own("memory")).unwrap()).unwrap());
     assert!(!ground.own("memory/kept").exists() && ground.own("disk/kept").exists());
-    assert_eq!(mode(&ground.own("memory")), (4711, 0o2777));
+    assert_eq!(mode(&ground.own("memory")), (4711, 0o3777));
     ground.remove();
 }
 
@@ -234,6 +234,53 @@ fn files_come_from_every_source_and_change_at_once() {
     ground.sync();
     assert_eq!(ground.read("files/token"), "rotated");
     ground.remove();
+}
+
+#[test]
+fn only_a_volume_of_one_config_map_is_without_the_sticky_bit_of_a_tmpfs() {
+    let of = |kind, name| object(kind, name, Vec::new(), false);
+    let ground = Ground::new(vec![
+        ("map", files(vec![of(ObjectKind::ConfigMap, "settings")])),
+        ("secret", files(vec![of(ObjectKind::Secret, "keys")])),
+        (
+            "both",
+            files(vec![
+                of(ObjectKind::ConfigMap, "settings"),
+                of(ObjectKind::Secret, "keys"),
+            ]),
+        ),
+        ("memory", empty(Medium::Memory, None)),
+    ]);
+    ground.sync();
+    let modes = ["map", "secret", "both", "memory"].map(|name| mode(&ground.own(name)).1);
+    assert_eq!(modes, [0o777, 0o1777, 0o1777, 0o1777]);
+}
+
+#[test]
+fn a_token_belongs_to_the_user_that_all_containers_have() {
+    let token = |path: &str| ProjectedSource::Token {
+        path: path.into(),
+        object: "robot".into(),
+    };
+    let check = |users: [Option<u32>; 2], expect: (u32, u32)| {
+        let mut ground = Ground::new(vec![("files", files(vec![token("deep/token")]))]);
+        let containers = [("main", users[0]), ("other", users[1])].map(|(name, user)| {
+            let mut container = ContainerSpec::new(name, "image");
+            container.security.run_as_user = user;
+            container
+        });
+        ground.given.manifest.workload.containers = containers.into();
+        ground.given.put(kind::TOKEN, "robot", &[("token", "jwt")], &[]);
+        ground.sync();
+        let meta = fs::metadata(ground.own("files/deep/token")).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o777), expect, "{users:?}");
+        let link = fs::symlink_metadata(ground.own("files/deep")).unwrap();
+        assert_eq!(link.uid(), expect.0, "{users:?}");
+    };
+    check([Some(1000), Some(1000)], (1000, 0o600));
+    check([Some(1000), Some(1001)], (0, 0o644));
+    check([Some(1000), None], (0, 0o644));
+    check([None, None], (0, 0o644));
 }
 
 #[test]

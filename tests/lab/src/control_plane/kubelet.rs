@@ -14,6 +14,7 @@ use crate::{Device, Error, Process, Program};
 
 /// It was Ready in 7 s on two idle cores.
 const READY_LIMIT: Duration = Duration::from_secs(90);
+const ZONE: &str = "zone-of-workers";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl ControlPlane {
@@ -37,6 +38,8 @@ impl ControlPlane {
             .flag("root-dir", home.join("root").display())
             .flag("cert-dir", home.join("pki").display())
             .flag("hostname-override", node)
+            // Such as clusters have; pods get it from the API server.
+            .flag("node-labels", format!("topology.kubernetes.io/zone={ZONE}"))
             .flag("node-ip", device.address());
         let process = device.spawn("kubelet", &program)?;
         let query = [
@@ -77,6 +80,7 @@ impl ControlPlane {
             "cgroupsPerQOS": true,
             "enforceNodeAllocatable": ["pods"],
             "maxPods": 250,
+            "clusterDomain": "cluster.local",
             "failSwapOn": false,
             "podLogsDir": home.join("logs"),
             "volumePluginDir": home.join("plugins"),
