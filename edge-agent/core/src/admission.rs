@@ -182,7 +182,7 @@ fn misfit(
             return Some(Some((
                 reason,
                 format!(
-                    "Pod was rejected: Node didn't have enough resource: {what}, requested: {requested}, used: {used}, capacity: {capacity}"
+                    "Node didn't have enough resource: {what}, requested: {requested}, used: {used}, capacity: {capacity}"
                 ),
             )));
         }
@@ -195,7 +195,7 @@ fn misfit(
     Some(taken.map(|(_, _, port)| {
         (
             Reason::NodePorts,
-            format!("Pod was rejected: Predicate NodePorts failed: host port {port} is in use"),
+            format!("Predicate NodePorts failed: host port {port} is in use"),
         )
     }))
 }

@@ -8,6 +8,7 @@ use crate::backoff::{Failure, IMAGES, STEPS, VOLUMES};
 use crate::io::{Effect, Note};
 use crate::lifecycle::{decide, wants_image};
 use crate::step::Step;
+use crate::words::CREATED;
 use crate::workload::{InFlight, Sight, Subject};
 
 const NORMAL: EventLevel = EventLevel::Normal;
@@ -81,6 +82,9 @@ impl Agent {
                 self.image_event(now, uid, (NORMAL, Reason::BackOff), image, &text);
             }
         } else if !is_on_its_way {
+            if reason == Reason::RunContainerError {
+                self.event(now, uid, (NORMAL, Reason::Created), container.as_deref(), CREATED);
+            }
             self.event(now, uid, (WARNING, event), container.as_deref(), &text);
         }
         self.effects.push(Effect::Report(Note::Retried {
@@ -140,7 +144,7 @@ fn describe(step: &Step, reason: Reason, message: &str) -> (&'static str, Reason
             "start",
             Reason::Failed,
             Some(start.container.name.clone()),
-            format!("Error: {reason}: {message}"),
+            format!("Error: {message}"),
         ),
         Step::StopContainer { .. } => (
             "stop",

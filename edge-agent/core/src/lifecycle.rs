@@ -87,7 +87,9 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
         teardown::halt(given, &mut plan);
         return plan;
     }
-    pull(given, &decisions, &mut plan);
+    if gate == Gate::PullOnly || start::has_volumes(given, manifest) {
+        pull(given, &decisions, &mut plan);
+    }
     for (spec, decision) in &decisions {
         match decision {
             Decision::Wait { attempt, until_ms } => wait(given, spec, (*attempt, *until_ms), &mut plan),

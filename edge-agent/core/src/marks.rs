@@ -101,12 +101,13 @@ impl Agent {
         superseded
     }
 
+    /// In the words of `rejectPod` of pkg/kubelet/kubelet.go.
     fn rejected(&mut self, now: &Now, uid: &PodUid, reason: Reason, message: String) {
         if let Some(workload) = self.workloads.get_mut(uid) {
             workload.record.rejected = Some(Rejection {
                 manifest: workload.record.manifest.unwrap_or_else(|| Digest::of("")),
                 reason,
-                message: message.clone(),
+                message: format!("Pod was rejected: {message}"),
             });
         }
         self.event(now, uid, (WARNING, reason), None, &message);

@@ -232,13 +232,7 @@ impl Agent {
             user: None,
         });
         let name = name.clone();
-        self.event(
-            now,
-            uid,
-            (NORMAL, Reason::Created),
-            Some(&name),
-            "Container created",
-        );
+        self.event(now, uid, (NORMAL, Reason::Created), Some(&name), words::CREATED);
         self.event(
             now,
             uid,

@@ -3,7 +3,9 @@
 mod container;
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{ContainerSpec, ContainerStatus, Phase, Reason, Rung, WorkloadStatus};
+use edge_protocol::v1::{
+    ContainerSpec, ContainerState, ContainerStatus, Phase, Reason, Rung, WorkloadStatus,
+};
 use edge_protocol::{DeviceTime, ItemState};
 
 pub(crate) use self::container::ended;
@@ -42,8 +44,10 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
     let phase = phase(given, &initial, &mains);
     let admitted = record.rejected.is_none();
     let shown = |statuses: Vec<ContainerStatus>| statuses.into_iter().filter(|_| admitted).collect();
-    let (reason, message) =
-        reason(given).map_or((None, String::new()), |(reason, message)| (Some(reason), message));
+    // Why it failed is said when it has failed.
+    let (reason, message) = reason(given)
+        .filter(|_| record.failed.is_none() || phase == Phase::Failed)
+        .map_or((None, String::new()), |(reason, message)| (Some(reason), message));
     Some(WorkloadStatus {
         uid: given.uid.clone(),
         revision: item.map_or(record.revision, |item| item.revision),
@@ -102,7 +106,21 @@ fn containers(given: &Given<'_>, saying: Saying<'_>, part: Part) -> Vec<Containe
     if is_gone(given) {
         all.iter_mut().for_each(close);
     }
+    for status in &mut all {
+        shorten(given, status);
+    }
     all
+}
+
+/// As `normalizeStatus` of pkg/kubelet/status: the last words of all containers share one bound.
+fn shorten(given: &Given<'_>, status: &mut ContainerStatus) {
+    const ALL_WORDS: usize = 12 << 10;
+    let share = ALL_WORDS / given.workload.all_containers().count().max(1);
+    for state in std::iter::once(&mut status.state).chain(&mut status.last) {
+        if let ContainerState::Terminated { message, .. } = state {
+            message.truncate(message.floor_char_boundary(share));
+        }
+    }
 }
 
 fn phase(given: &Given<'_>, initial: &[ContainerStatus], mains: &[ContainerStatus]) -> Phase {
@@ -113,27 +131,40 @@ fn phase(given: &Given<'_>, initial: &[ContainerStatus], mains: &[ContainerStatu
         .as_ref()
         .is_some_and(|item| item.state != ItemState::Stop);
     if is_gone(given) && !wants_again {
-        Phase::Gone
-    } else if record.rejected.is_some() || record.failed.is_some() {
-        Phase::Failed
-    } else if given.workload.refused.is_some() && given.pod.is_empty() && record.started.is_none() {
-        Phase::Refused
-    } else {
-        let statuses: Vec<ContainerStatus> = initial.iter().chain(mains).cloned().collect();
-        let ran = |spec: &ContainerSpec| {
-            order::active(given, spec).is_some_and(|current| current.state != ObservedState::Created)
-        };
-        given.manifest().map_or(Phase::Pending, |manifest| {
-            let initialized = manifest.workload.containers.iter().any(ran);
-            match phase::of(&manifest.workload, &statuses, initialized) {
-                // What is stopped to be started again has not ended.
-                Phase::Succeeded | Phase::Failed if record.resetting || !record.replacing.is_empty() => {
-                    Phase::Running
-                }
-                phase => phase,
-            }
-        })
+        return Phase::Gone;
     }
+    if record.rejected.is_some() {
+        return Phase::Failed;
+    }
+    if given.workload.refused.is_some() && given.pod.is_empty() && record.started.is_none() {
+        return Phase::Refused;
+    }
+    let ran = |spec: &ContainerSpec| {
+        order::active(given, spec).is_some_and(|current| current.state != ObservedState::Created)
+    };
+    let initialized = given.workload.containers().iter().any(ran);
+    let phase = match given.manifest() {
+        _ if record.failed.is_some() => Phase::Failed,
+        Some(manifest) => {
+            let statuses: Vec<ContainerStatus> = initial.iter().chain(mains).cloned().collect();
+            phase::of(&manifest.workload, &statuses, initialized)
+        }
+        None => Phase::Pending,
+    };
+    match phase {
+        // What is stopped to be started again has not ended.
+        Phase::Succeeded | Phase::Failed if record.resetting || !record.replacing.is_empty() => {
+            Phase::Running
+        }
+        Phase::Succeeded | Phase::Failed if may_run(given) && initialized => Phase::Running,
+        Phase::Succeeded | Phase::Failed if may_run(given) => Phase::Pending,
+        phase => phase,
+    }
+}
+
+/// As `mergePodStatus` of `pkg/kubelet/status/status_manager.go`: what may still run has not ended, and its network is not given back.
+fn may_run(given: &Given<'_>) -> bool {
+    given.workload.wants_run() && (given.pod.live().next().is_some() || given.pod.sandbox().is_some())
 }
 
 fn rung(given: &Given<'_>, phase: Phase) -> Rung {

@@ -1,6 +1,8 @@
 //! A workload that is to go: stop its containers, stop its sandboxes, remember how it ended, remove it all. The stage is read from what
 //! is there, so that it resumes wherever a crash left it.
 
+use edge_protocol::v1::Reason;
+
 use crate::lifecycle::order;
 use crate::plan::{Given, Mark, Plan, Planned};
 use crate::step::{ObservedContainer, ObservedState, Step};
@@ -43,19 +45,29 @@ impl Order {
 
 /// Of a workload whose place another takes: all but its logs goes.
 pub(crate) fn make_way(given: &Given<'_>) -> Plan {
+    leave(given, Depth::KeepLogs)
+}
+
+/// It goes within its own grace.
+fn leave(given: &Given<'_>, depth: Depth) -> Plan {
     let mut halting = Plan::default();
     let deadline_ms = halt_by(given, &mut halting);
-    let (mut plan, _) = run(given, Depth::KeepLogs, deadline_ms);
+    let (mut plan, _) = run(given, depth, deadline_ms);
     plan.marks.append(&mut halting.marks);
     plan
 }
 
-/// Of a workload that failed as a whole: it stops, what it left stays to be seen, and it does not run again.
+/// Of a workload that failed as a whole: it stops, what it left stays to be seen, and it does not run again. Of one that was evicted all
+/// goes, logs and volumes too, for what it took is what the device lacks (`ShouldPodContentBeRemoved` of `pkg/kubelet/pod_workers.go`).
 pub(crate) fn stay_ended(given: &Given<'_>) -> Plan {
     let mut plan = Plan::default();
     // As with all that cannot be taken back, the intent is on disk first.
     if !given.workload.is_settled() {
         return plan;
+    }
+    let failed = given.workload.record.failed.as_ref();
+    if failed.is_some_and(|failed| failed.reason == Some(Reason::Evicted)) {
+        return leave(given, Depth::Everything);
     }
     halt(given, &mut plan);
     let ends = unremembered(given);

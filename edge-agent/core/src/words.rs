@@ -2,6 +2,9 @@
 
 use edge_protocol::v1::Manifest;
 
+/// The event of a container that the runtime made (`startContainer` of `kuberuntime_container.go`), whether or not it can be started.
+pub(crate) const CREATED: &str = "Container created";
+
 /// A pod, as `format.Pod` of pkg/kubelet/util/format names it in messages.
 fn pod(manifest: &Manifest) -> String {
     format!("{}_{}({})", manifest.name, manifest.namespace, manifest.uid)

@@ -195,6 +195,8 @@ reasons! {
     Error,
     OOMKilled,
     ContainerStatusUnknown,
+    /// As containerd says it of what could not even be started.
+    StartError,
     // Admission on the device, as the kubelet's predicates name them.
     OutOfcpu,
     OutOfmemory,

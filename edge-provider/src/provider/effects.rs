@@ -111,8 +111,10 @@ impl EdgeProvider {
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
         };
         let host_ip = self.face.host_ip();
+        let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        let address = if on_host { host_ip.as_deref() } else { pod_ip(view) };
         let around = Surroundings {
-            speaker: self.face.speaker(pod_ip(view)),
+            speaker: self.face.speaker(address),
             now: Timestamp::now(),
             host_ip: host_ip.as_deref(),
             observed_generation: pod.metadata.generation,

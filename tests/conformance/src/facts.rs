@@ -103,8 +103,9 @@ impl Mask {
             (side.scratch(slug).display().to_string(), "<scratch>"),
             (side.namespace(slug), "<namespace>"),
             (text("/metadata/uid").to_owned(), "<uid>"),
-            (text("/status/podIP").to_owned(), "<pod ip>"),
+            // Before the pod's: one on the host's network has the host's.
             (side.host_ip.clone(), "<host ip>"),
+            (text("/status/podIP").to_owned(), "<pod ip>"),
             (side.node.clone(), "<node>"),
             // The API server writes that of its node into a pod.
             (

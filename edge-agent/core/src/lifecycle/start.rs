@@ -44,6 +44,13 @@ fn is_clear(given: &Given<'_>) -> bool {
     given.pod.live().next().is_none() && sandboxes.all(|sandbox| given.workload.stopped.contains(&sandbox.id))
 }
 
+/// Whether its images may be pulled: the kubelet has a pod's volumes before it asks for an image (`SyncPod` of pkg/kubelet/kubelet.go). What
+/// has a sandbox had them once, and restarts without waiting for them.
+pub(super) fn has_volumes(given: &Given<'_>, manifest: &Manifest) -> bool {
+    let needs_none = manifest.workload.volumes.is_empty() || given.pod.sandbox().is_some();
+    needs_none || given.workload.volumes.is_some()
+}
+
 /// Whether the volumes are there, of some manifest of this workload at least; has them brought up to date if they are not.
 fn volumes(given: &Given<'_>, manifest: &Arc<Manifest>, plan: &mut Plan) -> bool {
     let workload = given.workload;

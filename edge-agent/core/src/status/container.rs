@@ -38,6 +38,7 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
         Place::Initial(_) if decision == Decision::Finished => given.pod.current(&spec.name),
         Place::Initial(_) => order::active(given, spec).or_else(|| given.pod.current(&spec.name)),
     };
+    let current = current.map(|current| before_start(given, current).unwrap_or(current));
     let mut status = match current {
         Some(current) => present(given, spec, current, (&decision, saying)),
         None => absent(given, spec, &decision),
@@ -58,6 +59,14 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
     status.resources = Some(resources).filter(|resources| *resources != Resources::default());
     status.user = current.and_then(|current| current.user.clone());
     status
+}
+
+/// The run before one that is still being started, hook included: as a kubelet, which looks again when it has started all that it can.
+fn before_start<'a>(given: &Given<'a>, current: &ObservedContainer) -> Option<&'a ObservedContainer> {
+    let is_starting = current.state == ObservedState::Created || given.workload.awaits_hook(&current.id);
+    let before = |other: &&ObservedContainer| other.attempt < current.attempt && !other.is_live();
+    let instances = given.pod.instances(&current.name);
+    instances.into_iter().find(before).filter(|_| is_starting)
 }
 
 /// What is allocated, with the runtime's own figures where it has them and something is allocated (`convertContainerStatusResources`). Below

@@ -5,6 +5,7 @@
     reason = "all of this binary is test code, helpers included"
 )]
 
+mod admission;
 mod bounds;
 mod chaos;
 mod conversation;
@@ -17,5 +18,6 @@ mod probes;
 mod runtime;
 mod shed;
 mod succession;
+mod telling;
 mod whole;
 mod world;

@@ -232,7 +232,7 @@ fn a_policy_of_a_containers_own() {
     assert_eq!(world.status("one").phase, Phase::Running);
 }
 
-fn with_volume() -> Manifest {
+pub fn with_volume() -> Manifest {
     let mut wanted = manifest("one", &["a:1"]);
     wanted.workload.volumes.push(VolumeSpec {
         name: "v".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_agent_core::usage::{ContainerUsage, Disk, Room, Usage, WorkloadUsage};
 use edge_agent_core::{Input, Note, ObservedImage, Step};
-use edge_protocol::v1::{EventLevel, Phase, Reason};
+use edge_protocol::v1::{ContainerState, EventLevel, Phase, Reason};
 
 use crate::hub::{manifest, uid};
 use crate::world::World;
@@ -84,7 +84,18 @@ fn the_greatest_eater_is_evicted_and_the_others_go_on() {
         "{}",
         status.message
     );
-    assert_eq!(world.runtime.running(&uid("big")), 0);
+    assert!(
+        matches!(
+            status.containers[0].state,
+            ContainerState::Terminated { exit_code: 143, .. }
+        ),
+        "{status:?}"
+    );
+    let left = world.runtime.containers.iter().any(|c| c.uid == uid("big"));
+    assert!(
+        !left && !world.runtime.logs.contains(&uid("big")),
+        "what it took is free"
+    );
     assert_eq!(world.runtime.running(&uid("small")), 1);
     assert!(world.hub.events.iter().any(|event| {
         (event.reason, event.level) == (Reason::Evicted, EventLevel::Warning) && event.uid == uid("big")

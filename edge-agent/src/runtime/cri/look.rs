@@ -371,10 +371,11 @@ fn state(status: &ContainerStatus) -> ObservedState {
     }
 }
 
-/// CRI asks for these three words, and the runtimes have more; those are errors.
+/// CRI asks for three words, and the runtimes have more, which the kubelet passes on; of those that nobody knows the exit code is said.
 fn reason(status: &ContainerStatus) -> Reason {
     match (status.reason.as_str(), status.exit_code) {
         ("OOMKilled", _) => Reason::OOMKilled,
+        ("StartError", _) => Reason::StartError,
         (_, 0) => Reason::Completed,
         _ => Reason::Error,
     }
@@ -402,7 +403,8 @@ mod tests {
         check("Completed", 0, Reason::Completed);
         check("", 0, Reason::Completed);
         check("Error", 1, Reason::Error);
-        check("StartError", 128, Reason::Error);
+        check("StartError", 128, Reason::StartError);
+        check("Unknown", 255, Reason::Error);
         check("OOMKilled", 137, Reason::OOMKilled);
         check("OOMKilled", 0, Reason::OOMKilled);
     }

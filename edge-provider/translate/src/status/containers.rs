@@ -1,7 +1,7 @@
 //! The container statuses of a pod: the worst of all devices, on top of what was shown before.
 
 use edge_protocol::DeviceId;
-use edge_protocol::text::sanitise;
+use edge_protocol::text::{self, sanitise};
 use edge_protocol::v1::{self, ContainerRollup, Reason};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
@@ -267,4 +267,9 @@ pub(super) fn instant(millis: i64) -> Time {
 
 pub(super) fn some_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| sanitise(text))
+}
+
+/// What a container left when it ended: its lines stay lines.
+pub(super) fn last_words(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text::words(text))
 }

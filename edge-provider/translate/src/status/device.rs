@@ -59,6 +59,14 @@ pub(super) fn status(
         Vec::new()
     };
     let listed = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
+    let mut common = common(previous, around);
+    let unheard = is_unheard(shown, word, previous);
+    if unheard {
+        common.start_time = None;
+    }
+    if unheard || word.is_some_and(is_rejected) {
+        (common.host_ip, common.host_ips) = (None, None);
+    }
     PodStatus {
         conditions: Some(conditions),
         container_statuses: listed(main),
@@ -68,8 +76,19 @@ pub(super) fn status(
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
-        ..common(previous, around)
+        ..common
     }
+}
+
+/// The hub has the pod and its device has said nothing of it yet: as on a node whose kubelet has not looked at it, nothing is claimed.
+fn is_unheard(shown: Shown<'_>, word: Option<&WorkloadStatus>, previous: &PodStatus) -> bool {
+    let is_waited_for = matches!(shown, Shown::Accepted | Shown::Deployed(_));
+    is_waited_for && word.is_none() && previous.host_ip.is_none()
+}
+
+/// The device did not take it in: of such a pod there is a phase and its reason, and nothing else (`rejectPod` of pkg/kubelet/kubelet.go).
+fn is_rejected(word: &WorkloadStatus) -> bool {
+    word.phase == Phase::Failed && word.containers.is_empty()
 }
 
 /// What the device said last, if it said anything.
@@ -142,13 +161,14 @@ fn is_nowhere(status: &DeploymentStatus) -> bool {
     status.counts.targeted == 0
 }
 
-/// A pod on the host's network has the addresses of its node (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
+/// A pod on the host's network has the address of its node, sandbox or not (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
 /// absent here is left alone. Of each family there is one (`sortPodIPs`), or the API server would refuse the whole status.
 fn addresses(spec: &PodSpec, word: Option<&WorkloadStatus>, around: &Surroundings<'_>) -> Vec<String> {
-    let Some(word) = word else { return Vec::new() };
+    let Some(word) = word.filter(|word| !is_rejected(word)) else {
+        return Vec::new();
+    };
     if spec.host_network == Some(true) {
-        let address = around.host_ip.filter(|_| word.sandbox_ready);
-        return address.map(str::to_owned).into_iter().collect();
+        return around.host_ip.map(str::to_owned).into_iter().collect();
     }
     let said = word.pod_ip.iter().chain(&word.further_pod_ips);
     let mut found: Vec<IpAddr> = Vec::new();

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::super::conditions::{CONTAINERS_READY, Conditions, Draft, INITIALIZED, READY, draft};
 use super::super::containers::have_started;
 use super::super::{FAILED, Refused, SUCCEEDED, Shown, Surroundings, time};
-use super::Facts;
+use super::{Facts, is_rejected};
 
 const SANDBOX: &str = "PodReadyToStartContainers";
 const SCHEDULED: &str = "PodScheduled";
@@ -30,8 +30,11 @@ pub(super) fn all(
     let mut drafts = match shown {
         Shown::Accepted => Vec::new(),
         Shown::Refused(Refused { reason, message }) => vec![draft(READY, false, reason, message)],
-        // The hub has no word of the device now: what the pod shows of its last one stays.
-        Shown::Deployed(_) if facts.word.is_none() && conditions.find(SANDBOX).is_some() => Vec::new(),
+        // The hub has no word of the device, now or yet: what the pod shows of its last one stays.
+        Shown::Deployed(_) if facts.word.is_none() => Vec::new(),
+        Shown::Deployed(_) if facts.word.is_some_and(is_rejected) && conditions.find(SANDBOX).is_none() => {
+            Vec::new()
+        }
         Shown::Deployed(_) | Shown::Stopped(_) => of_kubelet(facts, previous),
     };
     let is_over = facts.phase == FAILED || facts.phase == SUCCEEDED;
@@ -85,7 +88,10 @@ fn sandbox(word: Option<&WorkloadStatus>) -> Draft {
     if word.is_some_and(|word| word.sandbox_ready) {
         return draft(SANDBOX, true, "", "");
     }
-    let was = word.is_some_and(|word| word.containers.iter().any(|c| !c.container_id.is_empty()));
+    let mut all = word
+        .into_iter()
+        .flat_map(|word| word.containers.iter().chain(&word.init_containers));
+    let was = all.any(|container| !container.container_id.is_empty());
     let message = if was {
         "pod sandbox is not ready"
     } else {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     ContainerStatus, ContainerUser, LinuxContainerUser, PodSpec, PodStatus, VolumeMountStatus,
 };
 
-use super::super::containers::{end, instant, some_text, terminated};
+use super::super::containers::{end, instant, last_words, some_text, terminated};
 use super::super::{Shown, is_terminal};
 use super::resources;
 
@@ -20,17 +20,12 @@ pub(super) fn both(spec: &PodSpec, previous: &PodStatus, shown: Shown<'_>) -> [V
     }
     let init = spec.init_containers.as_deref().unwrap_or_default();
     let said = |status: &v1::DeploymentStatus| match &status.workload {
-        Some(word) if word.containers.is_empty() && word.phase == v1::Phase::Failed => {
-            [Vec::new(), Vec::new()]
-        }
+        Some(word) if super::is_rejected(word) => [Vec::new(), Vec::new()],
         Some(word) => [
             list(spec, init, before[0], &word.init_containers),
             sorted(list(spec, &spec.containers, before[1], &word.containers)),
         ],
-        None => [
-            list(spec, init, before[0], &[]),
-            sorted(list(spec, &spec.containers, before[1], &[])),
-        ],
+        None => before.map(<[_]>::to_vec),
     };
     match shown {
         Shown::Accepted | Shown::Refused(_) => before.map(<[_]>::to_vec),
@@ -65,7 +60,7 @@ fn list(
             }
             (Some(fresh), _) => fresh,
             (None, Some(earlier)) => earlier.clone(),
-            (None, None) => unheard(spec, container),
+            (None, None) => unsaid(spec, container),
         }
     };
     containers.iter().map(one).collect()
@@ -101,8 +96,8 @@ fn ended_for_good(spec: &PodSpec, container: &Container, earlier: &ContainerStat
     }
 }
 
-/// Before the device has spoken.
-fn unheard(spec: &PodSpec, container: &Container) -> ContainerStatus {
+/// The device has not said anything of it.
+fn unsaid(spec: &PodSpec, container: &Container) -> ContainerStatus {
     let reason = if spec.init_containers.iter().flatten().next().is_some() {
         v1::Reason::PodInitializing
     } else {
@@ -170,15 +165,16 @@ fn state(state: &v1::ContainerState, container_id: Option<&str>) -> ContainerSta
             started_at_ms,
             finished_at_ms,
         } => {
-            // A time that nobody knows is absent; zero is how a device says so.
-            let at = |ms: i64| (ms != 0).then(|| instant(ms));
+            // Nobody saw an end that has no time, nor its run; one that has, of a run that never began, has the runtime's zero, as the
+            // kubelet shows it.
+            let seen_at = |ms: i64| (*finished_at_ms != 0).then(|| instant(ms));
             shown.terminated = Some(ContainerStateTerminated {
                 container_id: container_id.map(str::to_owned),
                 exit_code: *exit_code,
                 reason: Some(reason.to_string()),
-                message: some_text(message),
-                started_at: at(*started_at_ms),
-                finished_at: at(*finished_at_ms),
+                message: last_words(message),
+                started_at: seen_at(*started_at_ms),
+                finished_at: seen_at(*finished_at_ms),
                 signal: None,
             });
         }

@@ -97,6 +97,11 @@ fn all_of(status: &PodStatus) -> Vec<String> {
     names.map(|name| of(status, name)).to_vec()
 }
 
+fn types(status: &PodStatus) -> Vec<&str> {
+    let all = status.conditions.iter().flatten();
+    all.map(|condition| condition.type_.as_str()).collect()
+}
+
 #[test]
 fn from_seen_to_ready_as_under_a_kubelet() {
     let mut pod = pod_of_four();
@@ -111,6 +116,18 @@ fn from_seen_to_ready_as_under_a_kubelet() {
         ..spoken(Phase::Pending, Vec::new(), Vec::new())
     };
     let status = show_device(&mut pod, Shown::Deployed(&silent));
+    let claimed = (&status.host_ip, &status.start_time, &status.container_statuses);
+    assert_eq!(claimed, (&None, &None, &None), "it has not taken the pod in");
+    assert_eq!(types(&status), ["PodScheduled"], "the scheduler's");
+
+    let first = |name: &str| DeviceWord::waiting(name, "", Reason::PodInitializing);
+    let mut taken = spoken(
+        Phase::Pending,
+        vec![first("prepare"), first("proxy")],
+        vec![first("web"), first("app")],
+    );
+    word_of(&mut taken).sandbox_ready = false;
+    let status = show_device(&mut pod, Shown::Deployed(&taken));
     assert_eq!(
         all_of(&status),
         [
@@ -293,9 +310,12 @@ fn a_failure_shows_its_reason_for_good() {
     (word.reason, word.sandbox_ready, word.pod_ip) = (Some(Reason::OutOfcpu), false, None);
     let status = show_device(&mut rejected, Shown::Deployed(&out));
     assert_eq!(
-        (status.reason.as_deref(), status.container_statuses),
-        (Some("OutOfcpu"), None)
+        (status.reason.as_deref(), &status.container_statuses),
+        (Some("OutOfcpu"), &None)
     );
+    assert_eq!((&status.host_ip, &status.pod_ip), (&None, &None));
+    assert_eq!(types(&status), ["PodScheduled"], "nothing else is said of it");
+    assert!(status.start_time.is_some());
 }
 
 #[test]
@@ -368,6 +388,7 @@ fn an_address_is_shown_only_where_it_can_be_reached() {
     assert_eq!(ips, ["10.1.0.4", "fd00::5"], "one of each family");
     let mut on_host = pod("Always", &["web"]);
     on_host.spec.as_mut().unwrap().host_network = Some(true);
+    word_of(&mut runs).sandbox_ready = false;
     let status = show_device(&mut on_host, Shown::Deployed(&runs));
     assert_eq!(status.pod_ip.as_deref(), Some("192.0.2.7"));
     // Once the sandbox is gone the address stays.

@@ -139,3 +139,40 @@ fn an_end_that_the_api_lets_none_come_back_from_stands() {
     assert!(!comes_back("Never", rule("In", 42), 43));
     assert!(comes_back("Never", rule("NotIn", 42), 43));
 }
+
+#[test]
+fn last_words_keep_their_lines_and_a_run_that_never_began_has_the_runtimes_zero() {
+    let mut pod = pod("Never", &["web"]);
+    let mut end = |started_at_ms, finished_at_ms| {
+        let state = ContainerState::Terminated {
+            exit_code: 128,
+            reason: Reason::StartError,
+            message: "one\ntwo\u{7}\n".to_owned(),
+            started_at_ms,
+            finished_at_ms,
+        };
+        pod.status = None;
+        let ended = spoken(Phase::Running, Vec::new(), vec![said("web", state)]);
+        let status = show_device(&mut pod, Shown::Deployed(&ended));
+        let state = status.container_statuses.unwrap().remove(0).state.unwrap();
+        state.terminated.unwrap()
+    };
+    let shown = end(0, NOW_MS);
+    assert_eq!(shown.message.as_deref(), Some("one\ntwo\\u{7}\n"));
+    assert_eq!(shown.reason.as_deref(), Some("StartError"));
+    assert_eq!(shown.started_at.unwrap().0.as_millisecond(), 0);
+    let unseen = end(0, 0);
+    assert_eq!((unseen.started_at, unseen.finished_at), (None, None));
+}
+
+#[test]
+fn a_sandbox_that_was_there_is_known_by_any_container() {
+    let mut pod = pod_of_four();
+    let mut failed = spoken(Phase::Failed, vec![said("prepare", ended(1))], Vec::new());
+    let waiting = DeviceWord::waiting("web", "", Reason::PodInitializing);
+    word_of(&mut failed).containers = vec![waiting];
+    word_of(&mut failed).sandbox_ready = false;
+    let status = show_device(&mut pod, Shown::Deployed(&failed));
+    let shown = message(&status, "PodReadyToStartContainers");
+    assert_eq!(shown, "pod sandbox is not ready");
+}

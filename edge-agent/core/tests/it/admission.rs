@@ -1,0 +1,81 @@
+//! Stories of what a device takes in, and what it does not.
+
+use edge_protocol::v1::{Phase, PortProtocol, PortSpec, Reason, Rung};
+
+use crate::hub::{manifest, uid};
+use crate::order::{told, up};
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let mut world = up();
+    let mut strange = manifest("strange", &["a:1"]);
+    strange.requires = vec!["probes".to_owned(), "volumes".to_owned()];
+    world.hub.run(&strange);
+    world.push();
+    world.settle();
+    let status = world.status("strange");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Refused, Some(Reason::RequirementNotMet))
+    );
+    assert!(status.message.contains("probes, volumes"), "{}", status.message);
+    assert!(world.runtime.sandboxes.is_empty() && world.runtime.images.is_empty());
+    world.hub.stop(&uid("strange"), None);
+    world.push();
+    world.settle();
+    assert_eq!(world.status("strange").phase, Phase::Gone);
+}
+
+#[test]
+fn what_does_not_fit_fails_as_under_a_kubelet() {
+    let mut world = up();
+    let mut big = manifest("big", &["a:1"]);
+    big.workload.containers[0].resources.cpu_request_milli = Some(3_000);
+    let mut more = manifest("more", &["a:1"]);
+    more.workload.containers[0].resources.cpu_request_milli = Some(2_000);
+    world.hub.run(&big);
+    world.push();
+    world.settle();
+    world.hub.run(&more);
+    world.push();
+    world.settle();
+    let status = world.status("more");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Failed, Some(Reason::OutOfcpu))
+    );
+    let why = "Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000";
+    assert_eq!(status.message, format!("Pod was rejected: {why}"));
+    assert_eq!(told(&world, Reason::OutOfcpu), [why]);
+    assert!(status.containers.is_empty());
+    assert_eq!(world.status("big").rung, Rung::Healthy);
+}
+
+#[test]
+fn a_swap_in_one_set_waits_for_the_one_that_leaves() {
+    let mut world = up();
+    let mut first = manifest("first", &["a:1"]);
+    first.workload.containers[0].ports = vec![PortSpec {
+        name: None,
+        container_port: 80,
+        host_port: Some(8080),
+        host_ip: None,
+        protocol: PortProtocol::Tcp,
+    }];
+    let mut second = first.clone();
+    (second.uid, second.name) = (uid("second"), "second".to_owned());
+    world.hub.run(&first);
+    world.push();
+    world.settle();
+    world.hub.run(&second);
+    world.hub.stop(&uid("first"), None);
+    world.push();
+    world.settle();
+    assert_eq!(
+        (
+            world.runtime.running(&uid("first")),
+            world.runtime.running(&uid("second"))
+        ),
+        (0, 1)
+    );
+}
