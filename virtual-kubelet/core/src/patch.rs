@@ -1,6 +1,9 @@
 //! Whether a patch would change an object: compared with the object as the API server has it, never with what was sent last.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Lists of addresses in a pod's status, which a strategic merge joins by `ip` (core/v1 types.go).
+const ADDRESSES: [&str; 2] = ["hostIPs", "podIPs"];
 
 /// Whether strategically merging `wanted` onto `current` changes anything.
 ///
@@ -22,9 +25,10 @@ pub fn would_change(current: &Value, wanted: &Value) -> bool {
 }
 
 /// `wanted` with a `null` for each member of a condition that it no longer has: a strategic merge would keep it, and a reason of
-/// yesterday would stand beside the status of today.
+/// yesterday would stand beside the status of today. Other addresses replace the former ones for the same reason: both together would be refused.
 #[must_use]
 pub fn completed(current: &Value, mut wanted: Value) -> Value {
+    replace_addresses(current, &mut wanted);
     let present = current.get("conditions").and_then(Value::as_array);
     let conditions = wanted.get_mut("conditions").and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten() {
@@ -40,6 +44,19 @@ pub fn completed(current: &Value, mut wanted: Value) -> Value {
         }
     }
     wanted
+}
+
+/// `mergeSliceWithSpecialElements` of strategicpatch/patch.go: what stands beside this directive is the whole list, in its order.
+fn replace_addresses(current: &Value, wanted: &mut Value) {
+    for name in ADDRESSES {
+        let Some(addresses) = wanted.get_mut(name).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        let present = current.get(name).and_then(Value::as_array);
+        if present.is_some_and(|present| !present.is_empty() && present != addresses) {
+            addresses.insert(0, json!({"$patch": "replace"}));
+        }
+    }
 }
 
 /// `status.conditions` merge by `type`; `status.addresses` also carry a `type` but are written by a replacing patch of their own.
@@ -97,6 +114,32 @@ mod tests {
             &json!({"containerStatuses": [{"name": "a", "restartCount": 1}]}),
             true,
         );
+    }
+
+    #[test]
+    fn other_addresses_replace_those_that_were() {
+        let status = |ips: &[&str]| {
+            let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+            json!({"podIP": "10.0.0.1", "podIPs": ips})
+        };
+        let same = completed(&status(&["10.0.0.1"]), status(&["10.0.0.1"]));
+        assert_eq!(same, status(&["10.0.0.1"]));
+        check(&status(&["10.0.0.1"]), &same, false);
+        assert_eq!(
+            completed(&json!({}), status(&["10.0.0.2"])),
+            status(&["10.0.0.2"])
+        );
+        let other = completed(
+            &status(&["10.0.0.1", "fd00::1"]),
+            status(&["10.0.0.2", "fd00::1"]),
+        );
+        let expected = json!([{"$patch": "replace"}, {"ip": "10.0.0.2"}, {"ip": "fd00::1"}]);
+        assert_eq!(other["podIPs"], expected);
+        let host = completed(
+            &json!({"hostIPs": [{"ip": "192.0.2.1"}]}),
+            json!({"hostIPs": [{"ip": "192.0.2.2"}]}),
+        );
+        assert_eq!(host["hostIPs"][0], json!({"$patch": "replace"}));
     }
 
     #[test]

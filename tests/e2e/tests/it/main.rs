@@ -19,5 +19,6 @@ mod outages;
 mod refusals;
 mod rollout;
 mod silence;
+mod stateful;
 mod support;
 mod targets;
