@@ -8,6 +8,7 @@
 //! * `ledger`: which lies are told, how often each was served, which streams are open.
 //! * `relay`: one client connection; `upstream`: the connection behind it; `streams`: bodies that are cut or silenced;
 //!   `answer`: invented answers; `socket`: connections that end in a reset; `authority`: the certificates.
+//! * [`tap`]: something else, which lies about nothing: it keeps what passes between a hub and its clients, in clear.
 //! * `control`: the endpoint that a test talks to, and [`ControlClient`], which talks to it without any runtime.
 //!
 //! It knows the two servers' forms of lists, errors and watch events ([`Dialect`]) and nothing else of Outrigger. Clients prove who they
@@ -25,6 +26,7 @@ mod relay;
 pub mod rule;
 mod socket;
 mod streams;
+pub mod tap;
 mod upstream;
 
 pub use client::{ControlClient, ControlError};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lab::{Device, Process, Program};
 
 use crate::files::{self, quoted};
-use crate::options::DeviceSpec;
+use crate::options::{DeviceSpec, Scrutiny};
 use crate::{HubAccess, Programs, SiteError};
 
 pub(crate) const PROCESS: &str = "agent";
@@ -18,12 +18,22 @@ fn directory(device: &Device) -> PathBuf {
     device.directory().join("agent")
 }
 
+fn state(device: &Device) -> PathBuf {
+    directory(device).join("state")
+}
+
+/// Where the agent keeps the private key of its certificate.
+pub(crate) fn identity_key(device: &Device) -> PathBuf {
+    state(device).join("identity.key")
+}
+
 /// Writes the configuration, puts the enrolment token where it says, and starts the agent.
 pub(crate) fn start(
     device: &Device,
     spec: &DeviceSpec,
     hub: &HubAccess,
     programs: &Programs,
+    scrutiny: Scrutiny,
 ) -> Result<Process, SiteError> {
     let directory = directory(device);
     files::create_dir(&directory)?;
@@ -37,7 +47,7 @@ pub(crate) fn start(
          [runtime]\nsocket = {socket}\ncgroup_root = {cgroup}\nlog_dir = {logs}\n\n\
          {EVICTION}\n\
          [local]\nboot_id_file = {boot}\n",
-        state = quoted(directory.join("state").display()),
+        state = quoted(state(device).display()),
         endpoint = quoted(hub.device_port),
         token = quoted(token_file.display()),
         name = quoted(&spec.name),
@@ -48,7 +58,7 @@ pub(crate) fn start(
     );
     files::write(&config, &text)?;
     let program = Program::new(programs.agent()?)
-        .args(["run", "--config"])
+        .args(["--log", scrutiny.log_filter(), "run", "--config"])
         .arg(config.display().to_string());
     Ok(device.spawn(PROCESS, &program)?)
 }

@@ -8,7 +8,7 @@ use lab::{Lab, Process, Program, until};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, quoted};
-use crate::options::DeviceSpec;
+use crate::options::{DeviceSpec, Scrutiny};
 use crate::{Programs, SiteError};
 
 pub(crate) const PROCESS: &str = "hub";
@@ -45,12 +45,12 @@ impl HubFiles {
         self.directory.join("hub.toml")
     }
 
-    fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.directory.join("ca")
     }
 
     /// Makes authority, configuration and the administrator's token. The ports stay the same over restarts, as in production.
-    pub fn create(&self, programs: &Programs, lab: &Lab) -> Result<HubAccess, SiteError> {
+    pub fn create(&self, programs: &Programs, lab: &Lab, scrutiny: Scrutiny) -> Result<HubAccess, SiteError> {
         files::create_dir(&self.directory)?;
         let hub = programs.hub()?;
         Program::new(&hub)
@@ -61,7 +61,7 @@ impl HubFiles {
         let (device_port, rest_port, health_port) = (free(address)?, free(address)?, free(address)?);
         files::write(
             &self.config(),
-            &self.config_text(device_port, rest_port, health_port),
+            &self.config_text(device_port, rest_port, health_port, scrutiny),
         )?;
         let token = self.admin_token(programs)?;
         let token_file = self.directory.join("admin.token");
@@ -75,18 +75,26 @@ impl HubFiles {
         })
     }
 
-    fn config_text(&self, device: SocketAddr, rest: SocketAddr, health: SocketAddr) -> String {
+    fn config_text(
+        &self,
+        device: SocketAddr,
+        rest: SocketAddr,
+        health: SocketAddr,
+        scrutiny: Scrutiny,
+    ) -> String {
         format!(
             "state_dir = {state}\nca_dir = {ca}\n\n\
              [device]\nlisten = {device}\nenroll_per_minute = 600\n\n\
              [rest]\nlisten = {rest}\nnames = [{name}]\n\n\
-             [health]\nlisten = {health}\n",
+             [health]\nlisten = {health}\n\n\
+             [log]\nfilter = {log}\n",
             state = quoted(self.directory.join("state").display()),
             ca = quoted(self.ca().display()),
             device = quoted(device),
             name = quoted(rest.ip()),
             rest = quoted(rest),
             health = quoted(health),
+            log = quoted(scrutiny.log_filter()),
         )
     }
 

@@ -10,7 +10,7 @@ use lab::{Lab, Paths, Process, Program};
 use crate::cluster::ApiAccess;
 use crate::files::{self, quoted};
 use crate::hub::{self, HubFiles};
-use crate::options::{DeviceNodes, NamespaceRule, Server};
+use crate::options::{DeviceNodes, NamespaceRule, Scrutiny, Server};
 use crate::{Cluster, HubAccess, Programs, SiteError, detour};
 
 pub(crate) const PROCESS: &str = "kubelet";
@@ -25,6 +25,7 @@ pub(crate) struct KubeletPlan<'a> {
     pub namespaces: &'a [NamespaceRule],
     pub device_nodes: DeviceNodes,
     pub detours: &'a [Server],
+    pub scrutiny: Scrutiny,
     pub hub: &'a HubAccess,
 }
 
@@ -61,6 +62,7 @@ impl KubeletPlan<'_> {
             "[node]\nname = {node}\nip = {ip}\n\n\
              [hub]\nurl = {url}\nca_file = {ca}\ntoken_file = {token}\n\n\
              [health]\nlisten = {health}\n\n\
+             [log]\nfilter = {log}\n\n\
              [kubernetes]\nkubeconfig = {kubeconfig}\napi_server = {{ external = {service} }}\n",
             node = quoted(self.node),
             ip = quoted(address),
@@ -68,6 +70,7 @@ impl KubeletPlan<'_> {
             ca = quoted(hub_ca.display()),
             token = quoted(token_file.display()),
             health = quoted(health),
+            log = quoted(self.scrutiny.log_filter()),
             kubeconfig = quoted(kubeconfig.display()),
             service = quoted(cluster.service()?),
         );

@@ -5,6 +5,7 @@
 //!
 //! * [`options`]: what a site consists of. [`programs`]: where the binaries are.
 //! * `hub`, `kubelet`, `agents`: one part each: files, start, readiness. `detour`: a proxy that lies to the kubelet.
+//!   `tap`: one that keeps what passes to and from the hub.
 //!
 //! A site's processes outlive the handle, as the lab's do; [`lab::down`] ends them.
 
@@ -18,11 +19,12 @@ mod kubelet;
 pub mod options;
 pub mod programs;
 mod start;
+mod tap;
 
 pub use cluster::Cluster;
 pub use detour::Detour;
 pub use error::SiteError;
 pub use hub::HubAccess;
-pub use options::{DeviceNodes, DeviceSpec, NamespaceRule, Server, SiteOptions};
+pub use options::{DeviceNodes, DeviceSpec, NamespaceRule, Scrutiny, Server, SiteOptions};
 pub use programs::Programs;
 pub use start::Site;

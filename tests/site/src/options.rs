@@ -22,6 +22,7 @@ pub struct SiteOptions {
     pub device_nodes: DeviceNodes,
     /// The servers that the kubelet reaches only through a fault proxy, each its own.
     pub detours: Vec<Server>,
+    pub scrutiny: Scrutiny,
     pub programs: Programs,
 }
 
@@ -41,6 +42,26 @@ pub enum DeviceNodes {
     None,
     /// Those with the tag `node = 'true'`. Addresses of the lab's devices are reachable, so they are shown.
     Tagged,
+}
+
+/// How much of what the programs say, to each other and in their logs, is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scrutiny {
+    #[default]
+    Usual,
+    /// What passes to and from the hub is kept in clear: before the REST API, for the kubelet and the command line alike, and before the device
+    /// port, for each device. Logs have all that there is to log.
+    Full,
+}
+
+impl Scrutiny {
+    /// As the programs' `log` options have it.
+    pub(crate) fn log_filter(self) -> &'static str {
+        match self {
+            Self::Usual => "info",
+            Self::Full => "trace",
+        }
+    }
 }
 
 /// One of the two that a kubelet asks.
@@ -120,6 +141,7 @@ impl SiteOptions {
             namespaces: vec![NamespaceRule::everything()],
             device_nodes: DeviceNodes::None,
             detours: Vec::new(),
+            scrutiny: Scrutiny::Usual,
             programs: Programs::default(),
         }
     }

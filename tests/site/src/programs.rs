@@ -57,6 +57,10 @@ impl Programs {
         self.find("outrigger-fault-proxy")
     }
 
+    pub fn tap(&self) -> Result<PathBuf, SiteError> {
+        self.find("outrigger-tap")
+    }
+
     fn find(&self, name: &str) -> Result<PathBuf, SiteError> {
         let program = self.directory.join(name);
         if program.is_file() {

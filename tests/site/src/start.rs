@@ -6,8 +6,8 @@ use lab::{Device, DeviceOptions, Lab, LabOptions, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{self, HubFiles};
-use crate::options::{ClusterChoice, DeviceSpec, Server, SiteOptions};
-use crate::{Cluster, Detour, HubAccess, Programs, SiteError, agents, detour, files, kubelet};
+use crate::options::{ClusterChoice, DeviceSpec, Scrutiny, Server, SiteOptions};
+use crate::{Cluster, Detour, HubAccess, Programs, SiteError, agents, detour, files, kubelet, tap};
 
 /// A running site.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl Site {
             namespaces,
             device_nodes,
             detours,
+            scrutiny,
             programs,
         } = options;
         let lab = Lab::start(LabOptions {
@@ -56,13 +57,17 @@ impl Site {
         })?;
         let cluster = Cluster::of(&lab, &control_plane)?;
         let hub_files = HubFiles::in_site(lab.directory());
-        let hub = hub_files.create(&programs, &lab)?;
+        let mut hub = hub_files.create(&programs, &lab, scrutiny)?;
         hub.wait_until_ready(&hub::spawn(&lab, &programs, &hub_files)?)?;
+        if scrutiny == Scrutiny::Full {
+            hub = tap::before_rest(&lab, &programs, &hub_files, &hub)?;
+        }
         let kubelet = kubelet::KubeletPlan {
             node: &node,
             namespaces: &namespaces,
             device_nodes,
             detours: &detours,
+            scrutiny,
             hub: &hub,
         };
         let kubelet = kubelet.start(&lab, &cluster, &programs, &hub_files)?;
@@ -76,7 +81,14 @@ impl Site {
         let own_cluster = matches!(control_plane, ClusterChoice::Own(_));
         site.record(own_cluster)?;
         for spec in &devices {
-            agents::start(&site.lab.device(&spec.name)?, spec, &site.hub, &site.programs)?;
+            let device = site.lab.device(&spec.name)?;
+            let hub = match scrutiny {
+                Scrutiny::Usual => site.hub.clone(),
+                Scrutiny::Full => {
+                    tap::before_device(&site.lab, &device, &site.programs, &hub_files, &site.hub)?
+                }
+            };
+            agents::start(&device, spec, &hub, &site.programs, scrutiny)?;
         }
         let names: Vec<&str> = devices.iter().map(|spec| spec.name.as_str()).collect();
         site.hub.wait_until_connected(&site.programs, &names)?;
@@ -149,6 +161,11 @@ impl Site {
         detour::open(&self.lab, server)
     }
 
+    /// Where the tap before a device's hub, or before the REST API, keeps what passed.
+    pub fn tapped(&self, device: Option<&str>) -> std::path::PathBuf {
+        tap::directory(&self.lab, device)
+    }
+
     pub fn hub_process(&self) -> Process {
         self.lab.process(hub::PROCESS)
     }
@@ -171,7 +188,7 @@ impl Site {
     /// The part that failed.
     pub fn add_device(&self, spec: &DeviceSpec) -> Result<Device, SiteError> {
         let device = self.lab.add_device(&device_options(spec))?;
-        agents::start(&device, spec, &self.hub, &self.programs)?;
+        agents::start(&device, spec, &self.hub, &self.programs, Scrutiny::Usual)?;
         self.hub.wait_until_connected(&self.programs, &[&spec.name])?;
         Ok(device)
     }

@@ -18,6 +18,7 @@ mod objects;
 mod outages;
 mod refusals;
 mod rollout;
+mod secrecy;
 mod silence;
 mod stateful;
 mod support;

@@ -4,6 +4,7 @@
 
 mod lists;
 mod process;
+mod tap;
 mod truth;
 mod upstream;
 mod watches;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lab::{AlwaysReadyNode, ControlPlaneOptions, Paths, Times};
 use serde_json::Value;
 use site::options::ClusterChoice;
-use site::{DeviceNodes, DeviceSpec, NamespaceRule, Server, Site, SiteOptions};
+use site::{DeviceNodes, DeviceSpec, NamespaceRule, Scrutiny, Server, Site, SiteOptions};
 use tempfile::TempDir;
 
 use super::{Api, eventually, is_ready, name, uid};
@@ -23,6 +23,7 @@ pub struct TestSiteOptions {
     pub device_nodes: DeviceNodes,
     /// The servers that the kubelet reaches through a fault proxy.
     pub detours: Vec<Server>,
+    pub scrutiny: Scrutiny,
 }
 
 impl Default for TestSiteOptions {
@@ -34,6 +35,7 @@ impl Default for TestSiteOptions {
             namespaces: vec![NamespaceRule::everything()],
             device_nodes: DeviceNodes::None,
             detours: Vec::new(),
+            scrutiny: Scrutiny::Usual,
         }
     }
 }
@@ -65,6 +67,7 @@ impl TestSite {
             namespaces: options.namespaces,
             device_nodes: options.device_nodes,
             detours: options.detours,
+            scrutiny: options.scrutiny,
             ..SiteOptions::in_directory(home.site())
         });
         let site = site.unwrap_or_else(|error| panic!("the site does not start: {error}"));
