@@ -1,5 +1,7 @@
 //! The agent's configuration: read once, checked once, then only values that are known to be good.
 
+mod images;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use edge_agent_core::{ImagePolicy, Threshold, Thresholds};
 use edge_protocol::DeviceId;
 use serde::Deserialize;
 
+pub use self::images::ImageOptions;
+use self::images::ImageSection;
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::{Policy, PolicyError};
 
@@ -20,6 +24,8 @@ struct File {
     runtime: RuntimeSection,
     #[serde(default)]
     dns: DnsSection,
+    #[serde(default)]
+    images: ImageSection,
     #[serde(default)]
     eviction: EvictionSection,
     #[serde(default)]
@@ -180,6 +186,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     pub endpoints: Vec<Endpoint>,
     pub runtime: RuntimeOptions,
+    pub images: ImageOptions,
     pub eviction: EvictionOptions,
     /// The id to ask for at enrolment; the hub's token may fix another.
     pub device: Option<DeviceId>,
@@ -280,6 +287,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         hub,
         runtime,
         dns,
+        images,
         eviction,
         enrolment,
         local,
@@ -319,6 +327,9 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
     let eviction = eviction
         .check()
         .map_err(|(field, problem)| invalid(field, problem))?;
+    let images = images
+        .check()
+        .map_err(|(field, problem)| invalid(field, problem))?;
     let RuntimeSection {
         socket,
         cgroup_root,
@@ -353,6 +364,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
             seccomp_dir,
             policy: Policy::load(&policy_file)?,
         },
+        images,
         eviction,
         device,
         token_file: enrolment.token_file,

@@ -1,6 +1,7 @@
 //! The machine itself: its state, its one entry point, and the transaction that ends each step.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use edge_protocol::sign::TrustedKeys;
@@ -17,6 +18,7 @@ use crate::history::{History, SEQ_KEY};
 use crate::images::{ImagePolicy, Images};
 use crate::io::{Effect, Input, Note, Restored, Tx, Write};
 use crate::keys::Keys;
+use crate::pulls::Pulls;
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
 use crate::session::{Parties, Session};
@@ -49,6 +51,8 @@ pub struct AgentConfig {
     /// Below which the device lacks something, and workloads go.
     pub thresholds: Thresholds,
     pub image_policy: ImagePolicy,
+    /// How many images are pulled at the same time; absent means as many as are wanted.
+    pub parallel_pulls: Option<NonZeroU32>,
 }
 
 /// What bounds the machine's memory. Beyond a bound an offer is refused, or the oldest gives way.
@@ -124,6 +128,7 @@ pub struct Agent {
     pub(crate) next_step: u64,
     pub(crate) pressure: Pressure,
     pub(crate) images: Images,
+    pub(crate) pulls: Pulls,
     /// Steps that were told to have ended, in this life.
     pub(crate) told: u64,
     pub(crate) stopping: bool,
@@ -195,6 +200,7 @@ impl Agent {
             next_step: 1,
             pressure: Pressure::default(),
             images: Images::default(),
+            pulls: Pulls::default(),
             told: 0,
             stopping: false,
             plan_wake: None,
@@ -291,11 +297,12 @@ impl Agent {
         self.reports.rebase();
         self.history.rebase();
         self.fetches.rebase(now.mono_ms);
+        self.pulls.rebase();
         for workload in self.workloads.values_mut() {
-            workload
-                .failures
-                .values_mut()
-                .for_each(|failure| failure.until_ms = now.mono_ms);
+            workload.failures.values_mut().for_each(|failure| {
+                failure.until_ms = now.mono_ms;
+                failure.fresh_until_ms = failure.fresh_until_ms.map(|_| now.mono_ms);
+            });
             workload
                 .crashes
                 .values_mut()

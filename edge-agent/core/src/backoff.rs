@@ -73,6 +73,8 @@ pub(crate) struct Failure {
     /// On the monotonic clock, as the next one: since when it fails for this reason.
     pub(crate) since_ms: u64,
     pub(crate) until_ms: u64,
+    /// Of a pull: until then it is shown for what it is, afterwards as being backed off.
+    pub(crate) fresh_until_ms: Option<u64>,
     pub(crate) reason: Reason,
     pub(crate) message: String,
 }

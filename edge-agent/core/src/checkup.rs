@@ -86,6 +86,7 @@ impl Agent {
             delay_ms: 0,
             since_ms: now.mono_ms,
             until_ms: now.mono_ms,
+            fresh_until_ms: None,
             reason,
             message: message.to_owned(),
         };
@@ -120,6 +121,7 @@ impl Agent {
             delay_ms: 0,
             since_ms: now.mono_ms,
             until_ms: now.mono_ms,
+            fresh_until_ms: None,
             reason: Reason::PostStartHookError,
             message: message.to_owned(),
         };

@@ -11,7 +11,9 @@ pub(crate) mod resize;
 pub(crate) mod restart;
 mod start;
 
-use edge_protocol::v1::{ContainerSpec, PullPolicy};
+use std::sync::Arc;
+
+use edge_protocol::v1::{ContainerSpec, Manifest, PullPolicy};
 
 pub(crate) use self::decide::{Decision, decide};
 use crate::health::{self, Doom, Scope};
@@ -20,7 +22,7 @@ use crate::record::Failed;
 use crate::step::Step;
 use crate::teardown::{self, Order};
 use crate::tidy;
-use crate::workload::Subject;
+use crate::workload::{Pod, Subject, Workload};
 
 /// How far a workload may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
         return plan;
     }
     if gate == Gate::PullOnly || start::has_volumes(given, manifest) {
-        pull(given, &decisions, &mut plan);
+        pull(given, manifest, &decisions, &mut plan);
     }
     for (spec, decision) in &decisions {
         match decision {
@@ -125,7 +127,12 @@ fn remember_ends(given: &Given<'_>, decisions: &[(&ContainerSpec, Decision)], pl
     }
 }
 
-fn pull(given: &Given<'_>, decisions: &[(&ContainerSpec, Decision)], plan: &mut Plan) {
+fn pull(
+    given: &Given<'_>,
+    manifest: &Arc<Manifest>,
+    decisions: &[(&ContainerSpec, Decision)],
+    plan: &mut Plan,
+) {
     for (spec, decision) in decisions {
         let wanted = wants_image(*decision);
         let planned = plan
@@ -133,34 +140,38 @@ fn pull(given: &Given<'_>, decisions: &[(&ContainerSpec, Decision)], plan: &mut 
             .iter()
             .any(|p| p.subject == Subject::Image(spec.image.clone()));
         if wanted && !planned && !given.workload.images.contains(&spec.image) {
-            let step = Step::EnsureImage {
-                image: spec.image.clone(),
-                policy: policy(given, decisions, spec),
+            let image = spec.image.clone();
+            let pulls = given.workload.missing.contains(&image)
+                || pull_policy(given.pod, given.workload, &image) == PullPolicy::Always;
+            let step = if pulls {
+                Step::PullImage {
+                    image,
+                    manifest: Arc::clone(manifest),
+                }
+            } else {
+                Step::FindImage { image }
             };
             given.try_step(plan, Subject::Image(spec.image.clone()), step);
         }
     }
 }
 
+/// The policy for an image, of all containers that are made from it: what one of them may, the others get.
+///
 /// `Always` asks the registry when a container's spec is first started. A mere restart must not depend on a registry that may be
 /// out of reach (law 5), so it takes the image that is there; here the device differs from a kubelet on purpose.
-fn policy(
-    given: &Given<'_>,
-    decisions: &[(&ContainerSpec, Decision)],
-    image_of: &ContainerSpec,
-) -> PullPolicy {
-    let restarts = |spec: &ContainerSpec| match given.pod.current(&spec.name) {
+pub(crate) fn pull_policy(pod: &Pod, workload: &Workload, image: &str) -> PullPolicy {
+    let restarts = |spec: &ContainerSpec| match pod.current(&spec.name) {
         Some(current) => current.restart_digest == spec.restart_digest,
-        None => given.workload.record.attempts.contains_key(&spec.name),
+        None => workload.record.attempts.contains_key(&spec.name),
     };
-    let always = decisions
-        .iter()
-        .filter(|(spec, _)| spec.image == image_of.image && !restarts(spec))
-        .any(|(spec, _)| spec.pull_policy == PullPolicy::Always);
-    match image_of.pull_policy {
-        _ if always => PullPolicy::Always,
-        PullPolicy::Always => PullPolicy::IfNotPresent,
-        other => other,
+    let specs = || workload.all_containers().filter(|spec| spec.image == image);
+    if specs().any(|spec| spec.pull_policy == PullPolicy::Always && !restarts(spec)) {
+        PullPolicy::Always
+    } else if specs().all(|spec| spec.pull_policy == PullPolicy::Never) {
+        PullPolicy::Never
+    } else {
+        PullPolicy::IfNotPresent
     }
 }
 

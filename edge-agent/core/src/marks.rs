@@ -161,6 +161,7 @@ impl Agent {
         workload.record = Record::default();
         workload.manifest = None;
         workload.images.clear();
+        workload.missing.clear();
         workload.crashes.clear();
         workload.failures.clear();
         workload.stopped.clear();

@@ -11,6 +11,7 @@ use crate::agent::{Agent, Reach};
 use crate::health::Hook;
 use crate::io::Note;
 use crate::lifecycle::resize::{self, Change};
+use crate::pulls::Took;
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
@@ -89,6 +90,7 @@ impl Agent {
 
     pub(crate) fn step_ended(&mut self, now: &Now, id: StepId, outcome: StepOutcome) {
         self.told += 1;
+        let took = self.pulls.ended(id, now.mono_ms);
         let owner = self.workloads.iter_mut().find_map(|(uid, workload)| {
             let flight = workload.steps.remove(&id)?;
             if flight.step.touches_containers() {
@@ -102,26 +104,29 @@ impl Agent {
             StepOutcome::Failed { reason, message } => {
                 self.step_failed(now, &uid, flight, reason, &sanitise(&message));
             }
-            outcome => self.step_done(now, &uid, flight, outcome),
+            StepOutcome::NoImage => self.image_absent(now, &uid, flight),
+            outcome => self.step_done(now, &uid, flight, (outcome, took)),
         }
     }
 
-    fn step_done(&mut self, now: &Now, uid: &PodUid, flight: InFlight, outcome: StepOutcome) {
+    fn step_done(
+        &mut self,
+        now: &Now,
+        uid: &PodUid,
+        flight: InFlight,
+        (outcome, took): (StepOutcome, Option<Took>),
+    ) {
         let Some(workload) = self.workloads.get_mut(uid) else {
             return;
         };
         workload.failures.remove(&flight.subject);
         let pod = self.pods.entry(uid.clone()).or_default();
         match (flight.step, outcome) {
-            (Step::EnsureImage { image, .. }, _) => {
-                // An image of a spec that was replaced meanwhile is of no use.
-                if workload.all_containers().any(|spec| spec.image == image) {
-                    workload.images.insert(image.clone());
-                    if workload.told_images.insert(image.clone()) {
-                        let message = format!("Image \"{image}\" is present on the device");
-                        self.image_event(now, uid, (NORMAL, Reason::Pulled), &image, &message);
-                    }
-                }
+            (Step::FindImage { image } | Step::PullImage { image, .. }, outcome) => {
+                let StepOutcome::Image { size_bytes, .. } = outcome else {
+                    return;
+                };
+                self.image_present(now, uid, (&image, size_bytes), took);
             }
             (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));

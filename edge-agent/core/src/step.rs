@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edge_protocol::v1::{
-    Action, ContainerSpec, LinuxUser, Manifest, PortSpec, PullPolicy, QosClass, Reason, Resources,
-};
+use edge_protocol::v1::{Action, ContainerSpec, LinuxUser, Manifest, PortSpec, QosClass, Reason, Resources};
 use edge_protocol::{Digest, PodUid};
 
 /// One step in flight. Unique within one life of the agent.
@@ -19,8 +17,10 @@ pub struct StepId(pub u64);
 /// container in flight, but for a `StopContainer` that shortens the grace of an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Have the image, by its policy. A pull never blocks a step of another image.
-    EnsureImage { image: String, policy: PullPolicy },
+    /// Find the image on the device, without a word to a registry: [`StepOutcome::Image`], or [`StepOutcome::NoImage`].
+    FindImage { image: String },
+    /// Fetch the image from its registry, or find that what is here is the registry's. A pull never blocks a step of another image.
+    PullImage { image: String, manifest: Arc<Manifest> },
     /// Have the workload's volumes as its manifest says: directories, mounts, and the files of objects. Of a workload whose containers
     /// run it swaps the files that changed, each volume's at once, and leaves the rest. Objects are found by their digests in the store.
     SyncVolumes {
@@ -70,7 +70,7 @@ impl Step {
     /// The manifest whose objects the step may read.
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
         match self {
-            Self::SyncVolumes { manifest, .. } => Some(manifest),
+            Self::SyncVolumes { manifest, .. } | Self::PullImage { manifest, .. } => Some(manifest),
             Self::RunSandbox(sandbox) => Some(&sandbox.manifest),
             Self::StartContainer(start) => Some(&start.sandbox.manifest),
             _ => None,
@@ -81,7 +81,11 @@ impl Step {
     pub fn touches_containers(&self) -> bool {
         !matches!(
             self,
-            Self::EnsureImage { .. } | Self::SyncVolumes { .. } | Self::Probe { .. } | Self::PostStart(_)
+            Self::FindImage { .. }
+                | Self::PullImage { .. }
+                | Self::SyncVolumes { .. }
+                | Self::Probe { .. }
+                | Self::PostStart(_)
         )
     }
 }
@@ -140,7 +144,11 @@ pub enum ProbeKind {
 pub enum StepOutcome {
     Image {
         image_id: String,
+        /// What the runtime says that it takes on the device; 0 where it does not.
+        size_bytes: u64,
     },
+    /// The device does not have it.
+    NoImage,
     Sandbox {
         sandbox_id: String,
         ip: Option<String>,

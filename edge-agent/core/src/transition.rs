@@ -177,6 +177,7 @@ fn renew(workload: &mut Workload, manifest: Option<Arc<Manifest>>) {
         .collect();
     workload.images.retain(|image| !changed.contains(image));
     workload.told_images.retain(|image| !changed.contains(image));
+    workload.missing.clear();
     workload
         .failures
         .retain(|subject, _| !matches!(subject, Subject::Image(_) | Subject::Start(_) | Subject::Volumes));

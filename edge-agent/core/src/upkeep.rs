@@ -2,7 +2,7 @@
 
 use edge_protocol::frame;
 use edge_protocol::v1::up::HeldSet;
-use edge_protocol::v1::{EventLevel, Hello, PullPolicy, Reason, StatusReport, Up, UpFrame, VERSION};
+use edge_protocol::v1::{EventLevel, Hello, Reason, StatusReport, Up, UpFrame, VERSION};
 use edge_protocol::{Lane, Now, PodUid};
 
 use crate::agent::{Agent, Reach};
@@ -35,6 +35,7 @@ impl Agent {
             return;
         }
         self.mind_health(now);
+        self.mind_pulls(now);
         // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
         for _ in 0..=4 * self.workloads.len() {
             let world = self.world(now);
@@ -43,7 +44,9 @@ impl Agent {
             };
             self.mark(now, &uid, mark);
         }
-        for (uid, plan) in plan::plan(self.world(now)) {
+        let mut plans = plan::plan(self.world(now));
+        self.take_turns(now, &mut plans);
+        for (uid, plan) in plans {
             self.execute(now, &uid, plan);
         }
     }
@@ -69,14 +72,6 @@ impl Agent {
         } = planned;
         if let Step::Probe { kind, target, .. } = &step {
             self.probe_begins(now, uid, target, *kind);
-        }
-        if let Step::EnsureImage {
-            image,
-            policy: PullPolicy::Always,
-        } = &step
-        {
-            let message = format!("Pulling image \"{image}\"");
-            self.image_event(now, uid, (NORMAL, Reason::Pulling), image, &message);
         }
         let at = self.device_time(now);
         let Some(workload) = self.workloads.get_mut(uid) else {
@@ -121,6 +116,9 @@ impl Agent {
         };
         let id = StepId(self.next_step);
         self.next_step += 1;
+        if let Step::PullImage { image, .. } = &step {
+            self.pulls.begin(id, uid, image, now.mono_ms);
+        }
         workload.steps.insert(
             id,
             InFlight {

@@ -22,7 +22,7 @@ pub(crate) fn backing_off(manifest: &Manifest, container: &str) -> String {
 pub(crate) fn waiting_for_restart(manifest: &Manifest, container: &str, delay_ms: u64) -> String {
     format!(
         "back-off {} restarting failed container={container} pod={}",
-        duration(delay_ms / 1_000),
+        duration(delay_ms / 1_000 * 1_000),
         pod(manifest)
     )
 }
@@ -35,11 +35,31 @@ pub(crate) fn missing_cluster_dns(manifest: &Manifest) -> String {
     )
 }
 
-/// Seconds as Go's `time.Duration` prints them: `40s`, `1m20s`, `5m0s`.
-fn duration(seconds: u64) -> String {
-    match (seconds / 60, seconds % 60) {
-        (0, seconds) => format!("{seconds}s"),
-        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+/// The event of an image that need not be pulled (`EnsureImageExists` of `image_manager.go`).
+pub(crate) fn already_present(image: &str) -> String {
+    format!("Container image {image:?} already present on machine and can be accessed by the pod")
+}
+
+/// The event of one that was pulled, from the same file.
+pub(crate) fn pulled(image: &str, (alone_ms, waiting_ms): (u64, u64), size_bytes: u64) -> String {
+    format!(
+        "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size_bytes} bytes.",
+        duration(alone_ms),
+        duration(waiting_ms)
+    )
+}
+
+/// Milliseconds as Go's `time.Duration` prints them: `853ms`, `1.5s`, `1m20s`, `1h0m0s`.
+pub(crate) fn duration(ms: u64) -> String {
+    if 0 < ms && ms < 1_000 {
+        return format!("{ms}ms");
+    }
+    let fraction = format!(".{:03}", ms % 1_000);
+    let seconds = format!("{}{}s", ms / 1_000 % 60, fraction.trim_end_matches(['0', '.']));
+    match (ms / 3_600_000, ms / 60_000 % 60) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
     }
 }
 
@@ -49,7 +69,20 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_does() {
-        let words: Vec<String> = [0, 10, 40, 80, 160, 300].map(duration).into();
+        let words = [0, 10_000, 40_000, 80_000, 160_000, 300_000].map(duration);
         assert_eq!(words, ["0s", "10s", "40s", "1m20s", "2m40s", "5m0s"]);
+        let words = [1, 853, 1_000, 1_500, 61_020, 3_600_000, 3_661_001].map(duration);
+        assert_eq!(
+            words,
+            ["1ms", "853ms", "1s", "1.5s", "1m1.02s", "1h0m0s", "1h1m1.001s"]
+        );
+    }
+
+    #[test]
+    fn a_pull_is_told_as_the_kubelet_does() {
+        assert_eq!(
+            pulled("r.example/a:1", (1_204, 2_000), 31),
+            "Successfully pulled image \"r.example/a:1\" in 1.204s (2s including waiting). Image size: 31 bytes."
+        );
     }
 }

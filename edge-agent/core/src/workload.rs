@@ -79,7 +79,9 @@ pub(crate) struct Workload {
     pub(crate) failures: BTreeMap<Subject, Failure>,
     /// References of images that are present for the manifest acted on.
     pub(crate) images: BTreeSet<String>,
-    /// Those of them that were told of. A start that failed has its image looked for again, which is no news.
+    /// References that were looked for and not found: they are to be pulled.
+    pub(crate) missing: BTreeSet<String>,
+    /// Those of the images present that were told of. A start that failed has its image looked for again, which is no news.
     pub(crate) told_images: BTreeSet<String>,
     pub(crate) crashes: BTreeMap<String, CrashBackoff>,
     /// By the runtime id of what runs.

@@ -112,6 +112,19 @@ impl CriError {
         text
     }
 
+    /// The runtime's word as Go's client of gRPC prints it, and so every kubelet; where the runtime said nothing, what happened.
+    pub fn as_status(&self) -> String {
+        let Some(status) = &self.status else {
+            return self.to_string();
+        };
+        // Only one code is spelt in another way there.
+        let code = match status.code() {
+            Code::Cancelled => "Canceled".to_owned(),
+            code => format!("{code:?}"),
+        };
+        format!("rpc error: code = {code} desc = {}", self.detail())
+    }
+
     /// Whether the object that the call was about is not there: success, for a removal.
     pub fn is_not_found(&self) -> bool {
         self.kind == CriErrorKind::NotFound
@@ -233,6 +246,10 @@ mod tests {
         let status = Status::new(Code::NotFound, "no such container");
         let error = CriError::from_status(Operation::StopContainer, "c1", status, Duration::ZERO);
         assert_eq!(error.to_string(), "StopContainer c1: not found");
+        assert_eq!(
+            error.as_status(),
+            "rpc error: code = NotFound desc = no such container"
+        );
     }
 
     #[test]

@@ -52,7 +52,7 @@ on_both!(
     a_stop_asks_and_then_kills,
     a_second_stop_shortens_the_first,
     a_leftover_sandbox_gives_way,
-    images_follow_their_policy,
+    images_are_found_and_pulled,
     what_is_gone_is_done,
     a_second_sandbox_follows_the_first,
     a_change_wakes,

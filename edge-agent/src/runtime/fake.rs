@@ -10,7 +10,7 @@ use edge_agent_core::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step,
     StepOutcome,
 };
-use edge_protocol::v1::{PullPolicy, Reason};
+use edge_protocol::v1::Reason;
 use tokio::sync::Notify;
 
 use super::{ContainerRuntime, ObserveError};
@@ -111,7 +111,10 @@ impl World {
             return failed(Reason::Failed, "the fake runtime is down");
         }
         match step {
-            Step::EnsureImage { image, policy } => return self.ensure_image(image, *policy),
+            Step::FindImage { image } => return self.image(image, StepOutcome::NoImage),
+            Step::PullImage { image, .. } => {
+                return self.image(image, failed(Reason::ErrImagePull, image));
+            }
             Step::RunSandbox(spec) => return self.run_sandbox(spec),
             Step::StartContainer(start) => return self.start(start),
             Step::StopContainer {
@@ -175,14 +178,15 @@ impl World {
         StepOutcome::Done
     }
 
-    fn ensure_image(&self, image: &str, policy: PullPolicy) -> StepOutcome {
-        match (self.images.contains(image), policy) {
-            (true, _) => StepOutcome::Image {
+    /// All images that there are, are here.
+    fn image(&self, image: &str, otherwise: StepOutcome) -> StepOutcome {
+        match self.images.contains(image) {
+            true => StepOutcome::Image {
                 image_id: format!("sha256:{image}"),
+                size_bytes: 1,
             },
-            _ if image.contains(' ') => failed(Reason::InvalidImageName, image),
-            (false, PullPolicy::Never) => failed(Reason::ErrImageNeverPull, image),
-            (false, _) => failed(Reason::ErrImagePull, image),
+            false if image.contains(' ') => failed(Reason::InvalidImageName, image),
+            false => otherwise,
         }
     }
 

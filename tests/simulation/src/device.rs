@@ -3,6 +3,7 @@
 mod looks;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use edge_agent_core::{Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, StepId, Thresholds, Tx};
@@ -106,6 +107,8 @@ impl Device {
             features: Vec::new(),
             thresholds: Thresholds::default(),
             image_policy: ImagePolicy::default(),
+            // Serial, as the agent's default: who waits must not wait for ever.
+            parallel_pulls: Some(NonZeroU32::MIN),
             cluster_dns: true,
             limits: Limits::default(),
         }

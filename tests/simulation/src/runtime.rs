@@ -6,7 +6,7 @@ use edge_agent_core::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, StepOutcome,
 };
 use edge_protocol::PodUid;
-use edge_protocol::v1::{PullPolicy, Reason};
+use edge_protocol::v1::Reason;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
@@ -64,19 +64,22 @@ impl Runtime {
         self.containers.iter_mut().find(|c| c.seen.id == id)
     }
 
-    pub(crate) fn ensure_image(&mut self, image: &str, policy: PullPolicy, can_pull: bool) -> StepOutcome {
-        if !self.images.contains(image) || policy == PullPolicy::Always {
-            if policy == PullPolicy::Never {
-                return failed(Reason::ErrImageNeverPull, image);
-            }
-            if !can_pull {
-                return failed(Reason::ErrImagePull, "not found");
-            }
-            self.images.insert(image.to_owned());
+    pub(crate) fn find_image(&self, image: &str) -> StepOutcome {
+        if !self.images.contains(image) {
+            return StepOutcome::NoImage;
         }
         StepOutcome::Image {
             image_id: format!("sha256:{image}"),
+            size_bytes: 1,
         }
+    }
+
+    pub(crate) fn pull_image(&mut self, image: &str, can_pull: bool) -> StepOutcome {
+        if !can_pull {
+            return failed(Reason::ErrImagePull, "not found");
+        }
+        self.images.insert(image.to_owned());
+        self.find_image(image)
     }
 
     pub(crate) fn run_sandbox(&mut self, spec: &SandboxSpec, wall_ms: i64) -> StepOutcome {

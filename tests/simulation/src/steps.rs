@@ -16,7 +16,7 @@ impl World {
         self.judge_turn(at, &step);
         self.condemn(at, &step);
         let (low, high) = match step {
-            Step::EnsureImage { .. } => (30, 3_000),
+            Step::PullImage { .. } => (30, 3_000),
             Step::RunSandbox(_) | Step::StartContainer(_) => (20, 500),
             _ => (5, 120),
         };
@@ -63,9 +63,10 @@ impl World {
     fn perform(&mut self, at: At, step: &Step) -> StepOutcome {
         let wall = self.devices[at].wall(self.now);
         match step {
-            Step::EnsureImage { image, policy } => {
+            Step::FindImage { image } => self.devices[at].runtime.find_image(image),
+            Step::PullImage { image, .. } => {
                 let can_pull = !self.broken_images.contains(image) && self.devices[at].link.network;
-                let outcome = self.devices[at].runtime.ensure_image(image, *policy, can_pull);
+                let outcome = self.devices[at].runtime.pull_image(image, can_pull);
                 if matches!(outcome, StepOutcome::Failed { .. }) {
                     self.coverage.met(Path::PullFails);
                 }
@@ -230,7 +231,8 @@ impl World {
 
 fn name(step: &Step) -> String {
     match step {
-        Step::EnsureImage { image, .. } => format!("image {image}"),
+        Step::FindImage { image } => format!("find image {image}"),
+        Step::PullImage { image, .. } => format!("pull image {image}"),
         Step::RunSandbox(spec) => format!("sandbox {} #{}", spec.uid, spec.attempt),
         Step::StartContainer(start) => format!(
             "start {}/{} #{}",

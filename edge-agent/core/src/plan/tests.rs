@@ -178,7 +178,8 @@ fn manifest(uid: &PodUid, restart_policy: RestartPolicy) -> Manifest {
 
 fn word(step: &Step) -> String {
     match step {
-        Step::EnsureImage { policy, .. } => format!("pull {policy:?}"),
+        Step::FindImage { .. } => "find image".to_owned(),
+        Step::PullImage { .. } => "pull image".to_owned(),
         Step::RunSandbox(spec) => format!("sandbox #{}", spec.attempt),
         Step::StartContainer(start) => format!("start #{} in {}", start.attempt, start.sandbox_id),
         Step::StopContainer {
@@ -347,16 +348,13 @@ fn s_stopped(workload: &mut Workload) {
 fn what_is_to_run() {
     let up = || case().sandbox("s", 0, true);
     check(&case(), "sandbox #0");
-    check(
-        &case().with(|w| w.images.clear()),
-        "pull IfNotPresent, sandbox #0",
-    );
+    check(&case().with(|w| w.images.clear()), "find image, sandbox #0");
     check(&up(), "start #0 in s");
-    check(&up().with(|w| w.images.clear()), "pull IfNotPresent");
+    check(&up().with(|w| w.images.clear()), "find image");
     check(&up().container("a", "s", 0, running()), "");
     // A replacement: the image, then the intent on disk, then the stop, then the start.
     let old = || up().container("a", "s", 0, running()).other_spec();
-    check(&old().with(|w| w.images.clear()), "pull IfNotPresent");
+    check(&old().with(|w| w.images.clear()), "find image");
     check(&old(), "Replacing { container: \"c\" }");
     check(&old().with(replacing), "stop a 30s");
     let stopped = up().container("a", "s", 0, exited(0)).other_spec();

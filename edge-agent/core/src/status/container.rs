@@ -242,7 +242,7 @@ fn waiting(given: &Given<'_>, spec: &ContainerSpec, decision: &Decision) -> Opti
 
 pub(super) fn image_failure(image: &str, failure: &Failure) -> (Reason, String) {
     match failure.reason {
-        Reason::ErrImagePull => (
+        Reason::ErrImagePull if failure.fresh_until_ms.is_none() => (
             Reason::ImagePullBackOff,
             sanitise(&format!(
                 "Back-off pulling image \"{image}\": ErrImagePull: {}",

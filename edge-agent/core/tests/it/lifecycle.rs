@@ -1,9 +1,7 @@
 //! Stories of single workloads.
 
 use edge_agent_core::{Input, ObservedState, Step};
-use edge_protocol::v1::{
-    ContainerState, DnsPolicy, EventLevel, Phase, PullPolicy, Reason, RestartPolicy, Rung,
-};
+use edge_protocol::v1::{ContainerState, DnsPolicy, EventLevel, Phase, Reason, RestartPolicy, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::world::World;
@@ -192,6 +190,7 @@ fn an_update_restarts_only_the_container_that_changed_and_only_with_its_image() 
     world.hub.run(&manifest("one", &["a:2", "b:1"]));
     world.push();
     world.settle();
+    world.pass(2_000);
     assert_eq!(world.runtime.running(&uid("one")), 2);
     let status = world.status("one");
     assert_eq!(
@@ -483,68 +482,4 @@ fn strangers_and_duplicates() {
     assert!(live("newer") && live("unknown") && !live(&older));
     world.pass(120_000);
     assert_eq!(world.runtime.running(&uid("unknown")), 1);
-}
-
-#[test]
-fn a_restart_does_not_ask_the_registry() {
-    let mut world = up();
-    let mut always = manifest("one", &["a:1"]);
-    always.workload.containers[0].pull_policy = PullPolicy::Always;
-    world.hub.run(&always);
-    world.push();
-    world.settle();
-    world.crash();
-    world.runtime.exit(&uid("one"), "c0", 1, world.now.wall_ms);
-    world.look();
-    assert!(
-        world.steps.iter().any(|(_, step)| matches!(
-            step,
-            Step::EnsureImage {
-                policy: PullPolicy::IfNotPresent,
-                ..
-            }
-        )),
-        "{:?}",
-        world.steps
-    );
-}
-
-fn told<'a>(world: &'a World, name: &str, reason: Reason) -> Vec<&'a str> {
-    let events = world.hub.events.iter();
-    let told = events.filter(|event| event.uid == uid(name) && event.reason == reason);
-    told.map(|event| event.container.as_deref().unwrap_or_default())
-        .collect()
-}
-
-#[test]
-fn an_image_is_told_once_per_container_that_waits_for_it() {
-    let mut world = with(&["one"]);
-    assert_eq!(told(&world, "one", Reason::Pulled), ["c0", "c1"]);
-    world.hub.run(&manifest("one", &["a:1", "b:2"]));
-    world.push();
-    world.settle();
-    assert_eq!(told(&world, "one", Reason::Pulled), ["c0", "c1", "c1"]);
-
-    // A start that fails has its image looked for again.
-    world.hub.run(&manifest("two", &["z:1"]));
-    world.push();
-    while !matches!(world.steps.front(), Some((_, Step::StartContainer(_)))) {
-        assert!(world.talk() || world.commit() || world.step());
-    }
-    world.fail_step();
-    world.settle();
-    world.pass(5_000);
-    assert_eq!(world.runtime.running(&uid("two")), 1);
-    assert_eq!(told(&world, "two", Reason::Failed), ["c0"]);
-    assert_eq!(told(&world, "two", Reason::Pulled), ["c0"]);
-
-    // One that could not be had before is news.
-    world.runtime.bad_images.insert("bad:1".to_owned());
-    world.hub.run(&manifest("three", &["z:1", "bad:1"]));
-    world.push();
-    world.settle();
-    assert_eq!(told(&world, "three", Reason::BackOff), ["c1"]);
-    world.runtime.bad_images.clear();
-    world.pass(20_000);
-    assert_eq!(told(&world, "three", Reason::Pulled), ["c0", "c1"]);
 }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod objects;
 mod order;
 mod probes;
+mod pulls;
 mod runtime;
 mod shed;
 mod succession;

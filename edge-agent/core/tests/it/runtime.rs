@@ -87,14 +87,16 @@ impl Runtime {
 
     pub fn apply(&mut self, step: &Step, wall_ms: i64) -> StepOutcome {
         match step {
-            Step::EnsureImage { image, .. } if self.bad_images.contains(image) => StepOutcome::Failed {
+            Step::FindImage { image } if !self.images.contains(image) => StepOutcome::NoImage,
+            Step::PullImage { image, .. } if self.bad_images.contains(image) => StepOutcome::Failed {
                 reason: Reason::ErrImagePull,
                 message: "not found".to_owned(),
             },
-            Step::EnsureImage { image, .. } => {
+            Step::FindImage { image } | Step::PullImage { image, .. } => {
                 self.images.insert(image.clone());
                 StepOutcome::Image {
                     image_id: format!("id of {image}"),
+                    size_bytes: 7,
                 }
             }
             Step::RunSandbox(spec) => {

@@ -56,7 +56,9 @@ fn taking_over() -> World {
     world.hub.run(&successor("a:2"));
     world.push();
     while world.talk() || world.commit() {}
-    assert!(matches!(world.steps.front(), Some((_, Step::EnsureImage { .. }))));
+    assert!(matches!(world.steps.front(), Some((_, Step::FindImage { .. }))));
+    world.step();
+    while world.talk() || world.commit() {}
     world.step();
     world.look();
     world
@@ -112,6 +114,7 @@ fn a_takeover_goes_on_after_a_crash_unless_the_image_is_gone() {
         assert_eq!(running(&world), (0, 0));
         let started = world.runtime.started.len();
         if gone {
+            world.runtime.images.remove("a:2");
             world.runtime.bad_images.insert("a:2".to_owned());
         }
         world.crash();

@@ -1,6 +1,7 @@
 //! The world around one agent. Invariants are judged here, on the runtime and the disk, never on the machine's own view.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use edge_agent_core::{
@@ -91,6 +92,8 @@ pub struct World {
     /// What a look that is under way saw, and how many of them it knew of.
     looking: Option<(Observed, u64)>,
     pub features: Vec<String>,
+    /// Counts from the next life of the agent on.
+    pub parallel_pulls: Option<NonZeroU32>,
     pub facts: Facts,
     pub removed_images: Vec<String>,
     /// What the pump has taken and not yet done.
@@ -126,7 +129,7 @@ impl World {
         let features = [ability::OBJECTS, ability::SEALED_OBJECTS]
             .map(str::to_owned)
             .to_vec();
-        let agent = build(&hub, &features, Restored::default());
+        let agent = build(&hub, &features, SERIAL, Restored::default());
         let mut world = Self {
             now,
             hub,
@@ -137,6 +140,7 @@ impl World {
             told: 0,
             looking: None,
             features,
+            parallel_pulls: SERIAL,
             facts,
             removed_images: Vec::new(),
             steps: VecDeque::new(),
@@ -166,7 +170,12 @@ impl World {
         self.linked = false;
         self.look_due = true;
         (self.told, self.looking) = (0, None);
-        self.agent = build(&self.hub, &self.features, self.disk.restored());
+        self.agent = build(
+            &self.hub,
+            &self.features,
+            self.parallel_pulls,
+            self.disk.restored(),
+        );
         self.keep_alive = self.agent.keep_alive_s();
         self.give(Input::Facts(Box::new(self.facts.clone())));
     }
@@ -298,7 +307,7 @@ impl World {
 
     pub fn fail_step(&mut self) {
         if let Some((id, step)) = self.steps.pop_front() {
-            let reason = if matches!(step, Step::EnsureImage { .. }) {
+            let reason = if matches!(step, Step::PullImage { .. }) {
                 Reason::ErrImagePull
             } else {
                 Reason::Error
@@ -401,7 +410,10 @@ impl World {
     }
 }
 
-fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
+/// As the agent's default.
+const SERIAL: Option<NonZeroU32> = Some(NonZeroU32::MIN);
+
+fn build(hub: &Hub, features: &[String], parallel_pulls: Option<NonZeroU32>, restored: Restored) -> Agent {
     let config = AgentConfig {
         device: DeviceId::new("press-7").unwrap(),
         enrolment: EnrolmentSerial::new("ab12").unwrap(),
@@ -415,6 +427,7 @@ fn build(hub: &Hub, features: &[String], restored: Restored) -> Agent {
         limits: Limits::default(),
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
+        parallel_pulls,
     };
     Agent::new(config, restored, 42)
 }

@@ -1,7 +1,7 @@
 //! The clauses of the contract, one function each.
 
 use edge_agent_core::step::{ObservedContainer, ObservedState, Step, StepOutcome};
-use edge_protocol::v1::{PullPolicy, Reason};
+use edge_protocol::v1::Reason;
 
 use super::given::{self, IMAGE, Workload};
 use super::{Subject, done, exited, find, real, started, within};
@@ -9,11 +9,8 @@ use crate::runtime::ContainerRuntime;
 
 pub async fn a_workload_lives_and_leaves_nothing(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
     let workload = Workload::new("hello");
-    let image = Step::EnsureImage {
-        image: IMAGE.into(),
-        policy: PullPolicy::IfNotPresent,
-    };
-    let StepOutcome::Image { image_id } = runtime.run(image).await else {
+    let image = Step::FindImage { image: IMAGE.into() };
+    let StepOutcome::Image { image_id, .. } = runtime.run(image).await else {
         panic!("the image is there")
     };
     let sandbox = started(&runtime, workload.run_sandbox(0)).await;
@@ -231,35 +228,36 @@ pub async fn a_leftover_sandbox_gives_way(Subject { runtime, .. }: Subject<impl 
     );
 }
 
-pub async fn images_follow_their_policy(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
+pub async fn images_are_found_and_pulled(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
+    let find = |image: &str| Step::FindImage { image: image.into() };
+    let pull = |image: &str| Step::PullImage {
+        image: image.into(),
+        manifest: Workload::new("pulls").sandbox.manifest,
+    };
     // Nobody listens on port 1.
     let absent = "127.0.0.1:1/absent:1";
-    for (image, policy, expect) in [
-        (IMAGE, PullPolicy::Never, None),
-        (IMAGE, PullPolicy::IfNotPresent, None),
-        (absent, PullPolicy::Never, Some(Reason::ErrImageNeverPull)),
-        (absent, PullPolicy::IfNotPresent, Some(Reason::ErrImagePull)),
-        (absent, PullPolicy::Always, Some(Reason::ErrImagePull)),
-        ("Not/An Image", PullPolicy::Always, Some(Reason::InvalidImageName)),
+    let invalid = "Not/An Image";
+    for (step, image, expect) in [
+        (find(IMAGE), IMAGE, Ok(true)),
+        (find(absent), absent, Ok(false)),
+        (pull(absent), absent, Err(Reason::ErrImagePull)),
+        (find(invalid), invalid, Err(Reason::InvalidImageName)),
+        (pull(invalid), invalid, Err(Reason::InvalidImageName)),
     ] {
-        let reason = match runtime
-            .run(Step::EnsureImage {
-                image: image.into(),
-                policy,
-            })
-            .await
-        {
-            StepOutcome::Image { image_id } => {
-                assert!(!image_id.is_empty());
-                None
+        let words = format!("{step:?}");
+        let outcome = match runtime.run(step).await {
+            StepOutcome::Image { image_id, size_bytes } => {
+                assert!(!image_id.is_empty() && size_bytes > 0);
+                Ok(true)
             }
+            StepOutcome::NoImage => Ok(false),
             StepOutcome::Failed { reason, message } => {
                 assert!(message.contains(image), "{message}");
-                Some(reason)
+                Err(reason)
             }
             other => panic!("{other:?}"),
         };
-        assert_eq!(reason, expect, "{image} {policy:?}");
+        assert_eq!(outcome, expect, "{words}");
     }
 }
 

@@ -1,7 +1,33 @@
 //! Whether a text can be an image reference at all, so that a typing error is told from a registry's refusal.
 
-/// Checks the grammar of `[domain/]path[:tag][@digest]` (github.com/distribution/reference).
-pub(super) fn is_valid(reference: &str) -> bool {
+/// What is wrong with `[domain/]path[:tag][@digest]`, in the words of github.com/distribution/reference (`ParseNormalizedNamed`).
+pub(super) fn fault(reference: &str) -> Option<String> {
+    if reference.len() == 64 && reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Some(format!(
+            "invalid repository name ({reference}), cannot specify 64-byte hexadecimal strings"
+        ));
+    }
+    let remainder = match reference.split_once('/') {
+        None => format!("library/{reference}"),
+        Some((domain, rest)) if is_domain_like(domain) => rest.to_owned(),
+        Some(_) => reference.to_owned(),
+    };
+    let path = remainder.split(':').next().unwrap_or_default();
+    if path.chars().any(char::is_uppercase) {
+        return Some(format!(
+            "invalid reference format: repository name ({path}) must be lowercase"
+        ));
+    }
+    (!is_valid(reference)).then(|| "invalid reference format".to_owned())
+}
+
+/// What comes before the first slash is a domain, unless it can be a path of the default registry.
+fn is_domain_like(text: &str) -> bool {
+    text.contains(['.', ':']) || text == "localhost" || text.chars().any(char::is_uppercase)
+}
+
+/// Checks the grammar.
+fn is_valid(reference: &str) -> bool {
     let (name, digest) = match reference.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (reference, None),
@@ -24,9 +50,7 @@ pub(super) fn is_valid(reference: &str) -> bool {
 /// The first component is a domain only if it cannot be a path of the default registry.
 fn is_domain(text: &str) -> bool {
     let (host, port) = text.split_once(':').unwrap_or((text, "0"));
-    let looks_like_one =
-        text.contains(['.', ':']) || text == "localhost" || text.bytes().any(|b| b.is_ascii_uppercase());
-    looks_like_one
+    is_domain_like(text)
         && !host.is_empty()
         && host
             .bytes()
@@ -66,7 +90,28 @@ fn is_digest(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_valid;
+    use super::{fault, is_valid};
+
+    #[test]
+    fn faults_are_told_as_by_a_kubelet() {
+        let lower =
+            |path: &str| format!("invalid reference format: repository name ({path}) must be lowercase");
+        let hex = "0".repeat(64);
+        let cases = [
+            ("registry.example/UPPER:v1", lower("UPPER")),
+            ("Busybox", lower("library/Busybox")),
+            ("team/App", lower("team/App")),
+            ("a:b c", "invalid reference format".to_owned()),
+            (
+                &hex,
+                format!("invalid repository name ({hex}), cannot specify 64-byte hexadecimal strings"),
+            ),
+        ];
+        for (reference, expect) in cases {
+            assert_eq!(fault(reference), Some(expect), "{reference:?}");
+        }
+        assert_eq!(fault("Registry.example/a:V1"), None);
+    }
 
     #[test]
     fn references_follow_the_grammar() {
@@ -95,6 +140,7 @@ mod tests {
         ];
         for (reference, valid) in cases {
             assert_eq!(is_valid(reference), valid, "{reference:?}");
+            assert_eq!(fault(reference).is_none(), valid, "{reference:?}");
         }
     }
 }

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
 use edge_agent_cri::CriError;
 use edge_agent_cri::v1::{
-    Container, ContainerConfig, ContainerState, ContainerStatus, Image, PodSandbox, PodSandboxConfig,
+    Container, ContainerConfig, ContainerState, ContainerStatus, PodSandbox, PodSandboxConfig,
     PodSandboxState,
 };
 use edge_protocol::PodUid;
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{Manifest, PullPolicy, Reason};
+use edge_protocol::v1::{Manifest, Reason};
 
 use super::config::{ConfigFault, InvalidName, log_path};
 use super::files::FilesFault;
+use super::images::ImageFault;
 use super::logs::LogsError;
 use super::security::{self, ImageUser, SecurityFault};
-use super::{Inner, labels, logs, reference};
+use super::{Inner, labels, logs};
 use crate::runtime::cgroup::CgroupError;
 use crate::runtime::environment::{self, Resolved};
 use crate::runtime::host_address;
@@ -36,14 +37,8 @@ pub(super) enum StepFailure {
     Name(#[from] InvalidName),
     #[error(transparent)]
     Logs(#[from] LogsError),
-    #[error(
-        "Failed to apply default image tag {image:?}: couldn't parse image name: invalid reference format"
-    )]
-    InvalidImage { image: String },
-    #[error("Container image {image:?} is not present with pull policy of Never")]
-    ImageAbsent { image: String },
-    #[error("the runtime pulled {image:?} and does not have it")]
-    ImageLost { image: String },
+    #[error(transparent)]
+    Image(#[from] ImageFault),
     #[error("{id} exists, but belongs to somebody else")]
     NotOurs { id: String },
     #[error("a sandbox of this attempt still holds containers: {id}")]
@@ -83,9 +78,7 @@ impl StepFailure {
             Self::Volume(error) => error.reason(),
             Self::Policy(_) => Reason::DevicePolicy,
             Self::Source(error) => error.reason(Reason::CreateContainerConfigError),
-            Self::InvalidImage { .. } => Reason::InvalidImageName,
-            Self::ImageAbsent { .. } => Reason::ErrImageNeverPull,
-            Self::ImageLost { .. } => Reason::ErrImagePull,
+            Self::Image(fault) => fault.reason(),
             Self::Cgroup(_)
             | Self::Logs(_)
             | Self::Removal(_)
@@ -117,7 +110,8 @@ impl StepFailure {
 /// The reason of a step that failed for a cause which Kubernetes has no word of its own for.
 pub(super) fn general_reason(step: &Step) -> Reason {
     match step {
-        Step::EnsureImage { .. } => Reason::ErrImagePull,
+        Step::FindImage { .. } => Reason::ImageInspectError,
+        Step::PullImage { .. } => Reason::ErrImagePull,
         Step::RunSandbox(_) => Reason::FailedCreatePodSandBox,
         Step::SyncVolumes { .. } => Reason::FailedMount,
         Step::StartContainer(_) => Reason::CreateContainerError,
@@ -141,7 +135,8 @@ impl Inner {
     pub(super) async fn run(&self, step: Step) -> Result<StepOutcome, StepFailure> {
         self.obey_policy(&step)?;
         match step {
-            Step::EnsureImage { image, policy } => self.ensure_image(&image, policy).await,
+            Step::FindImage { image } => Ok(self.find_image(&image).await?),
+            Step::PullImage { image, manifest: _ } => Ok(self.pull_image(&image).await?),
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
             Step::SyncVolumes { manifest, pod_ip } => self.sync_volumes(manifest, pod_ip).await,
@@ -174,41 +169,12 @@ impl Inner {
     /// Nothing that this device forbids is even begun. What must end, ends.
     fn obey_policy(&self, step: &Step) -> Result<(), Violation> {
         match step {
-            Step::EnsureImage { image, .. } => self.policy.allows_image(image),
+            Step::FindImage { image } | Step::PullImage { image, .. } => self.policy.allows_image(image),
             Step::SyncVolumes { manifest, .. } => self.policy.allows(manifest),
             Step::RunSandbox(spec) => self.policy.allows(&spec.manifest),
             Step::StartContainer(start) => self.policy.allows(&start.sandbox.manifest),
             _ => Ok(()),
         }
-    }
-
-    async fn ensure_image(&self, image: &str, policy: PullPolicy) -> Result<StepOutcome, StepFailure> {
-        if !reference::is_valid(image) {
-            return Err(StepFailure::InvalidImage {
-                image: image.to_owned(),
-            });
-        }
-        let failed = || because(Reason::ErrImagePull);
-        if policy != PullPolicy::Always {
-            if let Some(present) = self.client.image_status(image).await.map_err(failed())? {
-                return Ok(StepOutcome::Image {
-                    image_id: image_id(&present),
-                });
-            }
-            if policy == PullPolicy::Never {
-                return Err(StepFailure::ImageAbsent {
-                    image: image.to_owned(),
-                });
-            }
-        }
-        let pulled = self.client.pull_image(image, None).await.map_err(failed())?;
-        let present = self.client.image_status(&pulled).await.map_err(failed())?;
-        let present = present.ok_or_else(|| StepFailure::ImageLost {
-            image: image.to_owned(),
-        })?;
-        Ok(StepOutcome::Image {
-            image_id: image_id(&present),
-        })
     }
 
     async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<StepOutcome, StepFailure> {
@@ -442,9 +408,4 @@ async fn blocking(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| StepFailure::Abandoned)?
-}
-
-/// What a pod status shows as image id: the digest in a registry, or the local id of an image that came without one.
-fn image_id(image: &Image) -> String {
-    image.repo_digests.first().unwrap_or(&image.id).clone()
 }
