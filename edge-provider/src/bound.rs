@@ -22,7 +22,7 @@ use crate::device_view::DeviceSpec;
 use crate::health;
 use crate::hub::{self, HubSetupError, HubTask, Pin, Sources};
 use crate::metrics::Metrics;
-use crate::options::Options;
+use crate::options::{ObjectsAs, Options};
 use crate::provider::face::{DeviceFace, Face, FleetFace};
 use crate::provider::{Channels, EdgeProvider};
 use crate::reading::Reading;
@@ -187,7 +187,11 @@ impl Bound {
         let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster, self.sealer.clone());
         let sealer_task = SealerTask::new(self.hub.clone(), self.anchors, self.sealer.clone());
         let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
-        let (objects, objects_task) = ObjectsTask::new(self.cluster.clone(), ObjectsOptions::default());
+        let objects_options = ObjectsOptions {
+            identity: self.options.kubernetes.objects_as.map(ObjectsAs::identity),
+            ..ObjectsOptions::default()
+        };
+        let (objects, objects_task) = ObjectsTask::new(self.cluster.clone(), objects_options);
         let mut providers = Providers {
             objects,
             sealer: self.sealer,

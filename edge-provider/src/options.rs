@@ -8,6 +8,7 @@ use daemon::config::{Config, check};
 use daemon::{ConfigError, HealthOptions, LogOptions};
 use serde::Deserialize;
 use virtual_kubelet::core::{Capacity, NamespaceEntry, NamespaceMap};
+use virtual_kubelet::objects::Identity;
 
 use crate::device_nodes::DeviceNodesOptions;
 
@@ -42,11 +43,32 @@ pub struct KubernetesOptions {
     /// The UID of `kube-system` in the one cluster to serve. Absent pins the cluster that answers first, unless the hub already holds
     /// deployments of this node from another: then the process ends and says what to do.
     pub cluster_uid: Option<String>,
-    /// Before Kubernetes 1.36 only: the namespaces whose objects this process may read, for `outrigger-kubelet rbac`. Newer API servers
-    /// confine it by themselves to what its pods refer to.
+    /// As whom objects that pods refer to are read. Absent: as the node where the API server confines us to that, from Kubernetes 1.36 on.
+    pub objects_as: Option<ObjectsAs>,
+    /// The namespaces whose objects this process may read, for `outrigger-kubelet rbac`. Empty is all of them as the node, and none as the
+    /// account.
     pub object_namespaces: Vec<String>,
     pub api_server: ApiServerOptions,
     pub leader: LeaderOptions,
+}
+
+/// As whom the cluster's objects are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectsAs {
+    /// The node of a pod that refers to them, and the API server's node authorizer gives nothing else.
+    Node,
+    /// This process' own service account: for API servers before Kubernetes 1.36, and for those without the node authorizer.
+    Account,
+}
+
+impl ObjectsAs {
+    pub fn identity(self) -> Identity {
+        match self {
+            Self::Node => Identity::Node,
+            Self::Account => Identity::Account,
+        }
+    }
 }
 
 /// Where pods on devices find the API server.

@@ -1,12 +1,14 @@
 //! The rights that this process needs, for the names that its configuration gives.
 
 use crate::Options;
+use crate::options::ObjectsAs;
 
-/// For the default names; the end-to-end tests run with exactly these.
+/// For the default names; the end-to-end tests run with exactly these. The last is the binding of what may be read as a node.
 const RIGHTS: &str = include_str!("../../charts/rbac.yaml");
 /// For API servers that cannot confine us to what our pods refer to: the binding, last, is written once for each namespace.
 const OBJECTS: &str = include_str!("../../charts/rbac-objects.yaml");
 const BOUND: &str = "NAMESPACE";
+const SEPARATOR: &str = "---\n";
 /// What device nodes need beside it.
 const DEVICE_NODES: &str = include_str!("../../charts/rbac-device-nodes.yaml");
 const NODE: &str = "outrigger";
@@ -14,27 +16,46 @@ const NAMESPACE: &str = "outrigger-system";
 const LEASE: &str = "outrigger-kubelet-outrigger";
 const ACCOUNT: &str = "outrigger-kubelet";
 
-/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, `charts/rbac-device-nodes.yaml` if devices
-/// are nodes, and `charts/rbac-objects.yaml` for the namespaces that it names.
+/// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, and `charts/rbac-device-nodes.yaml` if
+/// devices are nodes. What objects are read by is bound in the namespaces that `options` names, or in all if it names none; who reads as the
+/// account gets `charts/rbac-objects.yaml` for those it names, and nothing as a node.
 pub fn manifests(options: &Options) -> String {
-    let mut text = named(RIGHTS, options);
+    let namespaces = &options.kubernetes.object_namespaces;
+    let as_account = options.kubernetes.objects_as == Some(ObjectsAs::Account);
+    let (rights, everywhere) = last_of(RIGHTS);
+    let mut all = vec![named(rights, options)];
+    if !as_account && namespaces.is_empty() {
+        all.push(named(everywhere, options));
+    } else if !as_account {
+        let somewhere = everywhere
+            .replace("kind: ClusterRoleBinding", "kind: RoleBinding")
+            .replacen("metadata:\n", &format!("metadata:\n  namespace: {BOUND}\n"), 1);
+        all.extend(bound(&somewhere, options));
+    }
     if options.device_nodes.is_some() {
-        text.push_str("---\n");
-        text.push_str(&named(DEVICE_NODES, options));
+        all.push(named(DEVICE_NODES, options));
     }
-    if let Some((roles, binding)) = OBJECTS.rsplit_once("---\n")
-        && !options.kubernetes.object_namespaces.is_empty()
-    {
-        text.push_str("---\n");
-        text.push_str(&named(roles, options));
-        let bound = format!("namespace: {BOUND}\n");
-        for namespace in &options.kubernetes.object_namespaces {
-            let binding = named(binding, options).replace(&bound, &format!("namespace: {namespace}\n"));
-            text.push_str("---\n");
-            text.push_str(&binding);
-        }
+    if as_account && !namespaces.is_empty() {
+        let (roles, binding) = last_of(OBJECTS);
+        all.push(named(roles, options));
+        all.extend(bound(binding, options));
     }
-    text
+    all.join(SEPARATOR)
+}
+
+/// All documents but the last, and the last.
+fn last_of(documents: &str) -> (&str, &str) {
+    documents
+        .rsplit_once(SEPARATOR)
+        .expect("a constant of several documents")
+}
+
+/// A binding, once for each namespace.
+fn bound(binding: &str, options: &Options) -> impl Iterator<Item = String> {
+    let binding = named(binding, options);
+    let placeholder = format!("namespace: {BOUND}\n");
+    let namespaces = options.kubernetes.object_namespaces.iter();
+    namespaces.map(move |namespace| binding.replace(&placeholder, &format!("namespace: {namespace}\n")))
 }
 
 fn named(rights: &str, options: &Options) -> String {
@@ -136,12 +157,40 @@ mod tests {
     }
 
     #[test]
-    fn older_servers_get_one_binding_for_each_namespace_that_is_named() {
+    fn what_may_be_read_as_a_node_is_bound_where_the_configuration_says() {
         let text = manifests(&options(
             "hall-7",
             "[kubernetes]\nobject_namespaces = [\"shop\", \"press\"]",
         ));
-        let added = text.strip_prefix(&manifests(&options("hall-7", ""))).unwrap();
+        let documents: Vec<&str> = text.split("---\n").collect();
+        let role = "kind: ClusterRole\n  name: outrigger-kubelet-hall-7-as-node\n";
+        let bindings: Vec<&&str> = documents.iter().filter(|text| text.contains(role)).collect();
+        assert_eq!(bindings.len(), 2, "{bindings:?}");
+        for (binding, namespace) in bindings.iter().zip(["shop", "press"]) {
+            assert!(binding.contains("kind: RoleBinding\n"), "{binding}");
+            assert!(
+                binding.contains(&format!("metadata:\n  namespace: {namespace}\n")),
+                "{binding}"
+            );
+            assert!(binding.contains("name: outrigger-kubelet-hall-7\n"), "{binding}");
+        }
+        assert!(
+            !text.contains("outrigger-kubelet-hall-7-objects"),
+            "as the node alone"
+        );
+    }
+
+    #[test]
+    fn an_account_gets_one_binding_for_each_namespace_that_is_named() {
+        let account = "[kubernetes]\nobjects_as = \"account\"\n";
+        let text = manifests(&options(
+            "hall-7",
+            &format!("{account}object_namespaces = [\"shop\", \"press\"]"),
+        ));
+        let added = text
+            .strip_prefix(&manifests(&options("hall-7", account)))
+            .unwrap();
+        assert!(!text.contains("kind: ClusterRole\n  name: outrigger-kubelet-hall-7-as-node\n"));
         let count = |wanted: &str| added.lines().filter(|line| line.trim() == wanted).count();
         assert_eq!(
             (count("namespace: shop"), count("namespace: press")),

@@ -62,6 +62,17 @@ impl World {
         let rights = Paths::default().workspace.join("charts/rbac.yaml");
         world.kubectl(["apply", "-f", rights.to_str().unwrap()]);
         world.apply(WORLD);
+        // As `outrigger-kubelet rbac` writes it for one namespace.
+        world.kubectl(["delete", "clusterrolebinding", "outrigger-kubelet-as-node"]);
+        world.kubectl([
+            "create",
+            "rolebinding",
+            "outrigger-kubelet-as-node",
+            "-n",
+            "shop",
+            "--clusterrole=outrigger-kubelet-as-node",
+            "--serviceaccount=outrigger-system:outrigger-kubelet",
+        ]);
         world
     }
 
@@ -232,6 +243,12 @@ fn refusals(world: &World, kubeconfig: &Path) {
     let selector = "--field-selector=metadata.name=key";
     let other = world.refused(kubeconfig, ["get", "secrets", "-n", "shop", selector, another]);
     assert!(other.contains(ACCOUNT), "it may not even be that node: {other}");
+    let public = "--field-selector=metadata.name=kube-root-ca.crt";
+    let elsewhere = world.refused(kubeconfig, ["get", "configmaps", "-n", "default", public, node]);
+    assert!(
+        elsewhere.contains(ACCOUNT),
+        "nothing as a node in other namespaces: {elsewhere}"
+    );
     // Not as an administrator, not as the account of the pod, not what a node may besides.
     world.refused(
         kubeconfig,
