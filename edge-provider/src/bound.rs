@@ -16,6 +16,7 @@ use virtual_kubelet::core::FleetSpec;
 use virtual_kubelet::objects::{ObjectsHandle, ObjectsOptions, ObjectsTask};
 use virtual_kubelet::{Cluster, FurtherNodes, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
 
+use crate::adoption::Adoption;
 use crate::capacity::Fleet;
 use crate::device_nodes::{DeviceNodes, DeviceNodesOptions};
 use crate::device_view::DeviceSpec;
@@ -167,6 +168,7 @@ impl Bound {
         let (cluster, known_cluster) = watch::channel(None);
         let (routes, routed) = watch::channel(Routes::new());
         let (ask, asked) = mpsc::channel(1);
+        let (over, told_over) = mpsc::channel(HUB_EVENTS);
         let kubelet_options = kubelet_options(&self.options);
         let pin = Pin {
             node: self.options.node.name.clone(),
@@ -175,16 +177,28 @@ impl Bound {
         let device_nodes = self.options.device_nodes.as_ref();
         let device_nodes = device_nodes.and_then(DeviceNodesOptions::parsed).map(Arc::new);
         let (served, nodes) = watch::channel(FurtherNodes::new());
-        let roster = device_nodes.clone().map(|nodes| Roster {
-            nodes,
-            provider_prefix: provider_id(&self.options, ""),
-            served,
+        let prefix = provider_id(&self.options, "");
+        let adoption = device_nodes.as_ref().map(|_| Adoption {
+            cluster: self.cluster.clone(),
+            prefix: prefix.clone(),
+            fleet: self.options.node.name.clone(),
+            served: served.clone(),
         });
+        let roster = device_nodes
+            .clone()
+            .map(|nodes| Roster::new(nodes, prefix, served));
         let sources = match &roster {
             Some(_) => Sources::Cluster,
             None => Sources::Node,
         };
-        let switchboard = Switchboard::new(&self.options.node.name, routed, ask, roster, self.sealer.clone());
+        let switchboard = Switchboard::new(
+            &self.options.node.name,
+            routed,
+            ask,
+            told_over,
+            roster,
+            self.sealer.clone(),
+        );
         let sealer_task = SealerTask::new(self.hub.clone(), self.anchors, self.sealer.clone());
         let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
         let objects_options = ObjectsOptions {
@@ -202,10 +216,11 @@ impl Bound {
             routes,
             cluster,
             brake_released,
+            over,
         };
         let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
         let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, nodes, provider);
-        let (leads, mut led) = watch::channel(false);
+        let (leads, led) = watch::channel(false);
         let mut tasks: JoinSet<RunError> = JoinSet::new();
         let router = health::router(metrics.clone());
         tasks.spawn(async move {
@@ -234,14 +249,7 @@ impl Bound {
             switchboard.run(hub_events).await;
             RunError::TaskEnded { task: "switchboard" }
         });
-        tasks.spawn(async move {
-            // An end of the sender is the end of the kubelet, which is told below.
-            if led.wait_for(|leads| *leads).await.is_ok() {
-                tracing::info!("leading");
-                metrics.leads.set(1);
-            }
-            std::future::pending::<RunError>().await
-        });
+        tasks.spawn(leading(led, metrics, adoption));
         tracing::info!(address = %self.health_addr, "health port");
         let ended = tokio::select! {
             ended = kubelet.run(leads, stop.clone()) => ended.map_err(|error| RunError::Kubelet(Box::new(error))),
@@ -251,6 +259,18 @@ impl Bound {
         tasks.shutdown().await;
         ended
     }
+}
+
+/// What begins once this process leads. It never ends: that the sender is gone is the end of the kubelet, which is told by that.
+async fn leading(mut led: watch::Receiver<bool>, metrics: Metrics, adoption: Option<Adoption>) -> RunError {
+    if led.wait_for(|leads| *leads).await.is_ok() {
+        tracing::info!("leading");
+        metrics.leads.set(1);
+        if let Some(adoption) = adoption {
+            adoption.run().await;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What the leader before this one remembered last.
@@ -275,6 +295,7 @@ struct Providers {
     routes: watch::Sender<Routes>,
     cluster: watch::Sender<Option<String>>,
     brake_released: watch::Receiver<u64>,
+    over: mpsc::Sender<String>,
 }
 
 impl Providers {
@@ -293,8 +314,11 @@ impl Providers {
         };
         let bridge = Bridge::new(config, memory(restored), rand::random());
         let (events, hub_events) = mpsc::channel(HUB_EVENTS);
-        self.routes
-            .send_modify(|routes| drop(routes.insert(node.to_owned(), events)));
+        self.routes.send_modify(|routes| {
+            // Those of nodes that have ended.
+            routes.retain(|_, events| !events.is_closed());
+            routes.insert(node.to_owned(), events);
+        });
         let mut brake_released = self.brake_released.clone();
         // A signal of before is not meant for what is held back later.
         brake_released.mark_unchanged();
@@ -302,6 +326,7 @@ impl Providers {
             hub_events,
             cluster: self.cluster.clone(),
             brake_released,
+            over: self.over.clone(),
         };
         let reading = Reading::new(
             self.objects.of_node(node),
@@ -335,6 +360,7 @@ impl Providers {
                 },
                 placing: placing(To::Device(node.to_owned())),
                 device: None,
+                is_known: false,
             })),
             apart => Face::Fleet(Box::new(FleetFace {
                 spec: fleet_spec(options),

@@ -8,11 +8,13 @@
 //! * [`reading`]: what pods refer to, asked for at the cluster and made into what devices get.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
+//! * `adoption`: device nodes that are there already, served before the hub has answered.
 //! * [`sealer`]: secrets sealed to the devices that run them.
 //!
 //! What to do is decided in `edge-provider-core`, what a pod means in `edge-provider-translate`, what a Node is in
 //! `virtual-kubelet-core`; this crate only joins them.
 
+mod adoption;
 mod bound;
 mod brake;
 pub mod capacity;

@@ -40,6 +40,8 @@ pub struct Channels {
     pub cluster: watch::Sender<Option<String>>,
     /// Counts how often an operator let held-back removals pass.
     pub brake_released: watch::Receiver<u64>,
+    /// Tells that a node of this name has nothing left to do.
+    pub over: mpsc::Sender<String>,
 }
 
 /// The pump. Sole owner of the bridge.
@@ -68,6 +70,10 @@ pub struct EdgeProvider {
     silent: Option<(Instant, String)>,
     /// When that is shown in the Node.
     silent_due: Option<Instant>,
+    /// Whether the API server has a Node of ours, as far as was told.
+    has_node: bool,
+    /// Whether it was told that nothing is left to do.
+    told_over: bool,
     wake_at: Option<u64>,
     notices: Notices,
     /// What this node adds to the figures of the process.
@@ -114,6 +120,8 @@ impl EdgeProvider {
             told_api_server: false,
             silent: Some((now, "it was not yet asked".to_owned())),
             silent_due: Some(now + AWAY_AFTER),
+            has_node: true,
+            told_over: false,
             wake_at: None,
             notices: Notices::default(),
             share: NodeShare::of(&metrics),
@@ -135,6 +143,17 @@ impl EdgeProvider {
             self.carry_out(effect, out);
         }
         self.share.show(self.bridge.is_ready(), self.bridge.held_back());
+    }
+
+    /// A device that is a node no longer, whose Node and pods are gone and of which the hub holds nothing, needs nobody here.
+    fn tell_over(&mut self) {
+        let is_over = self.face.is_over() && !self.has_node && self.bridge.is_spent();
+        if is_over && !self.told_over {
+            // When nobody could listen now, the next fact tells it again.
+            self.told_over = self.channels.over.try_send(self.face.name().to_owned()).is_ok();
+        } else if !is_over {
+            self.told_over = false;
+        }
     }
 
     async fn woken(&mut self) -> Woken {
@@ -196,7 +215,10 @@ impl Provider for EdgeProvider {
                     self.reading.forget(&uid);
                 }
             }
-            PodInput::Node { uid } => self.feed(Input::NodeSeen { uid }, &mut out),
+            PodInput::Node { uid } => {
+                self.has_node = uid.is_some();
+                self.feed(Input::NodeSeen { uid }, &mut out);
+            }
             PodInput::NameTaken { provider_id } => {
                 self.metrics.count("name-taken");
                 tracing::error!(
@@ -220,6 +242,7 @@ impl Provider for EdgeProvider {
                 );
             }
         }
+        self.tell_over();
         out
     }
 
@@ -244,6 +267,7 @@ impl Provider for EdgeProvider {
             Woken::Released => self.feed(Input::BrakeReleased, &mut out),
             Woken::Read(uids) => self.look_again(uids, &mut out),
         }
+        self.tell_over();
         out
     }
 }

@@ -27,17 +27,22 @@ pub struct Switchboard {
     /// Which node asked for a deployment: its end does not say.
     owners: BTreeMap<PodUid, String>,
     roster: Option<Roster>,
+    /// Nodes that have nothing left to do, by their own word.
+    over: mpsc::Receiver<String>,
     /// Hears that devices wait for keys, of whichever node's deployments.
     sealer: SealerHandle,
 }
 
-/// Which devices have nodes. One that was a node stays one here: what becomes of its Node and of its pods is its own to decide.
+/// Which devices have nodes. One that was a node stays one here until it says that nothing is left: what becomes of its Node and of its pods
+/// is its own to decide.
 #[derive(Debug)]
 pub struct Roster {
-    pub nodes: Arc<DeviceNodes>,
+    nodes: Arc<DeviceNodes>,
     /// What a provider id begins with; the device's id follows.
-    pub provider_prefix: String,
-    pub served: watch::Sender<FurtherNodes>,
+    provider_prefix: String,
+    served: watch::Sender<FurtherNodes>,
+    /// Those that should be nodes by the hub's last word.
+    wanted: BTreeSet<String>,
 }
 
 impl Switchboard {
@@ -45,6 +50,7 @@ impl Switchboard {
         fleet: impl Into<String>,
         routes: watch::Receiver<Routes>,
         ask: mpsc::Sender<()>,
+        over: mpsc::Receiver<String>,
         roster: Option<Roster>,
         sealer: SealerHandle,
     ) -> Self {
@@ -54,25 +60,30 @@ impl Switchboard {
             ask,
             owners: BTreeMap::new(),
             roster,
+            over,
             sealer,
         }
     }
 
     /// Runs until the hub's task ends, or nobody can change the routes any more.
     pub async fn run(mut self, mut events: mpsc::Receiver<HubEvent>) {
-        let mut listed: usize = 0;
+        let mut listed = Routes::new();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.hand(event).await,
                     None => return,
                 },
+                Some(node) = self.over.recv() => self.retire(&node),
                 changed = self.routes.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let routes = self.routes.borrow_and_update().len();
-                    if routes > listed {
+                    let routes = self.routes.borrow_and_update().clone();
+                    let is_known = |(node, events): (&String, &mpsc::Sender<HubEvent>)| {
+                        listed.get(node).is_some_and(|known| known.same_channel(events))
+                    };
+                    if !routes.iter().all(is_known) {
                         // A wish that already waits is as good.
                         let _ = self.ask.try_send(());
                     }
@@ -133,15 +144,26 @@ impl Switchboard {
     }
 
     /// A device that should have a Node is served from now on. One that has the fleet node's name cannot.
-    fn enrol(&self, device: &Device) {
-        let Some(roster) = self.roster.as_ref().filter(|roster| roster.nodes.is_node(device)) else {
-            return;
-        };
-        if device.id.as_str() == self.fleet {
+    fn enrol(&mut self, device: &Device) {
+        let Some(roster) = &mut self.roster else { return };
+        let id = device.id.as_str();
+        if !roster.nodes.is_node(device) {
+            roster.wanted.remove(id);
+        } else if id == self.fleet {
             tracing::error!(device = %device.id, "a device with the name of the fleet node has no Node of its own");
-            return;
+        } else {
+            roster.wanted.insert(id.to_owned());
+            roster.serve(id);
         }
-        roster.serve(device.id.as_str());
+    }
+
+    /// A node is over unless the hub has said something else since.
+    fn retire(&mut self, node: &str) {
+        let Some(roster) = &self.roster else { return };
+        let has_deployments = self.owners.values().any(|owner| owner == node);
+        if !has_deployments && !roster.wanted.contains(node) {
+            roster.end(node);
+        }
     }
 
     /// A device that is a node no longer may have left deployments of its pods: someone has to hear what becomes of those.
@@ -200,6 +222,24 @@ impl Switchboard {
 }
 
 impl Roster {
+    pub fn new(
+        nodes: Arc<DeviceNodes>,
+        provider_prefix: impl Into<String>,
+        served: watch::Sender<FurtherNodes>,
+    ) -> Self {
+        Self {
+            nodes,
+            provider_prefix: provider_prefix.into(),
+            served,
+            wanted: BTreeSet::new(),
+        }
+    }
+
+    fn end(&self, name: &str) {
+        self.served
+            .send_if_modified(|served| served.remove(name).is_some());
+    }
+
     fn serve(&self, name: &str) {
         self.served.send_if_modified(|served| {
             let is_new = !served.contains_key(name);
@@ -266,6 +306,11 @@ mod tests {
         }
     }
 
+    /// No node ever has nothing left to do.
+    fn nobody() -> mpsc::Receiver<String> {
+        mpsc::channel(1).1
+    }
+
     fn sealer() -> SealerHandle {
         SealerHandle::new(RootSecret::from_bytes([9; 32]))
     }
@@ -276,7 +321,7 @@ mod tests {
         let (hub, events) = mpsc::channel(16);
         let (ask, _asked) = mpsc::channel(1);
         let (_routes, routed) = watch::channel(Routes::new());
-        tokio::spawn(Switchboard::new("fleet", routed, ask, None, sealer.clone()).run(events));
+        tokio::spawn(Switchboard::new("fleet", routed, ask, nobody(), None, sealer.clone()).run(events));
         let mut waits = held("u1", "press-7");
         waits.status.waiting_for_keys = 1;
         for event in [
@@ -294,14 +339,19 @@ mod tests {
         let (hub, events) = mpsc::channel(16);
         let (fleet, mut of_fleet) = mpsc::channel(16);
         let (press, mut of_press) = mpsc::channel(16);
+        let (ended, _) = mpsc::channel(16);
         let (idle, mut of_idle) = mpsc::channel(16);
         let (ask, mut asked) = mpsc::channel(1);
         let (routes, routed) = watch::channel(Routes::from([("fleet".to_owned(), fleet)]));
-        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, None, sealer()).run(events));
+        let board =
+            tokio::spawn(Switchboard::new("fleet", routed, ask, nobody(), None, sealer()).run(events));
         routes.send_modify(|routes| {
             routes.insert("press-7".to_owned(), press);
-            routes.insert("idle".to_owned(), idle);
+            routes.insert("idle".to_owned(), ended);
         });
+        asked.recv().await.unwrap();
+        // One that ended and is served anew has heard nothing yet.
+        routes.send_modify(|routes| drop(routes.insert("idle".to_owned(), idle)));
         asked.recv().await.unwrap();
         let all = vec![held("u1", "fleet"), held("u2", "press-7"), held("u3", "stranger")];
         hub.send(HubEvent::Deployments(all)).await.unwrap();
@@ -331,18 +381,16 @@ mod tests {
         let options = json!({"condition": "tags.node = 'true'"});
         let options: crate::device_nodes::DeviceNodesOptions = serde_json::from_value(options).unwrap();
         let (served, nodes) = watch::channel(FurtherNodes::new());
-        let roster = Roster {
-            nodes: Arc::new(options.parsed().unwrap()),
-            provider_prefix: "outrigger://hub/".into(),
-            served,
-        };
+        let roster = Roster::new(Arc::new(options.parsed().unwrap()), "outrigger://hub/", served);
         let (hub, events) = mpsc::channel(16);
         let (fleet, mut of_fleet) = mpsc::channel(16);
         let (press, mut of_press) = mpsc::channel(16);
         let (ask, _asked) = mpsc::channel(1);
+        let over = nobody();
         let routes = Routes::from([("fleet".to_owned(), fleet), ("press-7".to_owned(), press)]);
         let (routes, routed) = watch::channel(routes);
-        let board = tokio::spawn(Switchboard::new("fleet", routed, ask, Some(roster), sealer()).run(events));
+        let board =
+            tokio::spawn(Switchboard::new("fleet", routed, ask, over, Some(roster), sealer()).run(events));
         let mut plain = device("plain-1");
         plain.tags.clear();
         let mut left = held("u1", "left-2");
@@ -375,6 +423,54 @@ mod tests {
         assert_eq!(
             heard(&of_fleet.recv().await.unwrap()),
             ["press-7", "plain-1", "fleet"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_nothing_left_ends_unless_the_hub_said_otherwise_since() {
+        let options = json!({"condition": "tags.node = 'true'"});
+        let options: crate::device_nodes::DeviceNodesOptions = serde_json::from_value(options).unwrap();
+        let (served, mut nodes) = watch::channel(FurtherNodes::new());
+        let roster = Roster::new(Arc::new(options.parsed().unwrap()), "outrigger://hub/", served);
+        let (hub, events) = mpsc::channel(16);
+        let (ask, _asked) = mpsc::channel(1);
+        let (says_over, over) = mpsc::channel(16);
+        let (_routes, routed) = watch::channel(Routes::new());
+        let board = Switchboard::new("fleet", routed, ask, over, Some(roster), sealer());
+        tokio::spawn(board.run(events));
+        let names = ["press-7", "press-8", "press-9"];
+        hub.send(HubEvent::Devices(names.map(device).into()))
+            .await
+            .unwrap();
+        hub.send(HubEvent::Deployments(vec![held("u1", "press-8")]))
+            .await
+            .unwrap();
+        for name in ["press-7", "press-8"] {
+            let mut plain = device(name);
+            plain.tags.clear();
+            hub.send(HubEvent::Device(Box::new(plain))).await.unwrap();
+        }
+        // Once this is served, all before it has been taken in.
+        hub.send(HubEvent::Device(Box::new(device("press-6"))))
+            .await
+            .unwrap();
+        drop(
+            nodes
+                .wait_for(|nodes| nodes.contains_key("press-6"))
+                .await
+                .unwrap(),
+        );
+        for name in ["press-8", "press-9", "press-6", "press-7"] {
+            says_over.send(name.to_owned()).await.unwrap();
+        }
+        let waited = nodes.wait_for(|nodes| !nodes.contains_key("press-7"));
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(30), waited).await;
+        drop(waited.unwrap().unwrap());
+        let left: Vec<String> = nodes.borrow().keys().cloned().collect();
+        assert_eq!(
+            left,
+            ["press-6", "press-8", "press-9"],
+            "press-8 has a deployment"
         );
     }
 }

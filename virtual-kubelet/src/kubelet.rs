@@ -50,7 +50,7 @@ pub struct VirtualKubelet<F> {
 
 impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
     /// `leases` is the same cluster by connections of its own, on which the leader lease waits for nothing else. `nodes` are further
-    /// nodes to serve; one that is taken out of them is left as it is. `providers` makes the provider of a node once this process leads,
+    /// nodes to serve; one that is taken out of them is left as it is, and what was remembered of it is forgotten. `providers` makes the provider of a node once this process leads,
     /// from what the one before it remembered last, if anything.
     pub fn new(
         cluster: Cluster,
@@ -188,6 +188,7 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
             if let Some(token) = self.served.remove(name) {
                 token.cancel();
             }
+            self.forget(name);
         }
         let first = NodeIdentity {
             name: self.first.clone(),
@@ -227,6 +228,16 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
         self.sights.send_replace(sights);
     }
 
+    /// Nothing of this node is left to the next process, nor to the next time that this one serves it.
+    fn forget(&mut self, name: &str) {
+        let memory = memory_of(name);
+        self.restored.remove(&memory);
+        self.shared.memory.send_modify(|left| {
+            left.seq += 1;
+            left.texts.insert(memory, None);
+        });
+    }
+
     fn begin(
         &mut self,
         identity: NodeIdentity,
@@ -256,9 +267,11 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
         self.served.insert(name, token.clone());
         self.tasks.spawn(async move {
             tokio::select! {
+                // First: what is told to end loses its channels too, and ends by that as well.
+                biased;
+                () = token.cancelled() => Ok(()),
                 () = work.run(received) => Err(Error::TaskEnded { task: "pump" }),
                 () = node.run() => Err(Error::TaskEnded { task: "node" }),
-                () = token.cancelled() => Ok(()),
             }
         });
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{Leader, LeaderStep, RETRY_MS, TRY_MS, memories};
+use virtual_kubelet_core::leader::{Leader, LeaderStep, LeftTexts, RETRY_MS, TRY_MS, memories};
 use virtual_kubelet_core::lease::{LeaseAction, LeaseFacts};
 
 use crate::cluster::Cluster;
@@ -31,7 +31,7 @@ pub struct Left {
     /// Counts up with every change; 0 while nothing was left.
     pub seq: u64,
     /// By annotation of the lease.
-    pub texts: BTreeMap<String, String>,
+    pub texts: LeftTexts,
 }
 
 /// For a process that leads without a lease: there is nowhere to keep anything. Ends when nobody remembers any more.

@@ -133,10 +133,11 @@ impl NodeTask {
                 .await;
         }
         let lives = match self.aim.borrow().as_ref() {
-            // The node that is always served is leased from the start; whether a further one lives is not known yet.
-            None => self.identity.provider_id.is_none(),
+            // The node that is always served is leased from the start. Whether a further one lives is not known yet: what the Node showed
+            // last holds until then, so that a bridge that starts while only the hub is away makes no node silent.
+            None => self.identity.provider_id.is_none() || self.is_ready(),
             Some(NodeAim::Present(view)) => view.lives,
-            Some(NodeAim::Absent) => false,
+            Some(NodeAim::Absent | NodeAim::Unheard) => false,
         };
         if lives && (look == Look::Renew || moved) {
             self.renew(uid.as_deref()).await?;
@@ -163,6 +164,16 @@ impl NodeTask {
         if !is_older {
             self.node = Some(seen);
         }
+    }
+
+    /// Whether the Node shows itself Ready.
+    fn is_ready(&self) -> bool {
+        let node = self.node.as_ref().and_then(Option::as_deref);
+        let conditions = node.and_then(|node| node.pointer("/status/conditions")?.as_array());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     }
 
     /// The provider id of whoever has our name.

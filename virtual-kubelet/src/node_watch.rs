@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::kubelet::FurtherNodes;
 use crate::lists::{read_to_end, version_of};
 use crate::pod_watch::Selection;
 
@@ -26,6 +27,21 @@ pub type Seen = Option<Arc<Value>>;
 
 /// Where the sight of each node's Node goes; absent until the first list.
 pub type NodeRoutes = BTreeMap<String, watch::Sender<Option<Seen>>>;
+
+/// The Nodes that are there with a provider id of this beginning and their own name after it.
+///
+/// # Errors
+/// The list could not be read to its end.
+pub async fn nodes_of(cluster: &Cluster, provider_prefix: &str) -> Result<FurtherNodes, Error> {
+    let (nodes, _) = read_to_end(cluster, "/api/v1/nodes", "NodeList").await?;
+    let ours = nodes.iter().filter_map(|node| {
+        let provider_id = node.pointer("/spec/providerID")?.as_str()?;
+        let name = name_of(node)?;
+        let is_ours = provider_id.strip_prefix(provider_prefix) == Some(name);
+        is_ours.then(|| (name.to_owned(), provider_id.to_owned()))
+    });
+    Ok(ours.collect())
+}
 
 /// Sole owner of the watch. Ends when nobody can change the routes any more.
 #[derive(Debug)]

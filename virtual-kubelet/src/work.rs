@@ -123,7 +123,7 @@ impl<P: Provider> Work<P> {
         self.shared.memory.send_modify(|left| {
             left.seq += 1;
             number = left.seq;
-            left.texts.insert(self.own.memory.clone(), text);
+            left.texts.insert(self.own.memory.clone(), Some(text));
         });
         self.left.push_back((number, seq));
     }

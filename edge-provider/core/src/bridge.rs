@@ -154,6 +154,11 @@ impl Bridge {
         self.deployments_known && self.evidence.listed().is_some()
     }
 
+    /// Whether there is no pod, no deployment, and nothing under way or held back.
+    pub fn is_spent(&self) -> bool {
+        self.is_ready() && self.entries.is_empty() && self.ops.is_empty() && !self.held_over
+    }
+
     /// How many removals the brake holds back now.
     pub fn held_back(&self) -> usize {
         self.entries.values().filter(|entry| entry.braked).count()

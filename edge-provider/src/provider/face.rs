@@ -33,6 +33,8 @@ pub struct DeviceFace {
     pub placing: Placing,
     /// As last told; `None` before.
     pub device: Option<Device>,
+    /// Whether the hub has said which devices there are.
+    pub is_known: bool,
 }
 
 impl Face {
@@ -74,6 +76,7 @@ impl Face {
                 face.fleet.list(&devices);
             }
             Self::Device(face) => {
+                face.is_known = true;
                 let ours = devices
                     .into_iter()
                     .find(|device| device.id.as_str() == face.spec.name);
@@ -110,13 +113,26 @@ impl Face {
                 Some(NodeAim::Present(Box::new(view)))
             }
             Self::Device(face) => {
-                let device = face.device.as_ref()?;
+                let Some(device) = &face.device else {
+                    return face.is_known.then_some(NodeAim::Unheard);
+                };
                 if face.spec.nodes.is_node(device) {
                     Some(NodeAim::Present(Box::new(face.spec.view(device, &hub))))
                 } else {
                     Some(NodeAim::Absent)
                 }
             }
+        }
+    }
+
+    /// Whether the hub has said that this is a node no longer.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Fleet(_) => false,
+            Self::Device(face) => face
+                .device
+                .as_ref()
+                .is_some_and(|device| !face.spec.nodes.is_node(device)),
         }
     }
 

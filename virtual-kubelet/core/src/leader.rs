@@ -33,6 +33,9 @@ pub fn memories(annotations: BTreeMap<String, String>) -> BTreeMap<String, Strin
     let is_memory = |(key, _): &(String, String)| key == MEMORY || key.starts_with(MEMORY_OF);
     annotations.into_iter().filter(is_memory).collect()
 }
+/// What a leader leaves, by annotation; `None` is nothing any more.
+pub type LeftTexts = BTreeMap<String, Option<String>>;
+
 /// Between two tries, of leader and standby alike.
 pub const RETRY_MS: u64 = 1_000;
 
@@ -48,8 +51,7 @@ pub struct Leader {
     held: Option<LeaseFacts>,
     /// When the write that last succeeded was begun.
     renewed_at: Option<u64>,
-    /// By annotation.
-    memory: BTreeMap<String, String>,
+    memory: LeftTexts,
 }
 
 /// What to do after a look at the lease.
@@ -76,7 +78,7 @@ impl Leader {
     }
 
     /// What the next write leaves to the next leader, by annotation. What is not named here stays as the lease carries it.
-    pub fn remember(&mut self, memory: BTreeMap<String, String>) {
+    pub fn remember(&mut self, memory: LeftTexts) {
         self.memory = memory;
     }
 
@@ -152,7 +154,12 @@ impl Leader {
         let mut annotations = lease
             .map(|lease| lease.metadata.annotations.clone())
             .unwrap_or_default();
-        annotations.extend(self.memory.clone());
+        for (key, text) in &self.memory {
+            match text {
+                Some(text) => drop(annotations.insert(key.clone(), text.clone())),
+                None => drop(annotations.remove(key)),
+            }
+        }
         metadata["annotations"] = json!(annotations);
         if let Some(lease) = lease {
             metadata["resourceVersion"] = json!(lease.metadata.resource_version);
@@ -269,7 +276,7 @@ mod tests {
         let mut leader = Leader::new("ns", "node", "a");
         let before = json!({"theirs": "x", MEMORY: "old"});
         assert_eq!(written(&mut leader, &annotated(before.clone())), before);
-        leader.remember(BTreeMap::from([(MEMORY.to_owned(), "new".to_owned())]));
+        leader.remember(BTreeMap::from([(MEMORY.to_owned(), Some("new".to_owned()))]));
         let after = json!({"theirs": "x", MEMORY: "new"});
         assert_eq!(written(&mut leader, &annotated(before.clone())), after);
         assert_eq!(
@@ -285,6 +292,14 @@ mod tests {
             body["metadata"]["annotations"],
             json!({MEMORY: "new"}),
             "a deleted lease too"
+        );
+        let gone = memory_of("press-7");
+        leader.remember(BTreeMap::from([(gone.clone(), None)]));
+        let carried = annotated(json!({gone: "old", memory_of("press-8"): "other"}));
+        assert_eq!(
+            written(&mut leader, &carried),
+            json!({memory_of("press-8"): "other"}),
+            "what is forgotten is taken out, and nothing else"
         );
     }
 }

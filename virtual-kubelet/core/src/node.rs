@@ -60,6 +60,8 @@ pub enum NodeAim {
     Present(Box<NodeView>),
     /// There should be none: what it stood for is a node no longer.
     Absent,
+    /// Nobody has heard of what it stands for, and whoever should know does answer: it is left as it is, and its lease lapses.
+    Unheard,
 }
 
 /// One write. They are independent of each other and each is idempotent.
@@ -91,7 +93,7 @@ pub fn plan(observed: Option<&ObservedNode>, aim: &NodeAim, now: Timestamp) -> V
             });
             vec![NodeAction::Delete(options)]
         }
-        (NodeAim::Absent, _) => Vec::new(),
+        (NodeAim::Absent | NodeAim::Unheard, _) => Vec::new(),
     }
 }
 

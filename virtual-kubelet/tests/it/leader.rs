@@ -59,7 +59,11 @@ async fn a_standby_leads_as_soon_as_the_leader_resigns() {
     ]);
     let (_remember, memory) = watch::channel(Left {
         seq: 1,
-        texts: knew.clone(),
+        texts: knew
+            .clone()
+            .into_iter()
+            .map(|(key, text)| (key, Some(text)))
+            .collect(),
     });
     let token = CancellationToken::new();
     token.cancel();
@@ -104,7 +108,7 @@ async fn a_new_memory_is_written_at_once_and_told() {
     for seq in 1..=5 {
         remember.send_replace(Left {
             seq,
-            texts: BTreeMap::from([(MEMORY.to_owned(), format!("memory {seq}"))]),
+            texts: BTreeMap::from([(MEMORY.to_owned(), Some(format!("memory {seq}")))]),
         });
         let waited = tokio::time::timeout(Duration::from_secs(5), told.wait_for(|kept| *kept == seq)).await;
         drop(waited.unwrap().unwrap());

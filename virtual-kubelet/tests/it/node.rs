@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
 use virtual_kubelet::node_task::{Look, NodeIdentity, NodeTask};
-use virtual_kubelet::node_watch::{NodeRoutes, NodeWatch, Seen};
-use virtual_kubelet::{PodInput, Selection};
+use virtual_kubelet::node_watch::{NodeRoutes, NodeWatch, Seen, nodes_of};
+use virtual_kubelet::{FurtherNodes, PodInput, Selection};
 
 use crate::api::{Api, Asked, not_found};
 
@@ -210,6 +210,49 @@ async fn a_node_without_a_sign_of_life_is_not_leased() {
     let aim = Some(NodeAim::Present(view));
     given(&api, aim, None).task.keep(Look::Renew).await.unwrap();
     assert_eq!(lines(&api.writes()), ["POST /api/v1/nodes"]);
+}
+
+#[tokio::test]
+async fn a_node_of_which_nobody_has_spoken_yet_is_leased_as_it_shows_itself() {
+    let shown = |status: &str| {
+        json!({
+            "metadata": {"name": "edge", "uid": "uid-1", "resourceVersion": "4"},
+            "spec": {"providerID": "outrigger://hub/edge"},
+            "status": {"conditions": [{"type": "Ready", "status": status}]},
+        })
+    };
+    for (aim, status, leased) in [
+        (None, "True", true),
+        (None, "Unknown", false),
+        (Some(NodeAim::Unheard), "True", false),
+    ] {
+        let api = Api::start(store()).await;
+        let mut given = given(&api, aim, Some(Arc::new(shown(status))));
+        given.task.keep(Look::Renew).await.unwrap();
+        let renewal = leased.then(|| format!("POST {LEASES}"));
+        let expected: Vec<String> = renewal.into_iter().collect();
+        assert_eq!(lines(&api.writes()), expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_are_there_are_known_by_their_provider_id() {
+    let node = |name: &str, id: &str| json!({"metadata": {"name": name}, "spec": {"providerID": id}});
+    let api = Api::start_raw(move |_| {
+        let items = [
+            node("press-7", "outrigger://hub/press-7"),
+            node("worker", "aws:///i-1"),
+            node("press-8", "outrigger://other/press-8"),
+            node("odd", "outrigger://hub/press-9"),
+            json!({"metadata": {"name": "bare"}, "spec": {}}),
+        ];
+        let list = json!({"kind": "NodeList", "metadata": {"resourceVersion": "40"}, "items": items});
+        (200, list.to_string())
+    })
+    .await;
+    let found = nodes_of(&api.cluster, "outrigger://hub/").await.unwrap();
+    let expected = ("press-7".to_owned(), "outrigger://hub/press-7".to_owned());
+    assert_eq!(found, FurtherNodes::from([expected]));
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use crate::support::{
 
 /// The deadline of a `lan` link is 45 s.
 const DARK: Duration = Duration::from_mins(4);
+/// `nodeMonitorGracePeriod` is 50 s.
+const LEASE_GRACE: Duration = Duration::from_mins(1);
 /// Longer than a graceful deletion of these pods takes.
 const HELD: Duration = Duration::from_secs(15);
 
@@ -251,5 +253,65 @@ fn a_pod_on_a_dark_device_is_deleted_by_the_devices_word_or_by_force() {
         }
     });
     ready_node(&site, "press-1", None);
+    site.nothing_was_forbidden();
+}
+
+#[test]
+fn a_bridge_that_starts_while_the_hub_is_away_leaves_device_nodes_ready() {
+    let site = site();
+    let before = ready_node(&site, "press-1", None);
+    let renewed = || {
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/press-1";
+        let lease = site.api().get(lease)?;
+        lease["spec"]["renewTime"].as_str().map(str::to_owned)
+    };
+    let first = eventually("it is leased", || renewed().ok_or_else(|| "no lease".to_owned()));
+    let (hub, kubelet) = (site.hub_process(), site.kubelet_process());
+    hub.kill().unwrap();
+    kubelet.kill().unwrap();
+    kubelet.start().unwrap();
+    eventually("its lease is renewed", || match renewed() {
+        Some(now) if now != first => Ok(()),
+        now => Err(format!("{now:?}")),
+    });
+    throughout(LEASE_GRACE, "only the hub is away", &true, || {
+        is_ready(&node(&site, "press-1").unwrap())
+    });
+    hub.start().unwrap();
+    let after = ready_node(&site, "press-1", None);
+    assert_eq!(uid(&after), uid(&before));
+    site.nothing_was_forbidden();
+}
+
+#[test]
+fn a_device_that_is_a_node_no_longer_is_forgotten_and_may_be_one_again() {
+    let site = site();
+    let before = ready_node(&site, "press-1", None);
+    site.apply(&pod_for("own", "press-1"));
+    ready_pod(&site, "own");
+    let evidence = || {
+        let lease =
+            "/apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases/outrigger-kubelet-outrigger";
+        let lease = site.api().get(lease).unwrap();
+        lease["metadata"]["annotations"]["evidence.outrigger.io/press-1"].is_string()
+    };
+    assert!(evidence());
+    site.kubectl(&["delete", "pod", "own"]);
+    site.outrigger(&["device", "tag", "press-1", "node-"]);
+    eventually("press-1 is a Node no longer", || match node(&site, "press-1") {
+        None => Ok(()),
+        Some(node) => Err(node["metadata"].to_string()),
+    });
+    eventually("nothing is remembered of it", || {
+        if evidence() {
+            Err("it is".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    site.outrigger(&["device", "tag", "press-1", "node=true"]);
+    ready_node(&site, "press-1", Some(uid(&before)));
+    site.apply(&pod_for("own", "press-1"));
+    ready_pod(&site, "own");
     site.nothing_was_forbidden();
 }
