@@ -136,7 +136,7 @@ impl Agent {
                 add_sandbox(pod, *spec, sandbox_id, ip, now);
                 self.tell_resolver(now, uid, &manifest);
             }
-            (Step::StartContainer(start), StepOutcome::Started { container_id, .. }) => {
+            (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
                 self.started(now, uid, &start, container_id);
             }
             (Step::StopContainer { container_id, .. }, outcome) => {

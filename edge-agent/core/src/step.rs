@@ -155,8 +155,6 @@ pub enum StepOutcome {
     },
     Started {
         container_id: String,
-        /// Names of variables that were left out because no environment can hold them.
-        skipped_variables: Vec<String>,
     },
     /// What the probe saw, with at most 10 KiB of what it printed.
     Probed {

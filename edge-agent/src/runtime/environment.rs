@@ -11,34 +11,27 @@ use super::sources::{SourceError, Sources};
 /// The one object of the variables of services.
 const SERVICES: &str = "services";
 
-/// The variables, and the names that no environment can hold.
-#[derive(Debug)]
-pub struct Resolved {
-    pub environment: Environment,
-    pub skipped: Vec<String>,
-}
-
-/// Resolves all variables of a container, the later of one name over the earlier, `env` over `envFrom` over those of services.
+/// Resolves all variables of a container, the later of one name over the earlier, `env` over `envFrom` over those of services. A name that
+/// no environment can hold, which the API server lets nobody write, is left out.
 ///
 /// # Errors
 /// A mandatory object or key is missing, or an object cannot be opened yet.
-pub fn resolve(container: &ContainerSpec, sources: &Sources) -> Result<Resolved, SourceError> {
+pub fn resolve(container: &ContainerSpec, sources: &Sources) -> Result<Environment, SourceError> {
     let services = sources.listed(kind::SERVICES, SERVICES)?;
     let services = services.map_or_else(BTreeMap::new, |object| object.text);
-    let mut resolved = Resolved {
-        environment: Environment::above(services),
-        skipped: Vec::new(),
-    };
+    let mut resolving = Resolving(Environment::above(services));
     for from in &container.env_from {
-        resolved.take_all(from, sources)?;
+        resolving.take_all(from, sources)?;
     }
     for variable in &container.env {
-        resolved.take(variable, container.expand, sources)?;
+        resolving.take(variable, container.expand, sources)?;
     }
-    Ok(resolved)
+    Ok(resolving.0)
 }
 
-impl Resolved {
+struct Resolving(Environment);
+
+impl Resolving {
     fn take_all(&mut self, from: &EnvFrom, sources: &Sources) -> Result<(), SourceError> {
         let EnvFrom {
             prefix,
@@ -50,7 +43,7 @@ impl Resolved {
             return Ok(());
         };
         for (key, value) in values(*kind, &object) {
-            self.add(format!("{prefix}{key}"), value);
+            self.add(&format!("{prefix}{key}"), value);
         }
         Ok(())
     }
@@ -58,7 +51,7 @@ impl Resolved {
     fn take(&mut self, variable: &EnvVar, expand: bool, sources: &Sources) -> Result<(), SourceError> {
         let EnvVar { name, value, from } = variable;
         let value = match from {
-            None if expand => self.environment.expand(value),
+            None if expand => self.0.expand(value),
             None => value.clone(),
             Some(ValueFrom::Field { field }) => sources.field(field),
             Some(ValueFrom::Resource(field)) => sources.resource(field)?,
@@ -84,20 +77,18 @@ impl Resolved {
                 }
             }
         };
-        self.add(name.clone(), value);
+        self.add(name, value);
         Ok(())
     }
 
-    fn add(&mut self, name: String, value: String) {
-        if is_name(&name) {
-            self.environment.set(&name, value);
-        } else {
-            self.skipped.push(name);
+    fn add(&mut self, name: &str, value: String) {
+        if is_name(name) {
+            self.0.set(name, value);
         }
     }
 }
 
-/// Since 1.32 the kubelet takes every name that the API takes, which is any printable ASCII without `=` (`IsRelaxedEnvVarName`).
+/// The kubelet takes every name that the API takes, which is any printable ASCII without `=` (`IsRelaxedEnvVarName`), and tells of none.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name

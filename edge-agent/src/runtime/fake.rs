@@ -246,7 +246,6 @@ impl World {
         if let Some(found) = self.now.containers.iter().find(same) {
             return StepOutcome::Started {
                 container_id: found.id.clone(),
-                skipped_variables: Vec::new(),
             };
         }
         if !self.now.sandboxes.iter().any(|s| s.id == *sandbox_id && s.ready) {
@@ -283,10 +282,7 @@ impl World {
         } else if let Some(code) = script.strip_prefix("trap 'exit ").and_then(number) {
             self.on_term.insert(container_id.clone(), code);
         }
-        StepOutcome::Started {
-            container_id,
-            skipped_variables: Vec::new(),
-        }
+        StepOutcome::Started { container_id }
     }
 
     fn end(&mut self, which: impl Fn(&ObservedContainer) -> bool, exit_code: i32, reason: Reason) {

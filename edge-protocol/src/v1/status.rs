@@ -190,7 +190,6 @@ reasons! {
     RunContainerError,
     PodInitializing,
     PostStartHookError,
-    RunInitContainerError,
     // Terminated.
     Completed,
     Error,
@@ -205,7 +204,6 @@ reasons! {
     NodePorts,
     #[serde(rename = "OutOfephemeral-storage")]
     OutOfEphemeralStorage,
-    UnexpectedAdmissionError,
     // The workload as a whole: k8s.io/kubernetes pkg/kubelet/active_deadline.go, pkg/kubelet/eviction.
     DeadlineExceeded,
     Evicted,
@@ -235,20 +233,14 @@ reasons! {
     SandboxChanged,
     Adopted,
     Unhealthy,
-    ProbeWarning,
     FailedPostStartHook,
     FailedPreStopHook,
     FailedMount,
-    InvalidEnvironmentVariableNames,
     MissingClusterDNS,
-    DNSConfigForming,
     InspectFailed,
     FailedToRetrieveImagePullSecret,
     ResizeStarted,
     ResizeCompleted,
-    FreeDiskSpaceFailed,
-    ImageGCFailed,
-    EvictionThresholdMet,
 }
 
 /// As the enumeration is written, but for the one word that is no identifier.

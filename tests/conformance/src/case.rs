@@ -42,6 +42,9 @@ pub struct Header {
     #[serde(default)]
     pub bound: bool,
     pub steps: Vec<Step>,
+    /// What the last step waits for passes by itself: what is compared is what can be seen at that moment, not once all is still.
+    #[serde(default)]
+    pub passing: bool,
     /// Facts that say nothing here, by their exact path; such as a count that depends on the moment.
     #[serde(default)]
     pub blind: Vec<String>,

@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Two looks this far apart that see the same.
 const STILL: Duration = Duration::from_millis(700);
 const STILL_LIMIT: Duration = Duration::from_secs(15);
+/// The name of what was seen at the moment when the last step of a passing case came true.
+pub const MOMENT: &str = "at that moment";
 
 /// One case on one side.
 pub struct Play<'a> {
@@ -53,6 +55,10 @@ impl Play<'_> {
                     seen.insert(name.clone(), self.still().await?);
                 }
             }
+        }
+        if self.script.header.passing {
+            let moment = facts::collect(&self.cluster, self.side, &self.slug).await?;
+            seen.insert(MOMENT.to_owned(), moment);
         }
         Ok(seen)
     }

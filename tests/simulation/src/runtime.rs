@@ -128,7 +128,6 @@ impl Runtime {
             }
             let outcome = StepOutcome::Started {
                 container_id: id.clone(),
-                skipped_variables: Vec::new(),
             };
             return (outcome, begins.then_some(id));
         }
@@ -163,7 +162,6 @@ impl Runtime {
         });
         let outcome = StepOutcome::Started {
             container_id: id.clone(),
-            skipped_variables: Vec::new(),
         };
         (outcome, Some(id))
     }

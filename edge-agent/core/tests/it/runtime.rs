@@ -294,7 +294,6 @@ impl Runtime {
             }
             return StepOutcome::Started {
                 container_id: same.id.clone(),
-                skipped_variables: Vec::new(),
             };
         }
         if !self.sandboxes.iter().any(|s| s.id == start.sandbox_id && s.ready) {
@@ -335,10 +334,7 @@ impl Runtime {
         });
         self.started.push((uid.clone(), name.clone()));
         self.acts.push(format!("run {name}"));
-        StepOutcome::Started {
-            container_id: id,
-            skipped_variables: Vec::new(),
-        }
+        StepOutcome::Started { container_id: id }
     }
 }
 

@@ -186,23 +186,14 @@ async fn variables_and_arguments_are_made_at_the_start() {
             name: "settings".into(),
             optional: false,
         }],
-        env: vec![
-            field,
-            EnvVar::literal("ALL", "$(P_COLOUR) $(DB_SERVICE_HOST)"),
-            EnvVar::literal("a=b", "x"),
-        ],
+        env: vec![field, EnvVar::literal("ALL", "$(P_COLOUR) $(DB_SERVICE_HOST)")],
         ..shell(
             "main",
             "echo arg $(ALL) $$(P_COLOUR); echo env $ALL $ADDRESS $DB_SERVICE_HOST",
         )
     };
-    let StepOutcome::Started {
-        skipped_variables, ..
-    } = pod.runtime.run(pod.start(&up, container)).await
-    else {
-        panic!("it starts")
-    };
-    assert_eq!(skipped_variables, ["a=b"]);
+    let started = pod.runtime.run(pod.start(&up, container)).await;
+    assert!(matches!(started, StepOutcome::Started { .. }), "{started:?}");
     let log = pod.workload.log(&pod.device.logs("device-a"), "main", 0);
     super::real::logged(&log, "arg blue 10.0.0.9").await;
     super::real::logged(

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use edge_agent_core::step::{SandboxSpec, StartContainer};
 use edge_agent_cri::v1::{Mount, MountPropagation};
 use edge_protocol::PodUid;
+use edge_protocol::expand::Environment;
 use edge_protocol::v1::Propagation;
 
 use super::config::{InvalidName, Settings, path_part};
-use crate::runtime::environment::Resolved;
 use crate::runtime::names;
 use crate::runtime::volumes::{MountFault, Mounted};
 
@@ -43,13 +43,13 @@ impl Settings {
     pub(super) fn mounts(
         &self,
         start: &StartContainer,
-        resolved: &Resolved,
+        environment: &Environment,
         runtime_can_recurse: bool,
     ) -> Result<Vec<Mount>, FilesFault> {
         let (manifest, container) = (&start.sandbox.manifest, &start.container);
-        let of_volumes =
-            self.volumes
-                .mounts(manifest, container, &resolved.environment, runtime_can_recurse)?;
+        let of_volumes = self
+            .volumes
+            .mounts(manifest, container, environment, runtime_can_recurse)?;
         let own_hosts = !of_volumes.iter().any(|mount| mount.in_container == ETC_HOSTS);
         let mut mounts: Vec<Mount> = of_volumes.into_iter().map(described).collect();
         if own_hosts && let Some(path) = self.hosts(&start.sandbox, start.pod_ip.as_deref())? {

@@ -29,8 +29,9 @@ const POLL_EMPTY: Duration = Duration::from_secs(10);
 /// Between two looks while the runtime sends events: they are hints, and hints get lost.
 const POLL_BESIDE_EVENTS: Duration = Duration::from_secs(10);
 /// containerd learns of an out-of-memory kill on another path than of the exit, and sometimes later
-/// (containerd issues 8180 and 12260).
-const OOM_NEWS: Duration = Duration::from_millis(150);
+/// (containerd issues 8180 and 12260). A kubelet, which looks once a second, is seldom too early.
+const OOM_NEWS: Duration = Duration::from_millis(100);
+const OOM_NEWS_TRIES: u32 = 10;
 const KILLED: i32 = 128 + 9;
 
 /// What the lists show of sandboxes and containers: their states by id.
@@ -214,6 +215,22 @@ impl Inner {
 
     /// Gives containers that were killed, though not by us, a moment to be known as killed for their memory.
     async fn await_oom_news(&self, containers: &[Container]) -> Result<(), CriError> {
+        for _ in 0..OOM_NEWS_TRIES {
+            let riddles = self.riddles(containers).await?;
+            if riddles.is_empty() {
+                break;
+            }
+            tokio::time::sleep(OOM_NEWS).await;
+            let mut seen = self.seen();
+            for id in riddles {
+                seen.statuses.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Containers that were seen to have been killed just now, and nobody knows why.
+    async fn riddles<'a>(&self, containers: &'a [Container]) -> Result<Vec<&'a String>, CriError> {
         let mut riddles = Vec::new();
         for container in containers {
             let fresh = self
@@ -228,14 +245,7 @@ impl Inner {
                 riddles.push(&container.id);
             }
         }
-        if !riddles.is_empty() {
-            tokio::time::sleep(OOM_NEWS).await;
-            let mut seen = self.seen();
-            for id in riddles {
-                seen.statuses.remove(id);
-            }
-        }
-        Ok(())
+        Ok(riddles)
     }
 
     fn warn_once(&self, id: &str) {

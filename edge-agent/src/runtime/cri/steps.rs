@@ -20,7 +20,7 @@ use super::logs::LogsError;
 use super::security::{self, ImageUser, SecurityFault};
 use super::{Inner, labels, logs};
 use crate::runtime::cgroup::CgroupError;
-use crate::runtime::environment::{self, Resolved};
+use crate::runtime::environment;
 use crate::runtime::host_address;
 use crate::runtime::policy::Violation;
 use crate::runtime::sources::{SourceError, Sources};
@@ -229,12 +229,10 @@ impl Inner {
 
     async fn start_container(&self, start: &StartContainer) -> Result<StepOutcome, StepFailure> {
         let failed = || because(Reason::CreateContainerError);
-        let mut skipped_variables = Vec::new();
         let container_id = match self.container_of_attempt(start).await? {
             Some(found) if found.state() != ContainerState::ContainerCreated => {
                 return Ok(StepOutcome::Started {
                     container_id: found.id,
-                    skipped_variables: Vec::new(),
                 });
             }
             Some(found)
@@ -251,8 +249,7 @@ impl Inner {
                 let directory = log.parent().unwrap_or(&directory);
                 logs::ensure_directory(directory)?;
                 logs::prune(directory, start.attempt)?;
-                let (resolved, config, pod) = self.describe(start).await?;
-                skipped_variables = resolved.skipped;
+                let (config, pod) = self.describe(start).await?;
                 self.client
                     .create_container(&start.sandbox_id, config, pod)
                     .await
@@ -263,17 +260,14 @@ impl Inner {
             .start_container(&container_id)
             .await
             .map_err(because(Reason::RunContainerError))?;
-        Ok(StepOutcome::Started {
-            container_id,
-            skipped_variables,
-        })
+        Ok(StepOutcome::Started { container_id })
     }
 
     /// Everything that the runtime is told about a container, with the files that it will see.
     async fn describe(
         &self,
         start: &StartContainer,
-    ) -> Result<(Resolved, ContainerConfig, PodSandboxConfig), StepFailure> {
+    ) -> Result<(ContainerConfig, PodSandboxConfig), StepFailure> {
         let StartContainer {
             sandbox, container, ..
         } = start;
@@ -285,7 +279,7 @@ impl Inner {
             host_ips: &host_ips,
             capacity: self.settings.capacity,
         };
-        let resolved = environment::resolve(container, &sources)?;
+        let environment = environment::resolve(container, &sources)?;
         let image = self.client.image_status(&container.image).await;
         let image = image.map_err(because(Reason::CreateContainerConfigError))?;
         let user = ImageUser::of(image.as_ref());
@@ -298,11 +292,9 @@ impl Inner {
             security::container(&sandbox.manifest, container, &user, dir).map_err(ConfigFault::from)?;
         let mounts = self
             .settings
-            .mounts(start, &resolved, features.recursive_read_only)?;
-        let config = self
-            .settings
-            .container(start, &resolved.environment, security, mounts)?;
-        Ok((resolved, config, self.settings.sandbox(sandbox)?))
+            .mounts(start, &environment, features.recursive_read_only)?;
+        let config = self.settings.container(start, &environment, security, mounts)?;
+        Ok((config, self.settings.sandbox(sandbox)?))
     }
 
     async fn sync_volumes(

@@ -35,7 +35,7 @@ impl fmt::Debug for EnvVar {
     }
 }
 
-/// All keys of an object as variables. A key that is no variable's name is skipped with an `InvalidEnvironmentVariableNames` event.
+/// All keys of an object as variables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvFrom {
     #[serde(default, skip_serializing_if = "String::is_empty")]
