@@ -135,6 +135,12 @@ impl Reading {
         self.api_server.is_some()
     }
 
+    /// The API server's major and minor version, once it is known.
+    pub fn kubernetes(&self) -> Option<(u32, u32)> {
+        let version = self.objects.server()?;
+        Some((version.major, version.minor))
+    }
+
     pub fn forget(&mut self, uid: &PodUid) {
         self.pods.remove(uid);
         self.objects.forget(uid.as_str());

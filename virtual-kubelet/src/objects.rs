@@ -21,14 +21,14 @@ mod tokens;
 mod wanted;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use self::memory::{Held, Key, Memory, NodeId};
 
-pub use identity::Identity;
+pub use identity::{Identity, ServerVersion};
 pub use task::{ObjectsOptions, ObjectsTask};
 pub use wanted::{BoundClaim, PodObjects, Raw, Read, Token, TokenWanted};
 
@@ -38,6 +38,8 @@ struct Shared {
     memory: Mutex<Memory>,
     /// Something else is wanted than before.
     wanted: Notify,
+    /// What the API server said of itself.
+    server: OnceLock<ServerVersion>,
 }
 
 impl Shared {
@@ -74,6 +76,11 @@ pub struct NodeObjects {
 }
 
 impl NodeObjects {
+    /// The API server's version; absent until it said it, and where nobody asked because the identity was configured.
+    pub fn server(&self) -> Option<ServerVersion> {
+        self.shared.server.get().copied()
+    }
+
     /// Says what a pod refers to from now on. Idempotent; never waits.
     pub fn refer(&self, uid: &str, pod: PodObjects) {
         if self.shared.memory().refer(self.id, uid, pod) {

@@ -118,6 +118,7 @@ impl EdgeProvider {
             now: Timestamp::now(),
             host_ip: host_ip.as_deref(),
             observed_generation: pod.metadata.generation,
+            kubernetes: self.reading.kubernetes(),
             refused_edit: match view {
                 PodView::EditRefused { refusal, .. } if refusal.reason != READING => Some(refused(refusal)),
                 _ => None,

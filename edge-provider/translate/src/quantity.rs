@@ -45,6 +45,14 @@ impl Amount {
         self.0 == 0
     }
 
+    pub(crate) fn is_whole(self) -> bool {
+        self.0.is_multiple_of(NANO)
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self((self.0 + other.0).min(CAP))
+    }
+
     /// In thousandths, rounded up as `MilliValue` does.
     pub(crate) fn milli(self) -> u64 {
         saturate(self.0.div_ceil(NANO / 1000))

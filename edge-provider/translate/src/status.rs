@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
     pub host_ip: Option<&'a str>,
     /// The pod's `metadata.generation` that the shown status speaks of; absent leaves what the pod shows.
     pub observed_generation: Option<i64>,
+    /// The API server's major and minor version, once it is known: fields that an older one would drop are not shown.
+    pub kubernetes: Option<(u32, u32)>,
     /// Why the pod as it is written now is not what the devices run: they keep what it was before.
     pub refused_edit: Option<Refused<'a>>,
 }

@@ -44,10 +44,74 @@ fn walk(path: &str, value: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// The paths honoured on a device node that none of these specs set.
-pub fn missing<'a>(specs: impl IntoIterator<Item = &'a Value>) -> Vec<&'static str> {
+pub fn missing<'a>(specs: impl IntoIterator<Item = &'a Value>) -> BTreeSet<&'static str> {
     let set: BTreeSet<String> = specs.into_iter().flat_map(paths).collect();
     fields::rules()
         .filter(|rule| rule.class(NodeKind::Device) == Class::Honoured && !set.contains(&rule.path))
         .map(|rule| rule.path.as_str())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::case::Case;
+    use crate::side::Side;
+
+    /// So many paths are in `uncovered.yaml`, and never more again.
+    const MOST: usize = 15;
+
+    /// What no case can set, and why.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Uncovered {
+        why: String,
+        paths: Vec<String>,
+    }
+
+    #[test]
+    fn every_honoured_path_is_set_by_a_case_or_it_is_said_why_none_can() {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(home.join("uncovered.yaml")).unwrap();
+        let listed: Vec<Uncovered> = serde_saphyr::from_str(&text).unwrap();
+        assert!(listed.iter().all(|entry| !entry.why.is_empty()));
+        let all: Vec<&str> = listed
+            .iter()
+            .flat_map(|entry| &entry.paths)
+            .map(String::as_str)
+            .collect();
+        let listed: BTreeSet<&str> = all.iter().copied().collect();
+        assert_eq!(listed.len(), all.len(), "a path is listed twice");
+        assert!(all.len() <= MOST, "the list only shrinks");
+
+        let side = Side {
+            name: "device",
+            node: "edge".into(),
+            host_ip: "10.1.0.2".into(),
+            logs: "/nowhere".into(),
+            scratch: "/scratch".into(),
+            registry: "registry.example/".into(),
+        };
+        let cases = Case::all(&home.join("cases")).unwrap();
+        let objects: Vec<Value> = cases
+            .iter()
+            .flat_map(|case| case.script(&side).unwrap().objects)
+            .collect();
+        let specs = objects.iter().filter_map(|object| match object["kind"].as_str() {
+            Some("Pod") => Some(&object["spec"]),
+            _ => object.pointer("/spec/template/spec"),
+        });
+        let missing = missing(specs);
+        let unset: Vec<_> = missing.difference(&listed).collect();
+        assert!(unset.is_empty(), "no case sets {unset:#?}");
+        let set: Vec<_> = listed.difference(&missing).collect();
+        assert!(
+            set.is_empty(),
+            "a case sets what is listed as uncovered: {set:#?}"
+        );
+    }
 }

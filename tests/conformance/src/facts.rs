@@ -39,7 +39,12 @@ pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts
     let mut facts = Facts::new();
     for (name, pod) in cluster.pods(&namespace) {
         let mask = Mask::of(&pod, side, slug);
-        flatten(&format!("{name}.status"), &pod["status"], &mask, &mut facts);
+        flatten(
+            &format!("{name}.status"),
+            &lasting(&pod["status"]),
+            &mask,
+            &mut facts,
+        );
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             facts.insert(format!("{name}.deleting"), "true".to_owned());
         }
@@ -59,6 +64,20 @@ pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts
         );
     }
     Ok(facts)
+}
+
+/// A status without what depends on the moment: of a pod that ends, a kubelet reads the resources back from a cgroup that it removes at
+/// that very time (`convertToAPIPodLevelResourcesStatus` of `pkg/kubelet/kubelet_pods.go`).
+fn lasting(status: &Value) -> Value {
+    let mut status = status.clone();
+    if ["Succeeded", "Failed"]
+        .iter()
+        .any(|phase| status["phase"] == *phase)
+        && let Some(fields) = status.as_object_mut()
+    {
+        fields.remove("resources");
+    }
+    status
 }
 
 /// The newest log of each container.

@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::error::Error;
 
-/// The first minor version of Kubernetes 1 whose API servers impersonate nodes.
-const CONSTRAINED_IMPERSONATION: u32 = 36;
+/// The first version whose API servers impersonate nodes.
+const CONSTRAINED_IMPERSONATION: ServerVersion = ServerVersion { major: 1, minor: 36 };
 
 /// As whom objects are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +23,22 @@ pub enum Identity {
     Account,
 }
 
-impl Identity {
-    /// What this API server can do, by its version.
+/// The version of an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerVersion {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl ServerVersion {
+    /// What the API server says of itself.
     ///
     /// # Errors
     /// When it does not say its version.
     pub async fn of(cluster: &Cluster) -> Result<Self, Error> {
         let path = "/version";
         let version = cluster.get(path).await?;
-        let known = version.as_ref().and_then(Self::of_version);
+        let known = version.as_ref().and_then(Self::read);
         known.ok_or(Error::Malformed {
             path: path.to_owned(),
             what: "major and minor",
@@ -39,14 +46,27 @@ impl Identity {
     }
 
     /// Distributions write their minor version with a sign after it (`36+`).
-    fn of_version(version: &Value) -> Option<Self> {
+    fn read(version: &Value) -> Option<Self> {
         let number = |key: &str| {
             let text = version.get(key)?.as_str()?;
             let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
             text.get(..digits)?.parse::<u32>().ok()
         };
-        let can = (number("major")?, number("minor")?) >= (1, CONSTRAINED_IMPERSONATION);
-        Some(if can { Self::Node } else { Self::Account })
+        Some(Self {
+            major: number("major")?,
+            minor: number("minor")?,
+        })
+    }
+}
+
+impl Identity {
+    /// What an API server of this version can do.
+    pub fn at(version: ServerVersion) -> Self {
+        if version >= CONSTRAINED_IMPERSONATION {
+            Self::Node
+        } else {
+            Self::Account
+        }
     }
 
     pub(super) fn cluster(self, cluster: &Cluster, node: &str) -> Cluster {
@@ -66,7 +86,8 @@ mod tests {
     #[track_caller]
     fn check(major: &str, minor: &str, expected: Option<Identity>) {
         let version = json!({"major": major, "minor": minor});
-        assert_eq!(Identity::of_version(&version), expected, "{major}.{minor}");
+        let found = ServerVersion::read(&version).map(Identity::at);
+        assert_eq!(found, expected, "{major}.{minor}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::identity::Identity;
+use super::identity::{Identity, ServerVersion};
 use super::memory::{Key, Memory};
 use super::stretch::Run;
 use super::tokens::Bearer;
@@ -97,8 +97,11 @@ impl ObjectsTask {
             return identity;
         }
         loop {
-            match Identity::of(&self.cluster).await {
-                Ok(identity) => {
+            match ServerVersion::of(&self.cluster).await {
+                Ok(version) => {
+                    let identity = Identity::at(version);
+                    // Only here, and once.
+                    let _ = self.shared.server.set(version);
                     tracing::info!(?identity, "objects that pods refer to are read");
                     return identity;
                 }

@@ -74,24 +74,35 @@ fn before_start<'a>(given: &Given<'a>, current: &ObservedContainer) -> Option<&'
 fn held_to(allocated: &Resources, actual: &Resources) -> Resources {
     const LEAST_REQUEST_MILLI: u64 = 2;
     const LEAST_LIMIT_MILLI: u64 = 10;
-    let cpu = |allocated: Option<u64>, actual: Option<u64>, least: u64| match (allocated, actual) {
-        (Some(allocated), Some(actual)) if allocated > least || actual > least => Some(actual),
-        _ => allocated,
+    let cpu = |allocated: Option<u64>, actual: Option<u64>, least: u64| {
+        let actual = actual.filter(|actual| *actual > least || allocated > Some(least));
+        actual.or(allocated)
     };
+    let is_asked = [
+        allocated.cpu_request_milli,
+        allocated.memory_request_bytes,
+        allocated.ephemeral_storage_request_bytes,
+    ];
+    let is_limited = [
+        allocated.cpu_limit_milli,
+        allocated.memory_limit_bytes,
+        allocated.ephemeral_storage_limit_bytes,
+    ];
+    // Where a pod limits all its containers together, the runtime holds each to that.
+    let if_any =
+        |stated: [Option<u64>; 3], actual: Option<u64>| actual.filter(|_| stated.iter().any(Option::is_some));
     Resources {
         cpu_request_milli: cpu(
             allocated.cpu_request_milli,
-            actual.cpu_request_milli,
+            if_any(is_asked, actual.cpu_request_milli),
             LEAST_REQUEST_MILLI,
         ),
         cpu_limit_milli: cpu(
             allocated.cpu_limit_milli,
-            actual.cpu_limit_milli,
+            if_any(is_limited, actual.cpu_limit_milli),
             LEAST_LIMIT_MILLI,
         ),
-        memory_limit_bytes: allocated
-            .memory_limit_bytes
-            .map(|allocated| actual.memory_limit_bytes.unwrap_or(allocated)),
+        memory_limit_bytes: if_any(is_limited, actual.memory_limit_bytes).or(allocated.memory_limit_bytes),
         ..allocated.clone()
     }
 }
@@ -315,9 +326,23 @@ mod tests {
         };
         let expect = Resources {
             cpu_limit_milli: Some(400),
+            memory_limit_bytes: Some(1 << 40),
             ..allocated.clone()
         };
-        assert_eq!(held_to(&allocated, &actual), expect);
+        assert_eq!(
+            held_to(&allocated, &actual),
+            expect,
+            "one that states a limit has all"
+        );
+        let unlimited = Resources {
+            memory_request_bytes: Some(7),
+            ..Resources::default()
+        };
+        assert_eq!(
+            held_to(&unlimited, &actual),
+            unlimited,
+            "one that states none has none"
+        );
         assert_eq!(held_to(&allocated, &Resources::default()), allocated);
     }
 }

@@ -6,6 +6,7 @@
 mod conditions;
 mod containers;
 mod resources;
+mod totals;
 
 use std::net::IpAddr;
 
@@ -58,6 +59,8 @@ pub(super) fn status(
     } else {
         Vec::new()
     };
+    let was_given = word.is_some_and(|word| !is_rejected(word));
+    let has_resources = was_given && totals::are_kept(around.kubernetes);
     let listed = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
     let mut common = common(previous, around);
     let unheard = is_unheard(shown, word, previous);
@@ -68,6 +71,7 @@ pub(super) fn status(
         (common.host_ip, common.host_ips) = (None, None);
     }
     PodStatus {
+        allocated_resources: has_resources.then(|| totals::requests(spec)).flatten(),
         conditions: Some(conditions),
         container_statuses: listed(main),
         init_container_statuses: listed(init),
@@ -76,6 +80,7 @@ pub(super) fn status(
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
+        resources: has_resources.then(|| totals::granted(spec)).flatten(),
         ..common
     }
 }

@@ -23,6 +23,7 @@ fn at(ms: i64) -> Surroundings<'static> {
         now,
         host_ip: Some("192.0.2.7"),
         observed_generation: Some(3),
+        kubernetes: Some((1, 37)),
         refused_edit: None,
     }
 }
@@ -152,6 +153,11 @@ fn patch(pod: &mut Pod, wanted: &PodStatus) {
     status.host_ips = wanted.host_ips.clone().or(status.host_ips.take());
     status.start_time = wanted.start_time.clone().or(status.start_time.take());
     status.observed_generation = wanted.observed_generation.or(status.observed_generation);
+    status.resources = wanted.resources.clone().or(status.resources.take());
+    status.allocated_resources = wanted
+        .allocated_resources
+        .clone()
+        .or(status.allocated_resources.take());
     status.container_statuses = wanted
         .container_statuses
         .clone()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    ContainerSpec, Manifest, Resources, RestartPolicy, VolumeSource, WorkloadSpec, ability,
+    ContainerSpec, Manifest, Profile, Resources, RestartPolicy, VolumeSource, WorkloadSpec, ability,
 };
 
 /// Exactly the words for what is used, sorted.
@@ -80,7 +80,7 @@ fn of_container(container: &ContainerSpec) -> impl Iterator<Item = &'static str>
             ability::TERMINATION_MESSAGE,
         ),
         (!container.security.is_default(), ability::SECURITY),
-        (container.security.apparmor.is_some(), ability::APPARMOR),
+        (confines(container.security.apparmor.as_ref()), ability::APPARMOR),
         (bounds_storage(&container.resources), ability::EPHEMERAL_STORAGE),
     ])
 }
@@ -89,7 +89,33 @@ fn used<const N: usize>(groups: [(bool, &'static str); N]) -> impl Iterator<Item
     groups.into_iter().filter(|(used, _)| *used).map(|(_, word)| word)
 }
 
+/// Where nothing confines anyway, nothing is needed to be unconfined (`isRequired` of `pkg/security/apparmor/helpers.go`).
+fn confines(apparmor: Option<&Profile>) -> bool {
+    apparmor.is_some_and(|profile| *profile != Profile::Unconfined)
+}
+
 /// A limit is to be held. A request only says what to count on, as it does for the scheduler.
 fn bounds_storage(resources: &Resources) -> bool {
     resources.ephemeral_storage_limit_bytes.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_profile_that_confines_needs_apparmor() {
+        let check = |apparmor, expect: &[&str]| {
+            let mut container = ContainerSpec::new("main", "image");
+            container.security.apparmor = apparmor;
+            let words: Vec<_> = of_container(&container)
+                .filter(|word| *word == ability::APPARMOR)
+                .collect();
+            assert_eq!(words, expect);
+        };
+        check(None, &[]);
+        check(Some(Profile::Unconfined), &[]);
+        check(Some(Profile::RuntimeDefault), &[ability::APPARMOR]);
+        check(Some(Profile::Localhost("app".to_owned())), &[ability::APPARMOR]);
+    }
 }

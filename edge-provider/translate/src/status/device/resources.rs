@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity::Amount;
 
-type Quantities = BTreeMap<String, Quantity>;
+pub(super) type Quantities = BTreeMap<String, Quantity>;
 
 /// What the pod asks for.
 pub(super) fn allocated(container: &Container) -> Option<Quantities> {
@@ -55,6 +55,15 @@ fn bytes(bytes: u64) -> String {
         scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
     } else {
         decimal(bytes)
+    }
+}
+
+/// In the form of powers of two or of ten.
+pub(super) fn spelt(amount: Amount, is_binary: bool) -> String {
+    match (is_binary, amount.is_whole()) {
+        (true, _) => bytes(amount.whole()),
+        (false, true) => decimal(amount.whole()),
+        (false, false) => milli(amount.milli()),
     }
 }
 

@@ -415,3 +415,33 @@ fn a_stopped_pod_has_every_container_terminated() {
     let mut all = lists.iter().flatten().flatten();
     assert!(all.all(|c| c.state.as_ref().unwrap().terminated.is_some()));
 }
+
+#[test]
+fn a_pod_shows_what_it_was_given_as_a_whole_where_that_is_kept() {
+    let mut pod = pod("Always", &["web"]);
+    let resources = json!({ "requests": { "cpu": "10m" }, "limits": { "memory": "32Mi" } });
+    pod.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(resources).unwrap();
+    let status = show_device(&mut pod.clone(), Shown::Accepted);
+    assert_eq!((status.resources, status.allocated_resources), (None, None));
+
+    let runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let old = Surroundings {
+        kubernetes: Some((1, 35)),
+        ..on_device(NOW_MS)
+    };
+    let status = show_in(&mut pod.clone(), Shown::Deployed(&runs), old);
+    assert_eq!((status.resources, status.allocated_resources), (None, None));
+
+    let status = show_device(&mut pod.clone(), Shown::Deployed(&runs));
+    let shown = json!([status.allocated_resources, status.resources]);
+    let limits = json!({ "memory": "32Mi" });
+    let requests = json!({ "cpu": "10m" });
+    assert_eq!(
+        shown,
+        json!([requests, { "requests": requests, "limits": limits }])
+    );
+
+    let rejected = spoken(Phase::Failed, Vec::new(), Vec::new());
+    let status = show_device(&mut pod, Shown::Deployed(&rejected));
+    assert_eq!((status.resources, status.allocated_resources), (None, None));
+}
