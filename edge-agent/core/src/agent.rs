@@ -18,6 +18,7 @@ use crate::history::{History, SEQ_KEY};
 use crate::images::{ImagePolicy, Images};
 use crate::io::{Effect, Input, Note, Restored, Tx, Write};
 use crate::keys::Keys;
+use crate::provenance::{PULLED_KEY, Provenance};
 use crate::pulls::Pulls;
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
@@ -129,6 +130,7 @@ pub struct Agent {
     pub(crate) pressure: Pressure,
     pub(crate) images: Images,
     pub(crate) pulls: Pulls,
+    pub(crate) provenance: Provenance,
     /// Steps that were told to have ended, in this life.
     pub(crate) told: u64,
     pub(crate) stopping: bool,
@@ -201,6 +203,7 @@ impl Agent {
             pressure: Pressure::default(),
             images: Images::default(),
             pulls: Pulls::default(),
+            provenance: read_meta(&meta, PULLED_KEY, &mut damage).unwrap_or_default(),
             told: 0,
             stopping: false,
             plan_wake: None,

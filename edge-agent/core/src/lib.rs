@@ -10,7 +10,7 @@
 //! * `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
-//!   is what a workload as a whole asks for. `pulls`: images on their way here.
+//!   is what a workload as a whole asks for. `pulls`: images on their way here; `provenance`: whose credentials brought them.
 //! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
 //! * [`usage`]: what the device and its workloads use, as measured; `shed` makes of it what has to go: workloads by `eviction`, images by `images`.
 //! * `outcome` and `failure`: what steps and looks tell. `upkeep` and `marks`: execute plans on paper and tell the hub. `status`, `phase`, `reports`, `history`: what
@@ -47,6 +47,7 @@ mod outcome;
 mod phase;
 mod plan;
 mod probe;
+mod provenance;
 mod pulls;
 mod record;
 mod reports;

@@ -104,7 +104,9 @@ impl Agent {
             StepOutcome::Failed { reason, message } => {
                 self.step_failed(now, &uid, flight, reason, &sanitise(&message));
             }
-            StepOutcome::NoImage => self.image_absent(now, &uid, flight),
+            outcome if self.is_out_of_reach(&uid, &flight.step, &outcome) => {
+                self.image_absent(now, &uid, flight);
+            }
             outcome => self.step_done(now, &uid, flight, (outcome, took)),
         }
     }
@@ -123,9 +125,17 @@ impl Agent {
         let pod = self.pods.entry(uid.clone()).or_default();
         match (flight.step, outcome) {
             (Step::FindImage { image } | Step::PullImage { image, .. }, outcome) => {
-                let StepOutcome::Image { size_bytes, .. } = outcome else {
+                let StepOutcome::Image {
+                    size_bytes,
+                    image_id,
+                    secret,
+                } = outcome
+                else {
                     return;
                 };
+                if took.is_some() {
+                    self.image_pulled(uid, &image, (image_id, secret));
+                }
                 self.image_present(now, uid, (&image, size_bytes), took);
             }
             (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {

@@ -13,7 +13,8 @@ use crate::failure::is_on_its_way;
 use crate::io::{Effect, Note};
 use crate::lifecycle::{decide, pull_policy, wants_image};
 use crate::plan::Plan;
-use crate::step::{Step, StepId};
+use crate::provenance;
+use crate::step::{Step, StepId, StepOutcome};
 use crate::words;
 use crate::workload::{InFlight, Pod, Subject, Workload};
 
@@ -213,7 +214,58 @@ impl Agent {
         self.plan_wake = self.plan_wake.into_iter().chain(wake).min();
     }
 
-    /// The image is not on the device.
+    /// Whether what was found is not for this workload: nothing, or what others' credentials brought.
+    pub(crate) fn is_out_of_reach(&self, uid: &PodUid, step: &Step, outcome: &StepOutcome) -> bool {
+        let (Step::FindImage { image }, StepOutcome::Image { image_id, .. }) = (step, outcome) else {
+            return *outcome == StepOutcome::NoImage;
+        };
+        let Some(workload) = self.workloads.get(uid) else {
+            return false;
+        };
+        // What ran from it goes on, whatever became of its secrets.
+        let ran =
+            |spec: &ContainerSpec| spec.image == *image && workload.record.attempts.contains_key(&spec.name);
+        let manifest = workload.manifest.as_deref();
+        !workload.all_containers().any(ran)
+            && manifest.is_some_and(|manifest| !self.provenance.may_use(image, image_id, manifest))
+    }
+
+    /// A pull came to its end, with the help of this pull secret or without any.
+    pub(crate) fn image_pulled(
+        &mut self,
+        uid: &PodUid,
+        image: &str,
+        (image_id, secret): (String, Option<String>),
+    ) {
+        let manifest = self
+            .workloads
+            .get(uid)
+            .and_then(|workload| workload.manifest.as_deref());
+        let namespace = manifest.map_or("", |manifest| &manifest.namespace);
+        let secret = secret.map(|name| format!("{namespace}/{name}"));
+        self.writes
+            .extend(self.provenance.pulled(image, image_id, secret));
+    }
+
+    /// A pull failed: that may be for want of secrets that the cluster does not have (`SyncPod` of pkg/kubelet/kubelet.go).
+    fn tell_secrets(&mut self, now: &Now, uid: &PodUid) {
+        let Some(manifest) = self
+            .workloads
+            .get(uid)
+            .and_then(|workload| workload.manifest.clone())
+        else {
+            return;
+        };
+        let held: BTreeSet<&str> = provenance::credentials(&manifest).collect();
+        let names = manifest.workload.pull_secrets.iter().map(String::as_str);
+        let missing: Vec<&str> = names.filter(|name| !held.contains(name)).collect();
+        if !missing.is_empty() {
+            let what = (WARNING, Reason::FailedToRetrieveImagePullSecret);
+            self.event(now, uid, what, None, &words::missing_pull_secrets(&missing));
+        }
+    }
+
+    /// The image is not on the device, or not for this workload.
     pub(crate) fn image_absent(&mut self, now: &Now, uid: &PodUid, flight: InFlight) {
         let (Some(workload), Subject::Image(image)) = (self.workloads.get_mut(uid), &flight.subject) else {
             return;
@@ -285,6 +337,9 @@ impl Agent {
             return;
         };
         workload.missing.remove(image);
+        if let Step::PullImage { .. } = step {
+            self.writes.extend(self.provenance.failed(image));
+        }
         if !workload.all_containers().any(|spec| spec.image == image) {
             return;
         }
@@ -312,6 +367,9 @@ impl Agent {
             self.image_event(now, uid, (WARNING, event.0), image, &event.1);
             let error = format!("Error: {reason}");
             self.image_event(now, uid, (WARNING, Reason::Failed), image, &error);
+        }
+        if reason == Reason::ErrImagePull {
+            self.tell_secrets(now, uid);
         }
         let what = match step {
             Step::PullImage { .. } => "pull",

@@ -97,6 +97,7 @@ impl Agent {
             .flat_map(|container| [container.image.as_str(), container.image_id.as_str()]);
         let named: Vec<&str> = wanted.chain(running).filter(|name| !name.is_empty()).collect();
         let is_used = |image: &ObservedImage| named.iter().any(|name| image.is_called(name));
+        self.writes.extend(self.provenance.keep(list));
         self.images.observe(list, is_used, now.mono_ms);
         let disk = usage.image_disk.or(usage.node_disk).unwrap_or_default();
         let all = self.pressure.wants_images_gone();

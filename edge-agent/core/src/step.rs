@@ -19,7 +19,8 @@ pub struct StepId(pub u64);
 pub enum Step {
     /// Find the image on the device, without a word to a registry: [`StepOutcome::Image`], or [`StepOutcome::NoImage`].
     FindImage { image: String },
-    /// Fetch the image from its registry, or find that what is here is the registry's. A pull never blocks a step of another image.
+    /// Fetch the image from its registry, or find that what is here is the registry's: with each credential of the manifest that fits, one
+    /// after the other, or as anybody when none fits. A pull never blocks a step of another image.
     PullImage { image: String, manifest: Arc<Manifest> },
     /// Have the workload's volumes as its manifest says: directories, mounts, and the files of objects. Of a workload whose containers
     /// run it swaps the files that changed, each volume's at once, and leaves the rest. Objects are found by their digests in the store.
@@ -146,6 +147,8 @@ pub enum StepOutcome {
         image_id: String,
         /// What the runtime says that it takes on the device; 0 where it does not.
         size_bytes: u64,
+        /// Of a pull: the pull secret that opened the registry, if one was needed.
+        secret: Option<String>,
     },
     /// The device does not have it.
     NoImage,

@@ -116,7 +116,8 @@ impl Agent {
         };
         let id = StepId(self.next_step);
         self.next_step += 1;
-        if let Step::PullImage { image, .. } = &step {
+        if let Step::PullImage { image, manifest } = &step {
+            self.writes.extend(self.provenance.begin(image, manifest));
             self.pulls.begin(id, uid, image, now.mono_ms);
         }
         workload.steps.insert(

@@ -35,6 +35,14 @@ pub(crate) fn missing_cluster_dns(manifest: &Manifest) -> String {
     )
 }
 
+/// The event of pull secrets that the cluster does not have (`SyncPod` of pkg/kubelet/kubelet.go).
+pub(crate) fn missing_pull_secrets(names: &[&str]) -> String {
+    format!(
+        "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+        names.join(", ")
+    )
+}
+
 /// The event of an image that need not be pulled (`EnsureImageExists` of `image_manager.go`).
 pub(crate) fn already_present(image: &str) -> String {
     format!("Container image {image:?} already present on machine and can be accessed by the pod")

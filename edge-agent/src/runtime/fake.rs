@@ -184,6 +184,7 @@ impl World {
             true => StepOutcome::Image {
                 image_id: format!("sha256:{image}"),
                 size_bytes: 1,
+                secret: None,
             },
             false if image.contains(' ') => failed(Reason::InvalidImageName, image),
             false => otherwise,

@@ -17,6 +17,8 @@ const DEFAULT_HOST: &str = "index.docker.io";
 /// A name and a password for a registry. `Debug` does not show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
+    /// The pull secret that it is from.
+    pub secret: String,
     pub username: String,
     pub password: Zeroizing<String>,
 }
@@ -24,6 +26,7 @@ pub struct Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential")
+            .field("secret", &self.secret)
             .field("username", &self.username)
             .finish_non_exhaustive()
     }
@@ -53,32 +56,18 @@ struct Entry {
 }
 
 impl Keyring {
-    /// Adds a `.dockerconfigjson`.
+    /// Adds the `.dockerconfigjson` of a pull secret.
     ///
     /// # Errors
     /// [`InvalidDockerConfig`]; nothing is added then. An entry whose `auth` cannot be read is left out.
-    pub fn add_json(&mut self, text: &str) -> Result<(), InvalidDockerConfig> {
-        let config: DockerConfigJson = serde_json::from_str(text).map_err(|_| InvalidDockerConfig)?;
-        self.add(config.auths);
-        Ok(())
-    }
-
-    /// Adds a legacy `.dockercfg`, which has the registries at its root.
-    ///
-    /// # Errors
-    /// [`InvalidDockerConfig`].
-    pub fn add_legacy(&mut self, text: &str) -> Result<(), InvalidDockerConfig> {
-        let registries = serde_json::from_str(text).map_err(|_| InvalidDockerConfig)?;
-        self.add(registries);
-        Ok(())
-    }
-
-    fn add(&mut self, registries: BTreeMap<String, Entry>) {
-        for (registry, entry) in registries {
-            if let Some(credential) = entry.credential() {
+    pub fn add_json(&mut self, secret: &str, text: &[u8]) -> Result<(), InvalidDockerConfig> {
+        let config: DockerConfigJson = serde_json::from_slice(text).map_err(|_| InvalidDockerConfig)?;
+        for (registry, entry) in config.auths {
+            if let Some(credential) = entry.credential(secret) {
                 self.0.entry(key(&registry)).or_default().push(credential);
             }
         }
+        Ok(())
     }
 
     /// What to try for an image, in order; nothing when none fits, and then it is pulled as by anybody.
@@ -98,11 +87,13 @@ impl Keyring {
 }
 
 impl Entry {
-    fn credential(self) -> Option<Credential> {
+    fn credential(self, secret: &str) -> Option<Credential> {
+        let secret = secret.to_owned();
         // What is moved out of the text is erased when it is dropped.
         let (password, auth) = (Zeroizing::new(self.password), Zeroizing::new(self.auth));
         if auth.is_empty() {
             return Some(Credential {
+                secret,
                 username: self.username,
                 password,
             });
@@ -111,6 +102,7 @@ impl Entry {
         let text = std::str::from_utf8(&decoded).ok()?;
         let (username, password) = text.split_once(':')?;
         Some(Credential {
+            secret,
             username: username.to_owned(),
             password: Zeroizing::new(password.to_owned()),
         })
@@ -189,7 +181,7 @@ mod tests {
             })
             .collect();
         let text = serde_json::json!({ "auths": auths }).to_string();
-        keyring.add_json(&text).unwrap();
+        keyring.add_json("s", text.as_bytes()).unwrap();
         keyring
     }
 
@@ -257,23 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_are_read_and_auth_has_the_last_word() {
+    fn secrets_are_tried_in_their_order_and_auth_has_the_last_word() {
         let mut keyring = Keyring::default();
         // "me:se:cret"
         keyring
-            .add_legacy(r#"{"r.example": {"username": "x", "password": "y", "auth": "bWU6c2U6Y3JldA==", "email": "a@b"}}"#)
+            .add_json("first", br#"{"auths": {"r.example": {"username": "x", "password": "y", "auth": "bWU6c2U6Y3JldA==", "email": "a@b"}}}"#)
             .unwrap();
         keyring
-            .add_json(r#"{"auths": {"r.example": {"username": "second", "password": "z"}, "broken.example": {"auth": "%%"}}, "credsStore": "x"}"#)
+            .add_json("other", br#"{"auths": {"r.example": {"username": "second", "password": "z"}, "broken.example": {"auth": "%%"}}, "credsStore": "x"}"#)
             .unwrap();
         let found = keyring.lookup("r.example/app");
-        let shown: Vec<(&str, &str)> = found
+        let shown: Vec<[&str; 3]> = found
             .iter()
-            .map(|credential| (credential.username.as_str(), credential.password.as_str()))
+            .map(|it| [it.secret.as_str(), it.username.as_str(), it.password.as_str()])
             .collect();
-        assert_eq!(shown, [("me", "se:cret"), ("second", "z")]);
+        assert_eq!(shown, [["first", "me", "se:cret"], ["other", "second", "z"]]);
         assert!(keyring.lookup("broken.example/app").is_empty());
-        assert!(!format!("{keyring:?}").contains("cret"));
+        assert!(!format!("{keyring:?}").contains("se:cret"));
     }
 
     #[test]
@@ -285,7 +277,7 @@ mod tests {
             r#"{"auths": 1}"#,
             r#"{"password": "hunter2"}"#,
         ] {
-            let error = Keyring::default().add_json(text).unwrap_err();
+            let error = Keyring::default().add_json("s", text.as_bytes()).unwrap_err();
             assert!(!error.to_string().contains("hunter2"));
         }
     }

@@ -83,6 +83,9 @@ pub struct WorkloadSpec {
     /// Orders eviction; a greater one goes later.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
+    /// The names of `imagePullSecrets`, in the pod's order. Those that the cluster has are among the manifest's objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pull_secrets: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -110,6 +113,7 @@ impl WorkloadSpec {
             node_name: String::new(),
             service_account: String::new(),
             priority: 0,
+            pull_secrets: Vec::new(),
         }
     }
 

@@ -48,6 +48,6 @@ pub use error::Error;
 pub use options::{AlwaysReadyNode, ControlPlaneOptions, DeviceOptions, LabOptions, Paths, PodSubnet, Times};
 pub use process::Process;
 pub use program::{Output, Program};
-pub use registry::{IMAGES_HOST, Registry};
+pub use registry::{IMAGES_HOST, PRIVATE_HOST, PRIVATE_PASSWORD, PRIVATE_USER, Registry};
 pub use start::{Lab, TemporaryLab, down};
 pub use wait::until;

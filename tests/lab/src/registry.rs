@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use test_images::Catalogue;
@@ -14,7 +15,15 @@ use crate::{Error, Program};
 /// The name under which every device knows its lab's registry, so that examples need not know an address.
 pub const IMAGES_HOST: &str = "images.outrigger.local";
 
+/// As [`IMAGES_HOST`], of the door that opens to [`PRIVATE_USER`] with [`PRIVATE_PASSWORD`] only.
+pub const PRIVATE_HOST: &str = "private.outrigger.local";
+pub const PRIVATE_USER: &str = "lab";
+pub const PRIVATE_PASSWORD: &str = "let-me-in";
+/// The password as the registry wants it.
+const PRIVATE_HASH: &str = "$2b$05$abcdefghijklmnopqrstuu3Jd./u/rH1RxB6auX5v7gLP6uWhKCgG";
+
 const PROCESS: &str = "registry";
+const PRIVATE_PROCESS: &str = "registry-private";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -23,14 +32,19 @@ const DIAL_LIMIT: Duration = Duration::from_secs(1);
 pub struct Registry {
     store: Store,
     address: SocketAddr,
+    private: SocketAddr,
 }
 
 impl Registry {
     pub(crate) fn open(store: &Store) -> Result<Self, Error> {
-        let address = store.load()?.registry.ok_or_else(|| Error::no_part(PROCESS))?;
+        let state = store.load()?;
+        let address = state.registry.ok_or_else(|| Error::no_part(PROCESS))?;
         Ok(Self {
             store: store.clone(),
             address,
+            private: state
+                .private_registry
+                .ok_or_else(|| Error::no_part(PRIVATE_PROCESS))?,
         })
     }
 
@@ -40,29 +54,28 @@ impl Registry {
         fs::create_dir_all(&home).map_err(Error::file(&home))?;
         let network = store.load()?.network;
         let address = SocketAddr::from((network.address(), free_port(network.address())?));
-        let config = home.join("config.json");
-        // JSON is YAML, which the registry reads.
-        let text = serde_json::json!({
-            "version": "0.1",
-            "log": { "level": "warn", "accesslog": { "disabled": true } },
-            "storage": { "filesystem": { "rootdirectory": home.join("data") }, "delete": { "enabled": true } },
-            "http": { "addr": address.to_string(), "relativeurls": true, "secret": "the lab's" },
-        });
-        fs::write(&config, text.to_string()).map_err(Error::file(&config))?;
         store.set(|state| state.registry = Some(address))?;
-        let program = Program::new("docker-registry")
-            .arg("serve")
-            .arg(config.display().to_string());
-        Process::spawn(store, PROCESS, program)?;
+        serve(store, PROCESS, address, None)?;
+        let private = SocketAddr::from((network.address(), free_port(network.address())?));
         let registry = Self {
             store: store.clone(),
             address,
+            private,
         };
         registry.wait_until_ready()?;
+        store.set(|state| state.private_registry = Some(private))?;
+        let users = home.join("users");
+        fs::write(&users, format!("{PRIVATE_USER}:{PRIVATE_HASH}\n")).map_err(Error::file(&users))?;
+        serve(store, PRIVATE_PROCESS, private, Some(&users))?;
         for image in images.images() {
             test_images::push(address, image).map_err(Error::Images)?;
         }
         Ok(registry)
+    }
+
+    /// `address:port` of the door that asks who is there; devices know it as [`PRIVATE_HOST`].
+    pub(crate) fn private_host(&self) -> String {
+        self.private.to_string()
     }
 
     /// `address:port`; devices also know it as [`IMAGES_HOST`].
@@ -93,4 +106,26 @@ impl Registry {
         let dial = || Ok(TcpStream::connect_timeout(&self.address, DIAL_LIMIT).is_ok());
         self.process().until("the registry listens", START_LIMIT, dial)
     }
+}
+
+/// Starts one process over the lab's images, for everybody or for the users of a file.
+fn serve(store: &Store, process: &str, address: SocketAddr, users: Option<&Path>) -> Result<(), Error> {
+    let home = store.directory().join("registry");
+    let config = home.join(format!("{process}.json"));
+    // JSON is YAML, which the registry reads.
+    let mut text = serde_json::json!({
+        "version": "0.1",
+        "log": { "level": "warn", "accesslog": { "disabled": true } },
+        "storage": { "filesystem": { "rootdirectory": home.join("data") }, "delete": { "enabled": true } },
+        "http": { "addr": address.to_string(), "relativeurls": true, "secret": "the lab's" },
+    });
+    if let Some(users) = users {
+        text["auth"] = serde_json::json!({ "htpasswd": { "realm": "lab", "path": users } });
+    }
+    fs::write(&config, text.to_string()).map_err(Error::file(&config))?;
+    let program = Program::new("docker-registry")
+        .arg("serve")
+        .arg(config.display().to_string());
+    Process::spawn(store, process, program)?;
+    Ok(())
 }

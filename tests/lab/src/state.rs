@@ -27,6 +27,9 @@ pub struct State {
     pub processes: BTreeMap<String, ProcessRecord>,
     pub devices: BTreeMap<String, DeviceRecord>,
     pub registry: Option<SocketAddr>,
+    /// The same images, for those who say who they are.
+    #[serde(default)]
+    pub private_registry: Option<SocketAddr>,
     pub control_plane: Option<ControlPlaneRecord>,
 }
 
@@ -66,6 +69,7 @@ impl State {
             processes: BTreeMap::new(),
             devices: BTreeMap::new(),
             registry: None,
+            private_registry: None,
             control_plane: None,
         }
     }

@@ -71,6 +71,7 @@ impl Runtime {
         StepOutcome::Image {
             image_id: format!("sha256:{image}"),
             size_bytes: 1,
+            secret: None,
         }
     }
 

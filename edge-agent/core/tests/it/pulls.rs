@@ -277,3 +277,58 @@ fn an_image_is_told_once_per_container_that_waits_for_it() {
     world.pass(20_000);
     assert_eq!(told(&world, "three", Reason::Pulled), ["c0", "c1"]);
 }
+
+fn with_secret(name: &str, secret: &str) -> Manifest {
+    let mut wanted = manifest(name, &["r.example/a:1"]);
+    wanted.workload.pull_secrets = vec![secret.to_owned()];
+    wanted
+}
+
+#[test]
+fn a_pull_secret_that_the_cluster_does_not_have_is_told_of_when_a_pull_fails() {
+    let told = |world: &World| {
+        let events = world.hub.events.iter();
+        let told = events.filter(|event| event.reason == Reason::FailedToRetrieveImagePullSecret);
+        told.map(|event| event.message.clone()).collect::<Vec<_>>()
+    };
+    let mut world = up();
+    run(&mut world, &with_secret("one", "nowhere"));
+    assert_eq!(world.runtime.running(&uid("one")), 1, "it may be open to all");
+    assert_eq!(told(&world), [""; 0]);
+    world.runtime.images.clear();
+    world.runtime.bad_images.insert("r.example/a:1".to_owned());
+    run(&mut world, &with_secret("two", "nowhere"));
+    assert_eq!(
+        told(&world),
+        [
+            "Unable to retrieve some image pull secrets (nowhere); attempting to pull the image may not succeed."
+        ]
+    );
+}
+
+#[test]
+fn an_image_that_took_a_credential_is_asked_for_by_who_has_none_also_after_a_crash() {
+    let mut world = up();
+    world.runtime.secret = Some("registry".to_owned());
+    run(&mut world, &with_secret("one", "registry"));
+    assert_eq!(world.runtime.running(&uid("one")), 1);
+    world.crash();
+    world.link_up();
+    world.settle();
+    world.runtime.bad_images.insert("r.example/a:1".to_owned());
+    run(&mut world, &manifest("two", &["r.example/a:1"]));
+    assert_eq!(
+        waits_for(&world, "two"),
+        Reason::ErrImagePull,
+        "the registry has the say"
+    );
+    let mut never = manifest("three", &["r.example/a:1"]);
+    never.workload.containers[0].pull_policy = PullPolicy::Never;
+    run(&mut world, &never);
+    assert_eq!(waits_for(&world, "three"), Reason::ErrImageNeverPull);
+    // What ran from it goes on, whatever became of the secret.
+    world.runtime.exit(&uid("one"), "c0", 1, world.now.wall_ms);
+    world.look();
+    world.settle();
+    assert_eq!(world.runtime.running(&uid("one")), 1);
+}

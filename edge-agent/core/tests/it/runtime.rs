@@ -17,6 +17,8 @@ pub struct Runtime {
     pub images: BTreeSet<String>,
     /// Images that no registry has.
     pub bad_images: BTreeSet<String>,
+    /// What opens the registry, where it is not open to all.
+    pub secret: Option<String>,
     pub logs: BTreeSet<PodUid>,
     next_id: u32,
     /// Workloads that must have left before the first starts.
@@ -97,6 +99,7 @@ impl Runtime {
                 StepOutcome::Image {
                     image_id: format!("id of {image}"),
                     size_bytes: 7,
+                    secret: self.secret.clone(),
                 }
             }
             Step::RunSandbox(spec) => {

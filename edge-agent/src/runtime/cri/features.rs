@@ -34,6 +34,7 @@ pub(super) fn abilities() -> Vec<&'static str> {
         ability::HOST_PATH,
         ability::PROJECTED,
         ability::LOCAL,
+        ability::PULL_CREDENTIALS,
     ];
     if std::fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.trim() == "Y") {
         words.push(ability::APPARMOR);

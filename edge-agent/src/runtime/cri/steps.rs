@@ -136,7 +136,7 @@ impl Inner {
         self.obey_policy(&step)?;
         match step {
             Step::FindImage { image } => Ok(self.find_image(&image).await?),
-            Step::PullImage { image, manifest: _ } => Ok(self.pull_image(&image).await?),
+            Step::PullImage { image, manifest } => self.pull_image(&image, &manifest).await,
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
             Step::SyncVolumes { manifest, pod_ip } => self.sync_volumes(manifest, pod_ip).await,

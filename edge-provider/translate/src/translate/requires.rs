@@ -12,7 +12,6 @@ pub(super) fn requires(manifest: &Manifest) -> Vec<String> {
     let mut used = BTreeSet::new();
     for object in &manifest.objects {
         used.extend(match object.kind.as_str() {
-            kind::PULL_CREDENTIAL => Some(ability::PULL_CREDENTIALS),
             kind::SERVICES => Some(ability::ENV_SOURCES),
             _ => None,
         });
@@ -55,6 +54,7 @@ fn of_workload(workload: &WorkloadSpec) -> impl Iterator<Item = &'static str> {
     });
     let groups = [
         (!workload.init_containers.is_empty(), ability::INIT_CONTAINERS),
+        (!workload.pull_secrets.is_empty(), ability::PULL_CREDENTIALS),
         (workload.active_deadline_s.is_some(), ability::ACTIVE_DEADLINE),
         (!workload.security.is_default(), ability::SECURITY),
         (!workload.namespaces.is_default(), ability::NAMESPACES),

@@ -96,8 +96,18 @@ fn frame(
             NodeKind::Fleet => 0,
             NodeKind::Device => spec.priority.unwrap_or_default(),
         },
+        pull_secrets: pull_secrets(spec),
         ..WorkloadSpec::new(hostname, Vec::new())
     })
+}
+
+/// An empty name means none, as to a kubelet (`getPullSecretsForPod` of `pkg/kubelet/kubelet_pods.go`).
+fn pull_secrets(spec: &PodSpec) -> Vec<String> {
+    let secrets = spec.image_pull_secrets.iter().flatten();
+    secrets
+        .map(|secret| secret.name.clone())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// A negative value means one second (`SetDefaults_Pod` of `pkg/apis/core/v1/defaults.go`).

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Device;
-use crate::registry::IMAGES_HOST;
+use crate::registry::{IMAGES_HOST, PRIVATE_HOST};
 use crate::{Error, Registry};
 
 /// Where Debian puts the CNI plugins.
@@ -50,10 +50,15 @@ impl DeviceFiles {
         let host = registry.host();
         write(&self.containerd_config(), &self.containerd(registry))?;
         write(&self.cni_directory().join("10-lab.conflist"), &self.cni())?;
-        let hosts = format!(
-            "server = \"http://{host}\"\n[host.\"http://{host}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-        );
-        for name in [host.as_str(), IMAGES_HOST] {
+        let private = registry.private_host();
+        for (name, host) in [
+            (host.as_str(), &host),
+            (IMAGES_HOST, &host),
+            (PRIVATE_HOST, &private),
+        ] {
+            let hosts = format!(
+                "server = \"http://{host}\"\n[host.\"http://{host}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+            );
             write(&self.hosts_directory().join(name).join("hosts.toml"), &hosts)?;
         }
         Ok(())
