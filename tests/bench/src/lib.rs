@@ -8,6 +8,7 @@
 //! * [`pods`] and [`watch`]: the pods that are applied, and when the API server says what of them.
 //! * [`round`]: one measurement: create, wait until Ready, delete, wait until gone.
 //! * [`apply`]: many of them, in alternation. [`memory`]: what an agent keeps. [`idle`]: what it sends when there is nothing to say.
+//! * [`nodes`]: what device nodes cost, by devices that are [`simulated`].
 //! * [`traffic`]: bytes between a device and its hub, counted by the kernel.
 //! * [`proc`]: CPU time and memory of a process, from `/proc`. [`statistics`]: quantiles.
 //! * [`programs`]: which build of which program. [`report`]: tables and JSON. [`stage`]: the directory, its lock, and leaving nothing behind.
@@ -19,6 +20,7 @@ pub mod baseline;
 mod error;
 pub mod idle;
 pub mod memory;
+pub mod nodes;
 pub mod ours;
 pub mod pods;
 pub mod proc;
@@ -26,6 +28,7 @@ pub mod programs;
 pub mod report;
 pub mod round;
 pub mod side;
+pub mod simulated;
 pub mod stage;
 pub mod statistics;
 pub mod traffic;

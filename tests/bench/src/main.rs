@@ -9,7 +9,8 @@ use bench::BenchError;
 use bench::apply::{self, ApplyPlan};
 use bench::baseline::Baseline;
 use bench::memory::{self, MemoryReport, Subject};
-use bench::ours::Ours;
+use bench::nodes::{self, NodesPlan};
+use bench::ours::{On, Ours};
 use bench::pods::Cluster;
 use bench::report::{self, ApplyReport, Machine, SeriesReport};
 use bench::side::{Side, Token};
@@ -47,11 +48,28 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         beats: u32,
     },
+    /// CPU, memory and API calls of one process with more and more device nodes, at rest.
+    Nodes {
+        /// How many there are, rising.
+        #[arg(long, value_delimiter = ',', default_value = "1,50,200")]
+        counts: Vec<usize>,
+        /// How long each number is watched.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Only {
     Kubelet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Node {
+    /// That of the fleet.
+    Fleet,
+    /// The device's own.
+    Device,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +92,9 @@ struct ApplyArguments {
     /// Measure the real kubelet alone, without anything of Outrigger.
     #[arg(long)]
     only: Option<Only>,
+    /// The Node that our pods go to.
+    #[arg(long, default_value = "fleet")]
+    node: Node,
 }
 
 impl ApplyArguments {
@@ -82,6 +103,13 @@ impl ApplyArguments {
             Token::Mounted
         } else {
             Token::Withheld
+        }
+    }
+
+    fn on(&self) -> On {
+        match self.node {
+            Node::Fleet => On::Fleet,
+            Node::Device => On::Device,
         }
     }
 }
@@ -102,6 +130,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(arguments) => stage.perform(measure_apply(&stage, arguments)),
         Command::Memory { pods } => stage.perform(measure_memory(&stage, pods)),
         Command::Idle { beats } => stage.perform(measure_idle(&stage, beats)),
+        Command::Nodes { counts, seconds } => {
+            let window = Duration::from_secs(seconds);
+            stage.perform(measure_nodes(&stage, NodesPlan { counts, window }))
+        }
     }
 }
 
@@ -110,7 +142,7 @@ async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Resu
     let begun = Instant::now();
     let (cluster, sides) = match arguments.only {
         Some(Only::Kubelet) => raise_kubelet(stage, arguments.token()).await?,
-        None => raise_both(stage, arguments.token()).await?,
+        None => raise_both(stage, arguments.token(), arguments.on()).await?,
     };
     let plan = ApplyPlan {
         singles: arguments.singles,
@@ -136,7 +168,7 @@ async fn measure_apply(stage: &Stage, arguments: ApplyArguments) -> anyhow::Resu
 async fn measure_memory(stage: &Stage, pods: u32) -> anyhow::Result<()> {
     let machine = Machine::now()?;
     let programs = programs::with_edge_agent(stage.results())?;
-    let (ours, baseline) = start_both(stage, programs).await?;
+    let (ours, baseline) = start_both(stage, programs, On::Fleet).await?;
     let cluster = Cluster::connect(&ours.kubeconfig()).await?;
     let subjects = [
         Subject {
@@ -163,24 +195,35 @@ async fn measure_idle(stage: &Stage, beats: u32) -> anyhow::Result<()> {
     anyhow::ensure!(beats > 0, "a window of no keep-alive interval counts nothing");
     let directory = stage.lab();
     eprintln!("starting Outrigger with one device");
-    let ours = blocking(move || Ours::start(directory, Programs::default())).await?;
+    let ours = blocking(move || Ours::start(directory, Programs::default(), On::Fleet)).await?;
     let report = idle::measure(ours, beats).await?;
     report.print();
     println!("{}", report::write(stage.results(), "idle", &report)?.display());
     Ok(())
 }
 
-async fn raise_both(stage: &Stage, token: Token) -> anyhow::Result<(Cluster, Vec<Side>)> {
-    let (ours, baseline) = start_both(stage, Programs::default()).await?;
+async fn measure_nodes(stage: &Stage, plan: NodesPlan) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        plan.counts.is_sorted() && plan.counts.first().is_some_and(|first| *first > 0),
+        "the numbers of nodes must rise"
+    );
+    let report = nodes::measure(stage.lab(), &plan).await?;
+    report.print();
+    println!("{}", report::write(stage.results(), "nodes", &report)?.display());
+    Ok(())
+}
+
+async fn raise_both(stage: &Stage, token: Token, on: On) -> anyhow::Result<(Cluster, Vec<Side>)> {
+    let (ours, baseline) = start_both(stage, Programs::default(), on).await?;
     let cluster = Cluster::connect(&ours.kubeconfig()).await?;
     Ok((cluster, vec![ours.side(token), baseline.side(token)]))
 }
 
-async fn start_both(stage: &Stage, programs: Programs) -> anyhow::Result<(Ours, Baseline)> {
+async fn start_both(stage: &Stage, programs: Programs, on: On) -> anyhow::Result<(Ours, Baseline)> {
     let directory = stage.lab();
     eprintln!("starting Outrigger with one device, and a kubelet beside it");
     blocking(move || {
-        let ours = Ours::start(directory, programs)?;
+        let ours = Ours::start(directory, programs, on)?;
         let baseline = Baseline::start(ours.lab(), WORKER)?;
         Ok::<_, BenchError>((ours, baseline))
     })

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::{Device, Lab, Process};
-use site::{DeviceSpec, Programs, Site, SiteOptions};
+use site::{DeviceNodes, DeviceSpec, Programs, Site, SiteOptions};
 
 use crate::BenchError;
 use crate::baseline::ensure_image;
@@ -18,12 +18,23 @@ const DEVICE: &str = "edge";
 const MAX_PODS: u32 = 250;
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// Which Node the pods of a measurement go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum On {
+    /// The one that stands for the fleet; a condition chooses the device.
+    #[default]
+    Fleet,
+    /// The device's own.
+    Device,
+}
+
 /// Control plane, hub, kubelet and one device with an agent.
 #[derive(Debug)]
 pub struct Ours {
     site: Site,
     device: Device,
     image: String,
+    on: On,
 }
 
 impl Ours {
@@ -31,15 +42,25 @@ impl Ours {
     ///
     /// # Errors
     /// [`BenchError::Site`] names the part that failed.
-    pub fn start(directory: PathBuf, programs: Programs) -> Result<Self, BenchError> {
+    pub fn start(directory: PathBuf, programs: Programs, on: On) -> Result<Self, BenchError> {
+        let (tags, device_nodes) = match on {
+            On::Fleet => (&[][..], DeviceNodes::None),
+            On::Device => (&[("node", "true")][..], DeviceNodes::Tagged),
+        };
         let site = Site::start(SiteOptions {
-            devices: vec![DeviceSpec::new(DEVICE, &[])],
+            devices: vec![DeviceSpec::new(DEVICE, tags)],
+            device_nodes,
             programs,
             ..SiteOptions::in_directory(directory)
         })?;
         let device = site.device(DEVICE)?;
         let image = ensure_image(site.lab(), &device)?;
-        let ours = Self { site, device, image };
+        let ours = Self {
+            site,
+            device,
+            image,
+            on,
+        };
         ours.allow_pods()?;
         Ok(ours)
     }
@@ -65,14 +86,23 @@ impl Ours {
         self.site.cluster().kubeconfig().to_owned()
     }
 
-    /// Outrigger as a contender: one device, chosen by condition.
+    /// Outrigger as a contender: one device, chosen by condition or by its Node.
     pub fn side(&self, token: Token) -> Side {
-        let condition = format!("deviceId = '{DEVICE}'");
+        let condition = || {
+            (
+                "outrigger.io/target-condition".to_owned(),
+                format!("deviceId = '{DEVICE}'"),
+            )
+        };
+        let (node, annotations) = match self.on {
+            On::Fleet => (self.site.node(), BTreeMap::from([condition()])),
+            On::Device => (DEVICE, BTreeMap::new()),
+        };
         Side {
             name: "outrigger",
-            node: self.site.node().to_owned(),
+            node: node.to_owned(),
             image: self.image.clone(),
-            annotations: BTreeMap::from([("outrigger.io/target-condition".to_owned(), condition)]),
+            annotations,
             token,
             processes: vec![self.site.hub_process(), self.site.kubelet_process(), self.agent()],
         }

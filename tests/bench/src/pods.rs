@@ -48,6 +48,10 @@ impl Cluster {
         Ok(cluster)
     }
 
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
