@@ -79,6 +79,7 @@ impl World {
         self.later(1, 1_000, BridgeEvent::ReadPods);
         self.later(1, 1_000, BridgeEvent::ReadHub);
         self.later(1, 3_000, BridgeEvent::EnsureNode);
+        self.later(500, 5_000, BridgeEvent::Seal);
     }
 
     pub(crate) fn crash_bridge(&mut self, for_ms: u64) {
@@ -130,13 +131,10 @@ impl World {
 
     fn bridge_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Put { op, spec } => self.call(
-                op,
-                Call::PutDeployment {
-                    spec,
-                    objects: Vec::new(),
-                },
-            ),
+            Effect::Put { op, spec } => {
+                let objects = self.api.objects.bodies(&spec.manifest);
+                self.call(op, Call::PutDeployment { spec, objects });
+            }
             Effect::Delete {
                 op,
                 uid,
@@ -245,6 +243,7 @@ impl World {
             BridgeEvent::Show(uid, view) => self.show(&uid, *view),
             BridgeEvent::Finish(op, uid, view) => self.finish(op, &uid, *view),
             BridgeEvent::EnsureNode => self.ensure_node(),
+            BridgeEvent::Seal => self.seal(),
             BridgeEvent::Answer(op, result) => {
                 let outcome = outcome(result);
                 self.step_bridge(Input::Ended { op, outcome });

@@ -93,6 +93,8 @@ paths! {
         AcknowledgedJudged "4: acknowledged, as the hub says",
         StatementJudged "4, 9: a statement",
         ReadyJudged "3: ready, as the bridge reads",
+        VolumesJudged "a container starts with its volumes",
+        FilesJudged "files hold the newest objects",
         FinishJudged "an end that someone wanted",
         TerminalJudged "a terminal phase stays",
         OrphanJudged "1: an orphan still runs",
@@ -107,6 +109,10 @@ paths! {
         Stale "stale generation",
         Quarantined "quarantine on a device",
         BlobFetched "blob fetched",
+        ObjectEdited "object edited",
+        ObjectLate "pod created before its secret",
+        KeysBrought "keys brought by the sealer",
+        MountWaits "volumes wait for an object or its key",
         ImageChanged "image of a running pod changed",
         RolledOut "rolled out by surge",
         TakenOver "rolled out by replacing",
@@ -131,6 +137,7 @@ paths! {
     }
     Exemption {
         WaitsForPerson "in quarantine: waits for a person",
+        LacksObjects "orphan whose object came too late",
         LostItsPlace "orphan whose place was taken",
         ReleasedBeforeRestore "released before the hub was restored",
         KnowsNotOfRestore "hub that does not know it is restored",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use edge_agent_core::{Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, StepId, Thresholds, Tx};
 use edge_protocol::sign::TrustedKeys;
-use edge_protocol::v1::{AckStage, Facts, LinkClass, Rung, Up, UpFrame};
+use edge_protocol::v1::{AckStage, Facts, LinkClass, Rung, Up, UpFrame, ability};
 use edge_protocol::{BootId, DeviceId, EnrolmentSerial, Lane, Now, SealingSecret, frame};
 use uuid::Uuid;
 
@@ -40,6 +40,7 @@ pub(crate) struct Device {
     pub(crate) boot: u64,
     booted_at: u64,
     pub(crate) wall_offset: i64,
+    pub(crate) sealing: Arc<SealingSecret>,
     seed: u64,
     commits: VecDeque<Tx>,
     disk_free_at: u64,
@@ -70,6 +71,7 @@ impl Device {
             boot: 1,
             booted_at: 0,
             wall_offset: 0,
+            sealing: Arc::new(SealingSecret::from_bytes([u8::try_from(at + 1).unwrap_or(1); 32])),
             seed: rng.draw(),
             commits: VecDeque::new(),
             disk_free_at: 0,
@@ -103,8 +105,10 @@ impl Device {
             keys: TrustedKeys::from_iter([signing_key().verifying_key()]),
             agent_version: "1.0.0".to_owned(),
             link: LinkClass::default(),
-            sealing: Arc::new(SealingSecret::from_bytes([1; 32])),
-            features: Vec::new(),
+            sealing: Arc::clone(&self.sealing),
+            features: [ability::OBJECTS, ability::SEALED_OBJECTS, ability::PROJECTED]
+                .map(str::to_owned)
+                .into(),
             thresholds: Thresholds::default(),
             image_policy: ImagePolicy::default(),
             // Serial, as the agent's default: who waits must not wait for ever.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edge_agent_core as agent;
-use edge_protocol::v1::DeviceEvent;
+use edge_protocol::v1::{DeviceEvent, KeyWrap};
 use edge_protocol::{DeviceId, Digest, Incarnation, PodUid, SetItem};
 use iot_hub_core as hub;
 
@@ -11,7 +11,9 @@ use iot_hub_core as hub;
 pub(crate) struct AgentDisk {
     pub(crate) set: Option<agent::TrustedSet>,
     pub(crate) blobs: BTreeMap<Digest, String>,
-    pub(crate) objects: BTreeMap<Digest, String>,
+    /// With the key that opens it, if it is sealed.
+    pub(crate) objects: BTreeMap<Digest, (Option<Digest>, String)>,
+    pub(crate) keys: BTreeMap<Digest, KeyWrap>,
     pub(crate) workloads: BTreeMap<PodUid, String>,
     pub(crate) events: BTreeMap<u64, DeviceEvent>,
     pub(crate) meta: BTreeMap<String, String>,
@@ -27,9 +29,14 @@ impl AgentDisk {
             agent::Write::DropBlob(digest) => {
                 self.blobs.remove(&digest);
             }
-            agent::Write::PutKey(_) | agent::Write::DropKey(_) => {}
-            agent::Write::PutObject { digest, body, .. } => {
-                self.objects.insert(digest, body);
+            agent::Write::PutKey(wrap) => {
+                self.keys.insert(wrap.key, wrap);
+            }
+            agent::Write::DropKey(key) => {
+                self.keys.remove(&key);
+            }
+            agent::Write::PutObject { digest, key, body } => {
+                self.objects.insert(digest, (key, body));
             }
             agent::Write::DropObject(digest) => {
                 self.objects.remove(&digest);
@@ -61,8 +68,12 @@ impl AgentDisk {
         agent::Restored {
             set: self.set.clone(),
             blobs: self.blobs.clone().into_iter().collect(),
-            objects: self.objects.keys().map(|digest| (*digest, None)).collect(),
-            keys: Vec::new(),
+            objects: self
+                .objects
+                .iter()
+                .map(|(digest, (key, _))| (*digest, *key))
+                .collect(),
+            keys: self.keys.values().cloned().collect(),
             workloads: self.workloads.clone().into_iter().collect(),
             events: self.events.values().cloned().collect(),
             meta: self.meta.clone().into_iter().collect(),
@@ -78,6 +89,8 @@ pub(crate) struct HubDisk {
     pub(crate) sets: BTreeMap<DeviceId, hub::SetRecord>,
     pub(crate) assignments: BTreeMap<(PodUid, DeviceId), hub::AssignmentRecord>,
     pub(crate) blobs: BTreeMap<Digest, String>,
+    /// By key and sealing key.
+    pub(crate) wraps: BTreeMap<(Digest, Digest), KeyWrap>,
 }
 
 impl HubDisk {
@@ -109,13 +122,19 @@ impl HubDisk {
             hub::Write::DropBlob(digest) => {
                 self.blobs.remove(&digest);
             }
-            hub::Write::PutKeyWrap(_) | hub::Write::DropKeyWrap { .. } | hub::Write::PutEvent { .. } => {}
+            hub::Write::PutKeyWrap(wrap) => {
+                self.wraps.insert((wrap.key, wrap.sealing_key), *wrap);
+            }
+            hub::Write::DropKeyWrap { key, sealing_key } => {
+                self.wraps.remove(&(key, sealing_key));
+            }
+            hub::Write::PutEvent { .. } => {}
         }
     }
 
     pub(crate) fn restored(&self) -> hub::Restored {
         hub::Restored {
-            key_wraps: Vec::new(),
+            key_wraps: self.wraps.values().cloned().collect(),
             incarnation: self.incarnation,
             devices: self.devices.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),

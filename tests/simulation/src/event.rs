@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_agent_core::{Observed, Step, StepId, StepOutcome};
-use edge_protocol::v1::{Rung, WorkloadStatus};
+use edge_protocol::v1::{ObjectKind, Rung, WorkloadStatus};
 use edge_protocol::{Digest, Lane, PodUid, SessionEpoch};
 use edge_provider_core as provider;
 use iot_hub_core::{Call, CallError};
@@ -114,6 +114,8 @@ pub(crate) enum Caller {
     Bridge(u64, provider::OpId),
     /// Asks again until it is done.
     Person,
+    /// Asks the hub anew what is wanted, whatever became of it.
+    Sealer,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,7 @@ pub(crate) enum BridgeEvent {
     Show(PodUid, Box<provider::PodView>),
     Finish(provider::OpId, PodUid, Box<provider::PodView>),
     EnsureNode,
+    Seal,
     Answer(provider::OpId, Result<(), CallError>),
     Unanswered(provider::OpId),
 }
@@ -154,4 +157,6 @@ pub(crate) enum UserEvent {
     BackUp,
     RestoreHub,
     RepairImage(String),
+    EditsSomething,
+    Edit(PodUid, ObjectKind),
 }

@@ -17,6 +17,8 @@
 //!   holds a later set. Until then it may give a generation that was used before another content; the device calls that a conflict.
 //! * [`was_once_out_of_target`](World::was_once_out_of_target): when which tags reached hub and device is known to no judge, so a device that
 //!   was out of a pod's target at any time since may end it. A device that moves back in is therefore judged too mildly.
+//! * [`lacks_objects`](World::lacks_objects): an orphan whose pod went before its secret was there never ran, and nothing brings that secret
+//!   any more. It waits for its successor or for a person, as a container of a kubelet waits for a missing secret.
 //!
 //! Weather spares:
 //!
@@ -80,6 +82,15 @@ impl World {
             self.coverage.met(exemption);
         }
         holds
+    }
+
+    /// Its pod went before all objects were there that its volumes show: it never ran, and waits for its successor.
+    pub(crate) fn lacks_objects(&self, uid: &PodUid) -> bool {
+        let record = self.hub.disk.deployments.get(uid);
+        let lacks = record
+            .and_then(|record| serde_json::from_str::<Manifest>(&record.spec.manifest).ok())
+            .is_some_and(|manifest| manifest.workload.volumes.len() > manifest.objects.len());
+        self.excused(Path::LacksObjects, lacks)
     }
 
     /// By the manifest that the hub has of `next`.

@@ -259,6 +259,7 @@ impl World {
                     self.fail(format!("a person is refused {}: {error}", about(&call)));
                 }
             }
+            Caller::Sealer => {}
             Caller::Bridge(life, op) => {
                 let delay = self.rng.within(2, 200);
                 let event = if self.strikes(Path::RequestUnanswered, self.weather.http_fails / 2) {
@@ -276,6 +277,7 @@ impl World {
             Caller::Bridge(life, op) => {
                 self.push(100, Event::Bridge(life, BridgeEvent::Unanswered(op)));
             }
+            Caller::Sealer => {}
             Caller::Person => self.push(1_000, Event::Request { caller, call }),
         }
     }
@@ -399,6 +401,7 @@ fn about(call: &Call) -> String {
         Call::ReleaseDeployment { uid } => format!("release {uid}"),
         Call::SetTags { device, tags } => format!("tags of {device}: {tags:?}"),
         Call::EnrolDevice { device, .. } => format!("enrol {device}"),
+        Call::PutKeyWraps { uid, wraps } => format!("keep {} keys of {uid}", wraps.len()),
         other => format!("{other:?}"),
     }
 }

@@ -33,7 +33,11 @@ impl World {
             );
             return self.fail(why);
         }
-        if let Some(why) = self.out_of_order(at, started) {
+        let uid = &started.seen.uid;
+        if let Some(why) = self
+            .out_of_order(at, started)
+            .or_else(|| self.judge_volumes(at, uid))
+        {
             return self.fail(why);
         }
         let replaced = self.ledger.replaced.get(&started.seen.uid);

@@ -6,6 +6,7 @@
 //! * `pods`: the API server and what people ask of it. `users` and `misfortune`: what happens to it.
 //! * `bridge`, `hub`, `device`: each process with its machine, and a pump that does what the real pump does: effects in order, a
 //!   commit reported when it is on disk, a crash after any effect.
+//! * `objects`: config maps and secrets, from their edits to the files in a pod's volumes.
 //! * `disk`, `runtime`, `steps`, `wire`: what outlives a process, and what lies between two.
 //! * `laws`: what must hold at every event. `settled`: what must hold once the storm is over. Both read runtime, wire and disk, never
 //!   a machine's own view; `ledger` is what they remember.
@@ -25,6 +26,7 @@ mod hub;
 mod laws;
 mod ledger;
 mod misfortune;
+mod objects;
 mod order;
 mod pods;
 mod queue;

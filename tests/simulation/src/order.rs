@@ -10,7 +10,7 @@ use crate::runtime::Container;
 use crate::world::World;
 
 impl World {
-    fn manifest_of(&self, at: At, uid: &PodUid) -> Option<Manifest> {
+    pub(crate) fn manifest_of(&self, at: At, uid: &PodUid) -> Option<Manifest> {
         let mut all = self.manifests(at);
         all.find(|(item, _)| item == uid).map(|(_, manifest)| manifest)
     }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edge_protocol::v1::{
-    Action, ContainerSpec, Manifest, Owner, Phase, Probe, ReadyPolicy, RestartPolicy, TargetSpec, VERSION,
-    WorkloadSpec,
+    Action, ContainerSpec, Manifest, ObjectRef, Owner, Phase, Probe, ReadyPolicy, RestartPolicy, TargetSpec,
+    VERSION, WorkloadSpec,
 };
 use edge_protocol::{Digest, PodUid};
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodList, PodPlan, PodView, UpdateStrategy, WantedPod,
 };
+
+use crate::objects::{Objects, Volumes};
 
 pub(crate) const CLUSTER: &str = "cluster-1";
 pub(crate) const NODE: &str = "outrigger";
@@ -70,6 +72,9 @@ pub(crate) struct Pod {
     pub(crate) images: Vec<String>,
     pub(crate) behaviour: Behaviour,
     pub(crate) company: Company,
+    pub(crate) volumes: Volumes,
+    /// Of those that its volumes show, what there is, in their order.
+    pub(crate) objects: Vec<ObjectRef>,
     pub(crate) restart: RestartPolicy,
     pub(crate) zone: Option<&'static str>,
     pub(crate) grace_s: u32,
@@ -150,6 +155,7 @@ impl Pod {
             restart_policy: self.restart,
             termination_grace_period_s: self.grace_s,
             init_containers: self.initial(),
+            volumes: self.volumes.specs(),
             ..WorkloadSpec::new(self.name.clone(), containers)
         }
     }
@@ -172,7 +178,7 @@ impl Pod {
                 .into_iter()
                 .collect(),
             workload: self.workload(),
-            objects: Vec::new(),
+            objects: self.objects.clone(),
             requires: Vec::new(),
             replaces: Vec::new(),
         }
@@ -218,6 +224,7 @@ pub(crate) struct Api {
     pub(crate) resource_version: u64,
     pub(crate) node: Option<String>,
     pub(crate) pods: BTreeMap<PodUid, Pod>,
+    pub(crate) objects: Objects,
     pub(crate) gone: BTreeMap<PodUid, Gone>,
     /// UIDs whose workload someone wants stopped.
     pub(crate) intended: BTreeSet<PodUid>,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_agent_core::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, StepOutcome,
 };
-use edge_protocol::PodUid;
 use edge_protocol::v1::Reason;
+use edge_protocol::{Digest, PodUid};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
@@ -34,6 +34,8 @@ pub(crate) struct Runtime {
     pub(crate) down: bool,
     /// When containers ended, by id.
     pub(crate) ended: BTreeMap<String, u64>,
+    /// The objects whose files are in a workload's volumes, in the order of these; on a tmpfs.
+    pub(crate) volumes: BTreeMap<PodUid, Vec<Digest>>,
     next: u64,
 }
 
@@ -210,6 +212,7 @@ impl Runtime {
         for id in self.sandboxes.iter().map(|s| s.id.clone()).collect::<Vec<_>>() {
             self.kill_sandbox(&id, now, wall_ms);
         }
+        self.volumes.clear();
         self.down = false;
     }
 }

@@ -97,6 +97,9 @@ impl World {
             if self.waits_for_person(at, uid) {
                 continue;
             }
+            if let Some(why) = self.stale_files(at, uid) {
+                return Some(why);
+            }
             let workload = pod.manifest().workload;
             let sidecars = workload.init_containers.iter().filter(|spec| spec.is_sidecar());
             for spec in workload.containers.iter().chain(sidecars) {
@@ -205,7 +208,7 @@ impl World {
         let record = self.hub.disk.deployments.get(uid)?;
         let manifest = pod.manifest();
         let told: Option<edge_protocol::v1::Manifest> = serde_json::from_str(&record.spec.manifest).ok();
-        if told.is_none_or(|told| told.workload != manifest.workload)
+        if told.is_none_or(|told| (told.workload, told.objects) != (manifest.workload, manifest.objects))
             || Digest::of(&record.spec.manifest) != record.manifest
         {
             return Some(format!("the hub has an old {uid}"));
@@ -258,6 +261,7 @@ impl World {
                         && self.is_kept_orphan(*at, uid)
                         && !self.devices[*at].runtime.of(uid).any(Container::runs)
                         && !self.lost_its_place(*at, uid)
+                        && !self.lacks_objects(uid)
                 });
                 lost.map(|at| format!("{} no longer runs the orphan {uid}", self.devices[at].id))
             }

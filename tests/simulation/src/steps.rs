@@ -110,7 +110,8 @@ impl World {
                 runtime.sandboxes.retain(|s| s.id != *sandbox_id);
                 StepOutcome::Done
             }
-            Step::SyncVolumes { .. } | Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
+            Step::SyncVolumes { manifest, .. } => self.sync_volumes(at, manifest),
+            Step::PostStart(_) | Step::Resize { .. } => StepOutcome::Done,
             Step::Probe { target, .. } => {
                 let sick = self.strikes(Path::ContainerSick, self.weather.step_fails / 20);
                 let container = self.devices[at].runtime.get_mut(&target.container_id);
@@ -128,6 +129,7 @@ impl World {
                 if runtime.of(uid).next().is_some() || runtime.sandboxes.iter().any(|s| s.uid == *uid) {
                     self.fail(format!("{uid} is forgotten while something of it is there"));
                 }
+                self.devices[at].runtime.volumes.remove(uid);
                 StepOutcome::Done
             }
         }

@@ -4,15 +4,16 @@ mod controllers;
 
 use std::collections::BTreeMap;
 
+use edge_protocol::PodUid;
 use edge_protocol::frame::MAX_INLINE;
 use edge_protocol::v1::{LinkClass, Owner, RestartPolicy};
-use edge_protocol::{PodUid, SealingKey};
 use edge_provider_core::{Deletion, DeletionCause, Disconnect, UpdateStrategy};
 use iot_hub_core::{Call, Enrolment};
 
 use crate::coverage::Path;
 use crate::device::ZONES;
 use crate::event::{At, Caller, Event, UserEvent};
+use crate::objects::Volumes;
 use crate::pods::{Behaviour, Company, Pod};
 use crate::trace::say;
 use crate::world::World;
@@ -41,6 +42,7 @@ impl World {
         self.user(500, 4_000, UserEvent::Acts);
         let mean = self.weather.incident_ms;
         self.user(mean / 2, mean * 2, UserEvent::Incident);
+        self.user(5_000, 30_000, UserEvent::EditsSomething);
         if self.weather.restore {
             self.user(40_000, 100_000, UserEvent::BackUp);
             self.user(120_000, 170_000, UserEvent::RestoreHub);
@@ -64,9 +66,14 @@ impl World {
                 let mean = self.weather.incident_ms;
                 self.user(mean / 2, mean * 2, UserEvent::Incident);
             }
+            UserEvent::EditsSomething if storm => {
+                self.edit_some_object();
+                self.user(2_000, 30_000, UserEvent::EditsSomething);
+            }
+            UserEvent::Edit(uid, kind) => self.edit_object(&uid, kind),
             UserEvent::BackUp => self.hub.backup = Some(self.hub.disk.clone()),
             UserEvent::RestoreHub if storm => self.restore_hub(),
-            UserEvent::Acts | UserEvent::Incident | UserEvent::RestoreHub => {}
+            UserEvent::Acts | UserEvent::Incident | UserEvent::EditsSomething | UserEvent::RestoreHub => {}
             UserEvent::Replace(uid) => self.replace(&uid),
             UserEvent::DeleteOld(uid) => {
                 if self.api.pods.get(&uid).is_some_and(|pod| pod.deletion.is_none()) {
@@ -152,9 +159,13 @@ impl World {
         });
         let job = self.rng.below(7) == 0;
         let code = if self.rng.flip() { 0 } else { 3 };
+        let volumes = Volumes::of(self.users.pods);
+        let objects = self.first_objects(&uid, volumes);
         let pod = Pod {
             name: uid.to_string(),
             company: Company::of(self.users.pods),
+            volumes,
+            objects,
             owner,
             images,
             behaviour: if job {
@@ -306,7 +317,7 @@ impl World {
             enrolment: Box::new(Enrolment {
                 serial: device.enrolment.clone(),
                 expected_previous: None,
-                sealing_key: SealingKey::new([1; 32]).expect("not of low order"),
+                sealing_key: device.sealing.public(),
                 group: String::new(),
                 tags: tags(device.zone),
                 link: LinkClass::default(),

@@ -190,6 +190,7 @@ impl World {
         self.calm_at = Some(self.now);
         self.weather = Weather::default();
         self.broken_images.clear();
+        self.make_missing_objects();
         for at in 0..self.devices.len() {
             self.devices[at].link.network = true;
             self.devices[at].runtime.down = false;

@@ -3,6 +3,10 @@
 
 mod plants;
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use simulation::simulate;
 
 /// Seeds in the quick selection; CI runs many more with `cargo xtask sim`.
@@ -10,10 +14,24 @@ const QUICK: u64 = 40;
 
 #[test]
 fn the_laws_hold() {
-    let failed: Vec<String> = (0..QUICK)
-        .map(|seed| simulate(seed, false))
-        .filter_map(|outcome| Some(format!("seed {}: {}", outcome.seed, outcome.failure?)))
-        .collect();
+    let next = AtomicU64::new(0);
+    let run = || {
+        let seeds = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let outcomes = seeds
+            .take_while(|seed| *seed < QUICK)
+            .map(|seed| simulate(seed, false));
+        outcomes
+            .filter_map(|outcome| Some(format!("seed {}: {}", outcome.seed, outcome.failure?)))
+            .collect::<Vec<String>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let failed: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
