@@ -23,7 +23,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How objects are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectsOptions {
-    /// As whom; `None` asks the API server once what it can do.
+    /// As whom; `None` is for the API server's version to say, which is asked for once.
     pub identity: Option<Identity>,
     /// Objects that are followed at the same time, each by one connection; what is beyond waits, and says so.
     pub most: usize,
@@ -93,13 +93,10 @@ impl ObjectsTask {
     }
 
     async fn identity(&self) -> Identity {
-        if let Some(identity) = self.options.identity {
-            return identity;
-        }
         loop {
             match ServerVersion::of(&self.cluster).await {
                 Ok(version) => {
-                    let identity = Identity::at(version);
+                    let identity = self.options.identity.unwrap_or(Identity::at(version));
                     // Only here, and once.
                     let _ = self.shared.server.set(version);
                     tracing::info!(?identity, "objects that pods refer to are read");

@@ -124,7 +124,7 @@ fn convert(
     let last = word
         .last
         .as_ref()
-        .map(|last| last_state(last, earlier, container_id.as_ref()));
+        .map(|last| last_state(last, earlier, (container_id.as_ref(), state.waiting.is_some())));
     ContainerStatus {
         allocated_resources: was_created.then(|| resources::allocated(container)).flatten(),
         resources: was_created
@@ -182,17 +182,21 @@ fn state(state: &v1::ContainerState, container_id: Option<&str>) -> ContainerSta
     shown
 }
 
-/// The end of the run before. A device does not tell that run's id: it is the present one's if that has ended and waits to be started
-/// again, or what was shown of the run when it was the present one.
+/// The end of the run before. A device does not tell that run's id: it is the present one's if that waits to be started again, or what was
+/// shown of the run when it was the present one.
 fn last_state(
     last: &v1::ContainerState,
     earlier: Option<&ContainerStatus>,
-    container_id: Option<&String>,
+    (container_id, is_waiting): (Option<&String>, bool),
 ) -> ContainerState {
     let mut shown = state(last, None);
     let Some(ended) = &mut shown.terminated else {
         return shown;
     };
+    if is_waiting {
+        ended.container_id = container_id.cloned();
+        return shown;
+    }
     let Some(earlier) = earlier else { return shown };
     let told = earlier
         .last_state

@@ -101,6 +101,18 @@ fn the_run_before_keeps_its_id() {
         assert_eq!(last.container_id.as_deref(), Some("containerd://web-1"));
         assert_eq!(web.restart_count, 1);
     }
+    // One that waits to be started again is still the run that ended, whatever was missed of it.
+    let mut waits = again();
+    let word = &mut word_of(&mut waits).containers[0];
+    word.state = ContainerState::Waiting {
+        reason: Reason::CrashLoopBackOff,
+        message: String::new(),
+    };
+    word.container_id = "containerd://web-4".to_owned();
+    let status = show_device(&mut pod, Shown::Deployed(&waits));
+    let ended = status.container_statuses.unwrap().remove(0).last_state.unwrap();
+    let id = ended.terminated.unwrap().container_id;
+    assert_eq!(id.as_deref(), Some("containerd://web-4"));
     // Another device's silence about it takes nothing back.
     let mut forgot = again();
     word_of(&mut forgot).containers[0].last = None;
