@@ -173,10 +173,7 @@ impl Cluster {
     fn api(&self, namespace: &str, version: &str, kind: &str) -> Api<DynamicObject> {
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        if matches!(
-            kind,
-            "Namespace" | "PersistentVolume" | "StorageClass"
-        ) {
+        if matches!(kind, "Namespace" | "PersistentVolume" | "StorageClass") {
             Api::all_with(self.client.clone(), &resource)
         } else {
             Api::namespaced_with(self.client.clone(), namespace, &resource)

@@ -38,8 +38,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     match perform(&Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("outrigger-conformance: {error:#}");
             ExitCode::FAILURE
@@ -47,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(cli: &Cli) -> anyhow::Result<bool> {
+fn perform(cli: &Cli) -> anyhow::Result<()> {
     let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let cases = Case::all(&home.join("cases"))?;
     if cli.faults {
@@ -60,7 +59,10 @@ fn perform(cli: &Cli) -> anyhow::Result<bool> {
         let arena = arena(&stage, cli.kubelet_only, Programs::default(), listed).await?;
         let verdicts = run::all(&arena, chosen, cli.at_once).await;
         table::print(&verdicts);
-        Ok(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Equal))
+        let all_equal = verdicts.iter().all(|verdict| verdict.outcome == Outcome::Equal);
+        // As an error: the logs are kept then.
+        anyhow::ensure!(all_equal, "not all cases are equal");
+        Ok(())
     })
 }
 
@@ -75,7 +77,7 @@ fn chosen<T>(wanted: &[String], mut all: Vec<T>, name: impl Fn(&T) -> &String) -
     Ok(all)
 }
 
-fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<bool> {
+fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<()> {
     let faults = faults::all(&home.join("faults.yaml"), cases)?;
     let root = home.join("../..");
     eprintln!("building with {} faults", faults.len());
@@ -88,7 +90,9 @@ fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<bool> {
         let arena = arena(&stage, false, programs, listed).await?;
         let judged = faults::judge(&arena, &tree, cases, faults).await?;
         table::print_faults(&judged);
-        Ok(judged.iter().all(|judged| judged.shown.is_ok()))
+        let all_shown = judged.iter().all(|judged| judged.shown.is_ok());
+        anyhow::ensure!(all_shown, "not all faults are shown");
+        Ok(())
     })
 }
 
