@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::run::{Stage, stages, status};
-use crate::{arrows, run};
+use crate::{arrows, run, site};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scope {
@@ -49,6 +49,7 @@ pub fn run(root: &Path, scope: Scope) -> anyhow::Result<()> {
         Scope::All => check(root)
             .into_iter()
             .chain(tests(root, MANY_SEEDS))
+            .chain(faults(root))
             .chain(fresh_machine(root))
             .collect(),
     })
@@ -146,8 +147,20 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
                 )
             }),
         ),
+        (
+            "comparison with a real kubelet",
+            Box::new(move || site::conformance(root, &[])),
+        ),
         ("simulation", Box::new(move || sim(root, 0, seeds))),
     ]
+}
+
+/// The comparison judged by faults that it must show.
+fn faults(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
+    vec![(
+        "faults that the comparison must show",
+        Box::new(move || site::conformance(root, &["--faults"])),
+    )]
 }
 
 /// The README's two commands, each on a machine that has nothing but Rust and Go.

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         Command::Restart { process } => site::restart(&root, &process),
         Command::Images { print } => site::images(&root, print.as_deref()),
         Command::Bench { bench } => site::bench(&root, &bench),
-        Command::Conformance(handed) => site::conformance(&root, &handed),
+        Command::Conformance(handed) => site::conformance(&root, &handed.all().collect::<Vec<_>>()),
         Command::Arrows => arrows::check(&root),
         Command::Sim { seed: Some(seed), .. } => ci::replay(&root, seed),
         Command::Sim {

@@ -29,6 +29,8 @@ pub enum Bench {
     Memory(Handed),
     /// Bytes of an idle device per day.
     Idle(Handed),
+    /// CPU, memory and API calls of one process with many device nodes.
+    Nodes(Handed),
 }
 
 /// Handed on as they are.
@@ -37,6 +39,12 @@ pub struct Handed {
     /// Such as `--singles 20 --bursts 20 --repeat 1` for a measurement, or the beginning of a case; `-- --help` lists them.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "OPTIONS")]
     arguments: Vec<String>,
+}
+
+impl Handed {
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.arguments.iter().map(String::as_str)
+    }
 }
 
 /// The programs of a working system.
@@ -85,20 +93,18 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
             ("memory", handed)
         }
         Bench::Idle(handed) => ("idle", handed),
+        Bench::Nodes(handed) => ("nodes", handed),
     };
     let program = root.join("target/release/outrigger-bench");
-    let args: Vec<&str> = std::iter::once(name)
-        .chain(handed.arguments.iter().map(String::as_str))
-        .collect();
+    let args: Vec<&str> = std::iter::once(name).chain(handed.all()).collect();
     run::status(root, &program.to_string_lossy(), &args)
 }
 
-pub fn conformance(root: &Path, handed: &Handed) -> anyhow::Result<()> {
+pub fn conformance(root: &Path, args: &[&str]) -> anyhow::Result<()> {
     build(root, false)?;
     run::status(root, "cargo", &["build", "--package", "conformance"])?;
     let program = root.join("target/debug/outrigger-conformance");
-    let args: Vec<&str> = handed.arguments.iter().map(String::as_str).collect();
-    run::status(root, &program.to_string_lossy(), &args)
+    run::status(root, &program.to_string_lossy(), args)
 }
 
 fn build(root: &Path, release: bool) -> anyhow::Result<()> {
