@@ -55,7 +55,7 @@ impl Fault {
         }
         let turn = turn.display().to_string();
         let asked = format!(
-            "(::std::fs::read_to_string({turn:?}).is_ok_and(|turn| turn == {:?}))",
+            "::std::fs::read_to_string({turn:?}).is_ok_and(|turn| turn == {:?})",
             self.breaks
         );
         Ok(text.replacen(&self.find, &self.with.replace(TURN, &asked), 1))
@@ -121,7 +121,7 @@ mod tests {
     fn a_fault_asks_for_its_turn_at_its_one_place() {
         let turn = Path::new("/turn");
         let planted = fault("a > b", "(a > b) != $FAULT").plant("if a > b {}", turn);
-        let asked = r#"(::std::fs::read_to_string("/turn").is_ok_and(|turn| turn == "nothing"))"#;
+        let asked = r#"::std::fs::read_to_string("/turn").is_ok_and(|turn| turn == "nothing")"#;
         assert_eq!(planted.unwrap(), format!("if (a > b) != {asked} {{}}"));
         for (text, find, with) in [("x", "a", "$FAULT"), ("a a", "a", "$FAULT"), ("a", "a", "true")] {
             assert!(fault(find, with).plant(text, turn).is_err(), "{text}");

@@ -79,7 +79,7 @@ fn chosen<T>(wanted: &[String], mut all: Vec<T>, name: impl Fn(&T) -> &String) -
 
 fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<()> {
     let faults = faults::all(&home.join("faults.yaml"), cases)?;
-    let root = home.join("../..");
+    let root = home.join("../..").canonicalize()?;
     eprintln!("building with {} faults", faults.len());
     let tree = Tree::lay_out(&root, &root.join("target/faults"), &faults)?;
     let programs = Programs::in_directory(tree.build(Programs::default().directory())?);

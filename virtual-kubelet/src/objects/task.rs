@@ -1,6 +1,7 @@
 //! Starts and ends what follows objects, as the memory says what is wanted.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How objects are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectsOptions {
-    /// As whom; `None` is for the API server's version to say, which is asked for once.
+    /// As whom; `None` is for the API server's version to say.
     pub identity: Option<Identity>,
     /// Objects that are followed at the same time, each by one connection; what is beyond waits, and says so.
     pub most: usize,
@@ -75,40 +76,28 @@ impl ObjectsTask {
 
     /// Runs until a follower ends in a way that none should.
     pub async fn run(mut self) {
-        let identity = self.identity().await;
         let shared = Arc::clone(&self.shared);
+        let mut version = pin!(learn_version(self.cluster.clone(), Arc::clone(&self.shared)));
+        let mut is_known = false;
+        let identity = if let Some(identity) = self.options.identity {
+            identity
+        } else {
+            is_known = true;
+            Identity::at(version.as_mut().await)
+        };
+        tracing::info!(?identity, "objects that pods refer to are read");
         loop {
             let wanted = shared.wanted.notified();
             self.reconcile(identity);
             tokio::select! {
                 () = wanted => {}
+                _ = version.as_mut(), if !is_known => is_known = true,
                 Some(ended) = self.runs.join_next() => match ended {
                     // Another may begin in its place.
                     Ok(()) => {}
                     Err(error) if error.is_cancelled() => {}
                     Err(_) => return,
                 },
-            }
-        }
-    }
-
-    async fn identity(&self) -> Identity {
-        loop {
-            match ServerVersion::of(&self.cluster).await {
-                Ok(version) => {
-                    let identity = self.options.identity.unwrap_or(Identity::at(version));
-                    // Only here, and once.
-                    let _ = self.shared.server.set(version);
-                    tracing::info!(?identity, "objects that pods refer to are read");
-                    return identity;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = error.chain(),
-                        "the API server does not say what it can do"
-                    );
-                    sleep(ASK_AGAIN).await;
-                }
             }
         }
     }
@@ -184,6 +173,26 @@ impl ObjectsTask {
             Key::Services => {
                 run.cluster = self.cluster.clone();
                 self.runs.spawn(services::follow(run))
+            }
+        }
+    }
+}
+
+/// Asks until the API server says its version, and keeps it for all.
+async fn learn_version(cluster: Cluster, shared: Arc<Shared>) -> ServerVersion {
+    loop {
+        match ServerVersion::of(&cluster).await {
+            Ok(version) => {
+                // Only here, and once.
+                let _ = shared.server.set(version);
+                return version;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "the API server does not say what it can do"
+                );
+                sleep(ASK_AGAIN).await;
             }
         }
     }
