@@ -9,7 +9,7 @@ use crate::ConformanceError;
 use crate::facts::Facts;
 
 /// One fact that is not the same on both sides; absent where it was not seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
     pub fact: String,
     pub kubelet: Option<String>,

@@ -39,6 +39,13 @@ pub fn print(verdicts: &[Verdict]) {
         .filter(|verdict| matches!(verdict.outcome, Outcome::Equal))
         .count();
     println!("{equal} of {} cases equal", verdicts.len());
+    let again = verdicts.iter().filter(|verdict| verdict.plays > 1);
+    let again: Vec<String> = again
+        .map(|verdict| format!("{} ({} plays)", verdict.case, verdict.plays))
+        .collect();
+    if !again.is_empty() {
+        println!("played more than once: {}", again.join(", "));
+    }
 }
 
 /// One line per fault, and the sum.

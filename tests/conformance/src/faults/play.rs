@@ -103,7 +103,7 @@ async fn lasting(
     expected: &Compared,
     seen: BTreeMap<String, Facts>,
 ) -> Result<String, String> {
-    if let Some((step, fact)) = fact.split_once(": ") {
+    if let Some((step, fact)) = fact.split_once(run::OBSERVED) {
         let theirs = expected.seen.get(step).and_then(|facts| facts.get(fact));
         return told(fact, theirs, seen.get(step).and_then(|facts| facts.get(fact)));
     }
