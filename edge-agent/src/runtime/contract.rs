@@ -14,7 +14,9 @@ mod archive;
 mod clauses;
 #[path = "../../cri/tests/it/containerd.rs"]
 mod containerd;
+mod device;
 mod given;
+mod limits;
 mod pods;
 mod real;
 
@@ -38,7 +40,7 @@ macro_rules! on_both {
         mod cri {
             $(#[tokio::test]
             async fn $clause() {
-                let device = super::real::Device::start().await;
+                let device = super::device::Device::start().await;
                 let logs = Some(device.logs("device-a"));
                 super::clauses::$clause(super::Subject { runtime: device.runtime("device-a"), logs }).await;
             })+

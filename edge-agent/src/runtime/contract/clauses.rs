@@ -4,7 +4,7 @@ use edge_agent_core::step::{ObservedContainer, ObservedState, Step, StepOutcome}
 use edge_protocol::v1::Reason;
 
 use super::given::{self, IMAGE, Workload};
-use super::{Subject, done, exited, find, real, started, within};
+use super::{Subject, device, done, exited, find, started, within};
 use crate::runtime::ContainerRuntime;
 
 pub async fn a_workload_lives_and_leaves_nothing(Subject { runtime, .. }: Subject<impl ContainerRuntime>) {
@@ -139,7 +139,7 @@ pub async fn a_stop_asks_and_then_kills(Subject { runtime, logs }: Subject<impl 
     ] {
         let container_id = started(&runtime, workload.start(&sandbox, name, 0, script)).await;
         if let Some(logs) = logs.as_ref().filter(|_| script == polite) {
-            real::logged(&workload.log(logs, name, 0), "ready").await;
+            device::logged(&workload.log(logs, name, 0), "ready").await;
         }
         done(
             &runtime,

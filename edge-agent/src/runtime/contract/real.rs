@@ -1,151 +1,20 @@
-//! What only a real containerd can show: limits, files, networks, neighbours and restarts.
+//! What only a real containerd can show: files, networks, neighbours and restarts.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_agent_core::step::{ObservedState, Step, StepOutcome};
-use edge_agent_cri::CriOptions;
 use edge_agent_cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, PodSandboxConfig, PodSandboxMetadata,
 };
 use edge_protocol::Digest;
-use edge_protocol::v1::{PortProtocol, PortSpec, QosClass, Reason, Resources};
+use edge_protocol::v1::{PortProtocol, PortSpec};
 
-use super::containerd::{Containerd, eventually};
+use super::containerd::eventually;
+use super::device::Device;
 use super::given::{IMAGE, Workload, restart_digest};
 use super::{done, exited, find, started, within};
-use crate::objects::Objects;
-use crate::runtime::cgroup::Cgroups;
-use crate::runtime::names::Resolver;
-use crate::runtime::policy::Policy;
-use crate::runtime::sources::Capacity;
-use crate::runtime::{ContainerRuntime, CriRuntime, CriRuntimeOptions};
-
-/// The machine's memory, as OOM scores are computed from it here.
-const CAPACITY: u64 = 4 << 30;
-const MIB: u64 = 1 << 20;
-
-/// A machine with one containerd, for one agent or several.
-pub struct Device {
-    pub containerd: Containerd,
-    pub objects: Objects,
-}
-
-impl Device {
-    pub async fn start() -> Self {
-        Self {
-            containerd: Containerd::start().await,
-            objects: Objects::default(),
-        }
-    }
-
-    /// Where the agent keeps its workloads' files.
-    pub fn pods(&self, agent: &str) -> PathBuf {
-        self.containerd.scratch().join(format!("{agent}-pods"))
-    }
-
-    pub fn logs(&self, agent: &str) -> PathBuf {
-        self.containerd.scratch().join(format!("{agent}-logs"))
-    }
-
-    /// A new process's view: nothing is remembered from an earlier call.
-    pub fn runtime(&self, agent: &str) -> CriRuntime {
-        CriRuntime::new(CriRuntimeOptions {
-            cri: CriOptions::new(self.containerd.socket()),
-            agent: agent.parse().expect("a good id"),
-            cgroup_root: self.cgroup_root(agent),
-            cgroup_mount: "/sys/fs/cgroup".into(),
-            log_root: self.logs(agent),
-            capacity: Capacity {
-                memory_bytes: CAPACITY,
-                ..Capacity::default()
-            },
-            pods: self.pods(agent),
-            objects: self.objects.clone(),
-            resolver: Resolver {
-                resolv_conf: Some("/etc/resolv.conf".into()),
-                ..Resolver::default()
-            },
-            seccomp_dir: self.containerd.scratch().join("seccomp"),
-            policy: Policy {
-                forbid_host_pid: true,
-                ..Policy::default()
-            },
-        })
-    }
-
-    fn cgroup_root(&self, agent: &str) -> String {
-        format!("{}/{agent}", self.containerd.cgroup())
-    }
-}
-
-/// Waits until a log has a line that contains `text`.
-pub async fn logged(log: &Path, text: &str) {
-    eventually("the line is logged", async || {
-        fs::read_to_string(log)
-            .is_ok_and(|log| log.contains(text))
-            .then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn limits_are_enforced_and_go_with_the_workload() {
-    let device = Device::start().await;
-    let runtime = device.runtime("device-a");
-    let mut workload = Workload::new("limited");
-    workload.sandbox.qos = QosClass::Burstable;
-    workload.sandbox.cpu_request_milli = 100;
-    workload.sandbox.cpu_limit_milli = Some(250);
-    workload.sandbox.memory_limit_bytes = Some(64 * MIB);
-    workload.resources = Resources {
-        cpu_request_milli: Some(100),
-        cpu_limit_milli: Some(250),
-        memory_request_bytes: Some(32 * MIB),
-        memory_limit_bytes: Some(64 * MIB),
-        ..Resources::default()
-    };
-    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
-    let script = "echo score $(cat /proc/self/oom_score_adj); sleep 1000";
-    let id = started(&runtime, workload.start(&sandbox, "main", 0, script)).await;
-
-    let pod = format!(
-        "{}/burstable/pod{}",
-        device.cgroup_root("device-a"),
-        workload.uid()
-    );
-    let container = format!("{pod}/{id}");
-    for cgroup in [&pod, &container] {
-        check_limits(cgroup);
-    }
-    // 1000 - 1000 * 32 MiB / 4 GiB.
-    logged(&workload.log(&device.logs("device-a"), "main", 0), "score 993").await;
-
-    done(
-        &runtime,
-        Step::StopSandbox {
-            sandbox_id: sandbox.clone(),
-        },
-    )
-    .await;
-    done(
-        &runtime,
-        Step::RemoveSandbox {
-            sandbox_id: sandbox,
-            uid: workload.uid(),
-        },
-    )
-    .await;
-    assert!(workload.log(&device.logs("device-a"), "main", 0).exists());
-    done(&runtime, Step::RemoveWorkload { uid: workload.uid() }).await;
-    assert_eq!(fs::read_dir(device.logs("device-a")).unwrap().count(), 0);
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-        let left = hierarchy.unwrap().path().join(pod.trim_start_matches('/'));
-        assert!(!left.exists(), "{left:?}");
-    }
-}
+use crate::runtime::ContainerRuntime;
 
 #[tokio::test]
 async fn the_log_of_the_last_attempt_stays_beside_the_present_one() {
@@ -163,72 +32,6 @@ async fn the_log_of_the_last_attempt_stays_beside_the_present_one() {
     }
     let there = [0, 1, 2, 3].map(|attempt| workload.log(&device.logs("device-a"), "main", attempt).exists());
     assert_eq!(there, [false, false, true, true]);
-}
-
-/// Reads a quarter of a CPU and 64 MiB back from the kernel, in whichever cgroup version it has.
-fn check_limits(cgroup: &str) {
-    let read = |path: String| fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
-    if let Some(memory) = read(format!("/sys/fs/cgroup{cgroup}/memory.max")) {
-        assert_eq!(memory, (64 * MIB).to_string());
-        assert_eq!(
-            read(format!("/sys/fs/cgroup{cgroup}/cpu.max")).unwrap(),
-            "25000 100000"
-        );
-        assert_eq!(read(format!("/sys/fs/cgroup{cgroup}/cpu.weight")).unwrap(), "4");
-    } else {
-        let value = |file: &str| {
-            read(format!(
-                "/sys/fs/cgroup/{}{cgroup}/{file}",
-                &file[..file.find('.').unwrap()]
-            ))
-        };
-        assert_eq!(
-            value("memory.limit_in_bytes"),
-            Some((64 * MIB).to_string()),
-            "{cgroup}"
-        );
-        assert_eq!(value("cpu.cfs_quota_us"), Some("25000".into()), "{cgroup}");
-        assert_eq!(value("cpu.shares"), Some("102".into()), "{cgroup}");
-    }
-}
-
-#[tokio::test]
-async fn a_memory_hog_is_known_as_such() {
-    let device = Device::start().await;
-    let runtime = device.runtime("device-a");
-    let mut workload = Workload::new("hog");
-    workload.sandbox.qos = QosClass::Burstable;
-    workload.resources = Resources {
-        memory_limit_bytes: Some(16 * MIB),
-        ..Default::default()
-    };
-    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
-    for attempt in 0..5 {
-        // tail keeps the whole of a line in memory, and this one has no end.
-        let start = workload.start(&sandbox, "main", attempt, "exec tail -n 1 /dev/zero");
-        let id = started(&runtime, start).await;
-        // Looks as often as it can, to see the exit before the runtime hears of its cause.
-        let state = within("the container ended", async {
-            loop {
-                let state = find(&runtime, &id).await.expect("stays listed").state;
-                if matches!(state, ObservedState::Exited { .. }) {
-                    break state;
-                }
-            }
-        })
-        .await;
-        assert!(
-            matches!(
-                state,
-                ObservedState::Exited {
-                    exit_code: 137,
-                    reason: Reason::OOMKilled,
-                    ..
-                }
-            ),
-            "{state:?}"
-        );
-    }
 }
 
 #[tokio::test]
@@ -452,23 +255,4 @@ async fn a_host_port_leads_to_the_container() {
             .then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_pod_cgroup_is_made_and_removed_repeatedly() {
-    let device = Device::start().await;
-    let cgroups = Cgroups::new("/sys/fs/cgroup", &device.cgroup_root("device-a"));
-    let mut workload = Workload::new("cgroup");
-    for qos in [QosClass::BestEffort, QosClass::Burstable, QosClass::Guaranteed] {
-        workload.sandbox.qos = qos;
-        for _ in 0..2 {
-            assert_eq!(
-                cgroups.ensure_pod(&workload.sandbox).unwrap(),
-                cgroups.pod(qos, &workload.uid())
-            );
-        }
-    }
-    for _ in 0..2 {
-        cgroups.remove_pod(&workload.uid()).unwrap();
-    }
 }

@@ -1,0 +1,76 @@
+//! What a pod is held to: other resources, and the device's policy.
+
+use std::fs;
+
+use edge_agent_core::step::{Step, StepOutcome};
+use edge_protocol::v1::{ContainerSpec, Medium, QosClass, Reason, Resources};
+
+use super::{Pod, done, empty, shell, started, volume};
+use crate::runtime::ContainerRuntime;
+
+#[tokio::test]
+async fn a_running_container_is_held_to_other_resources() {
+    const MIB: u64 = 1 << 20;
+    let container = ContainerSpec {
+        resources: Resources {
+            cpu_request_milli: Some(100),
+            cpu_limit_milli: Some(200),
+            memory_request_bytes: Some(32 * MIB),
+            memory_limit_bytes: Some(64 * MIB),
+            ..Resources::default()
+        },
+        ..shell("main", "sleep 1000")
+    };
+    let of_pod = container.clone();
+    let mut pod = Pod::new("resized", |manifest| manifest.workload.containers.push(of_pod)).await;
+    pod.workload.sandbox.qos = QosClass::Burstable;
+    let up = pod.up().await;
+    let id = started(&pod.runtime, pod.start(&up, container)).await;
+    // containerd 1.6 does not tell; the kernel does.
+    let limit = |pod: &Pod| {
+        let cgroup = format!(
+            "{}/{}/device-a/burstable",
+            "/sys/fs/cgroup",
+            pod.device.containerd.cgroup()
+        );
+        let of = format!("pod{}/{id}", pod.workload.uid());
+        let v2 = fs::read_to_string(format!("{cgroup}/{of}/memory.max"));
+        let v1 = cgroup.replacen("/cgroup/", "/cgroup/memory/", 1);
+        v2.or_else(|_| fs::read_to_string(format!("{v1}/{of}/memory.limit_in_bytes")))
+            .ok()
+    };
+    for mib in [128, 48] {
+        pod.workload.sandbox.memory_limit_bytes = Some(mib * MIB);
+        let resize = Step::Resize {
+            container_id: id.clone(),
+            resources: Resources {
+                cpu_limit_milli: Some(300),
+                memory_limit_bytes: Some(mib * MIB),
+                ..Resources::default()
+            },
+            sandbox: Box::new(pod.workload.sandbox.clone()),
+        };
+        done(&pod.runtime, resize).await;
+        let now = limit(&pod).map(|text| text.trim().to_owned());
+        assert_eq!(now, Some((mib * MIB).to_string()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_device_forbids_is_not_even_begun() {
+    let pod = Pod::new("forbidden", |manifest| {
+        manifest.workload.namespaces.host_pid = true;
+        manifest.workload.volumes = vec![volume("disk", empty(Medium::Disk))];
+    })
+    .await;
+    for step in [pod.sync(None), pod.workload.run_sandbox(0)] {
+        let outcome = pod.runtime.run(step).await;
+        let StepOutcome::Failed { reason, message } = outcome else {
+            panic!("{outcome:?}")
+        };
+        let words = "the device's policy forbids it: forbid_host_pid: the pod wants the device's own";
+        assert_eq!((reason, message.as_str()), (Reason::DevicePolicy, words));
+    }
+    assert!(!pod.device.pods("device-a").exists());
+    assert!(pod.runtime.observe().await.unwrap().sandboxes.is_empty());
+}
