@@ -112,6 +112,23 @@ impl CriError {
         text
     }
 
+    /// The runtime's word as a kubelet shows it of a container that cannot be made or started (`startContainer` of
+    /// `kuberuntime_container.go`); where the runtime said nothing, what happened.
+    pub fn as_words(&self) -> String {
+        match &self.status {
+            Some(_) => self.detail(),
+            None => self.to_string(),
+        }
+    }
+
+    /// The runtime's word as a kubelet shows it of a pull: a code that says nothing is left out (`pullImageV1` of `cri-client`).
+    pub fn as_pull(&self) -> String {
+        match &self.status {
+            Some(status) if status.code() == Code::Unknown => self.detail(),
+            _ => self.as_status(),
+        }
+    }
+
     /// The runtime's word as Go's client of gRPC prints it, and so every kubelet; where the runtime said nothing, what happened.
     pub fn as_status(&self) -> String {
         let Some(status) = &self.status else {
@@ -250,6 +267,21 @@ mod tests {
             error.as_status(),
             "rpc error: code = NotFound desc = no such container"
         );
+        assert_eq!(error.as_pull(), error.as_status());
+        assert_eq!(error.as_words(), "no such container");
+    }
+
+    #[test]
+    fn a_pull_leaves_out_a_code_that_says_nothing_and_silence_is_told_by_what_happened() {
+        let status = Status::new(Code::Unknown, "no route");
+        let error = CriError::from_status(Operation::PullImage, "i", status, Duration::ZERO);
+        assert_eq!(error.as_pull(), "no route");
+        let silent = CriError {
+            status: None,
+            ..error
+        };
+        assert_eq!(silent.as_pull(), silent.to_string());
+        assert_eq!(silent.as_words(), silent.to_string());
     }
 
     #[test]

@@ -149,8 +149,24 @@ impl Mask {
         for (word, name) in &self.words {
             text = text.replace(word, name);
         }
-        text
+        without_ids(&text)
     }
+}
+
+/// A text whose runs of hexadecimal digits that are as long as a container's id are masked.
+fn without_ids(text: &str) -> String {
+    const ID: usize = 64;
+    let mut masked = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let run = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        let (digits, after) = rest.split_at(run);
+        masked.push_str(if run == ID { "<id>" } else { digits });
+        let other = after.find(|c: char| c.is_ascii_hexdigit()).unwrap_or(after.len());
+        masked.push_str(&after[..other]);
+        rest = &after[other..];
+    }
+    masked
 }
 
 fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
@@ -200,6 +216,14 @@ fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn ids_are_masked_and_other_digits_are_not() {
+        let id = "0123456789abcdef".repeat(4);
+        let text = format!("é: container \"{id}\" of {id}0 was added");
+        let masked = format!("é: container \"<id>\" of {id}0 was added");
+        assert_eq!(without_ids(&text), masked);
+    }
 
     #[test]
     fn what_differs_by_nature_is_masked_and_nothing_else() {

@@ -85,7 +85,7 @@ pub async fn all(arena: &Arena, cases: Vec<Case>, at_once: usize) -> Vec<Verdict
             Outcome::Equal if verdict.plays > 1 => format!("equal over {} plays", verdict.plays),
             Outcome::Equal => "equal".to_owned(),
             Outcome::Different(found) => format!("{} facts differ", found.len()),
-            Outcome::Failed(_) => "not played".to_owned(),
+            Outcome::Failed(error) => format!("not played: {error}"),
         };
         eprintln!(
             "{}/{count} {} {word} ({:.1} s)",

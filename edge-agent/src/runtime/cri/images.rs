@@ -78,7 +78,7 @@ impl Inner {
     ) -> Result<(String, Option<String>), ImageFault> {
         if credentials.is_empty() {
             let pulled = self.client.pull_image(image, None).await;
-            let pulled = pulled.map_err(|error| ImageFault::Pull(error.as_status()))?;
+            let pulled = pulled.map_err(|error| ImageFault::Pull(error.as_pull()))?;
             return Ok((pulled, None));
         }
         let mut faults: Vec<String> = Vec::new();
@@ -91,7 +91,7 @@ impl Inner {
             match self.client.pull_image(image, Some(auth)).await {
                 Ok(pulled) => return Ok((pulled, Some(credential.secret.clone()))),
                 Err(error) => {
-                    let fault = without(&credential.password, error.as_status());
+                    let fault = without(&credential.password, error.as_pull());
                     if !faults.contains(&fault) {
                         faults.push(fault);
                     }

@@ -89,21 +89,26 @@ impl StepFailure {
             | Self::Hook(_)
             | Self::Abandoned => general,
         };
-        let mut message = self.to_string();
-        let detail = match &self {
+        let message = self.message();
+        StepOutcome::Failed { reason, message }
+    }
+
+    fn message(&self) -> String {
+        let detail = match self {
+            // It was made clean with its lines.
+            Self::Hook(words) => return words.clone(),
+            Self::Cri {
+                reason:
+                    Reason::CreateContainerConfigError | Reason::CreateContainerError | Reason::RunContainerError,
+                error,
+            } => return sanitise(&error.as_words()),
             Self::Cri { error, .. } => Some(error.detail()),
             other => other.source().map(ToString::to_string),
         };
-        if let Some(detail) = detail.filter(|detail| !detail.is_empty()) {
-            message.push_str(": ");
-            message.push_str(&detail);
-        }
-        let message = match self {
-            // It was made clean with its lines.
-            Self::Hook(_) => message,
-            _ => sanitise(&message),
-        };
-        StepOutcome::Failed { reason, message }
+        sanitise(&match detail.filter(|detail| !detail.is_empty()) {
+            Some(detail) => format!("{self}: {detail}"),
+            None => self.to_string(),
+        })
     }
 }
 
