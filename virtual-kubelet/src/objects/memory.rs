@@ -140,12 +140,17 @@ impl Memory {
             .map(|((_, uid), _)| uid.as_str())
     }
 
-    /// What is wanted, each with the node of a pod that wants it.
+    /// What is wanted, each with the nodes of the pods that want it.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&Key, BTreeSet<&str>)> {
         self.sources.iter().map(|(key, source)| {
             let nodes = source.pods.iter().filter_map(|(node, _)| self.nodes.get(node));
             (key, nodes.map(|node| node.name.as_str()).collect())
         })
+    }
+
+    /// Whether what this run finds is heard: what was wanted no more and is wanted again needs another.
+    pub(super) fn hears(&self, key: &Key, run: u64) -> bool {
+        self.sources.get(key).is_some_and(|source| source.run == run)
     }
 
     /// A new run for a key: from now on only it may tell.

@@ -54,6 +54,7 @@ pub struct ObjectsTask {
 struct Following {
     /// The node that is asked as.
     node: String,
+    id: u64,
     run: AbortHandle,
 }
 
@@ -110,7 +111,8 @@ impl ObjectsTask {
             .wanted()
             .map(|(key, nodes)| {
                 let held = self.following.get(key);
-                let same = held.is_some_and(|held| nodes.contains(held.node.as_str()));
+                let same =
+                    held.is_some_and(|held| memory.hears(key, held.id) && nodes.contains(held.node.as_str()));
                 let first = || nodes.first().map(|node| (*node).to_owned());
                 (key.clone(), if same { None } else { first() })
             })
@@ -148,7 +150,7 @@ impl ObjectsTask {
                 failures: 0,
             };
             let run = self.begin(&memory, run);
-            self.following.insert(key, Following { node, run });
+            self.following.insert(key, Following { node, id, run });
         }
     }
 

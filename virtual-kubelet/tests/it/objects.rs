@@ -136,6 +136,27 @@ async fn what_is_immutable_is_read_and_not_watched() {
     assert_eq!(about[0].user, "system:node:edge");
 }
 
+/// A stateful set makes its pod anew in the moment in which the old one is gone, with the same claim.
+#[tokio::test]
+async fn what_one_pod_leaves_and_the_next_takes_up_at_once_is_read_again() {
+    let api = Api::start(|asked| match asked.path.as_str() {
+        "/version" => version("37"),
+        _ => list(&[settings(false)]),
+    })
+    .await;
+    let running = Running::start(&api.cluster, ObjectsOptions::default());
+    let node = running.handle.of_node("edge");
+    let wants = || pod(|pod| pod.config_maps = names(&["settings"]));
+    let is_there = || matches!(node.config_map("shop", "settings"), Read::Present(_)).then_some(());
+    node.refer("u1", wants());
+    until(&node, "the map", is_there).await;
+    // Nobody else runs in between: the test has one thread.
+    node.forget("u1");
+    node.refer("u2", wants());
+    assert!(is_there().is_none());
+    until(&node, "the map, once more", is_there).await;
+}
+
 #[tokio::test]
 async fn what_is_refused_or_broken_is_asked_for_again_and_never_missing() {
     let tries = AtomicU32::new(0);
