@@ -19,6 +19,7 @@ mod outages;
 mod refusals;
 mod rollout;
 mod secrecy;
+mod services;
 mod silence;
 mod stateful;
 mod support;
