@@ -1,15 +1,17 @@
 //! The agent's configuration: read once, checked once, then only values that are known to be good.
 
+mod eviction;
 mod images;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edge_agent_core::{ImagePolicy, Threshold, Thresholds};
 use edge_protocol::DeviceId;
 use serde::Deserialize;
 
+pub use self::eviction::EvictionOptions;
+use self::eviction::EvictionSection;
 pub use self::images::ImageOptions;
 use self::images::ImageSection;
 use crate::runtime::names::Resolver;
@@ -67,75 +69,6 @@ impl Default for DnsSection {
             cluster_domain: String::new(),
             resolv_conf: "/etc/resolv.conf".into(),
         }
-    }
-}
-
-/// When the device lacks something. Zero turns a threshold off.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct EvictionSection {
-    memory_available_mib: u64,
-    disk_available_percent: u8,
-    inodes_free_percent: u8,
-    /// Above the first, images that nobody uses go until the second is reached; 100 means never.
-    image_gc_high_percent: u8,
-    image_gc_low_percent: u8,
-}
-
-impl Default for EvictionSection {
-    /// The kubelet's own (`DefaultEvictionHard`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent`).
-    fn default() -> Self {
-        Self {
-            memory_available_mib: 100,
-            disk_available_percent: 10,
-            inodes_free_percent: 5,
-            image_gc_high_percent: 85,
-            image_gc_low_percent: 80,
-        }
-    }
-}
-
-impl EvictionSection {
-    fn check(self) -> Result<EvictionOptions, (&'static str, String)> {
-        let Self {
-            memory_available_mib,
-            disk_available_percent,
-            inodes_free_percent,
-            image_gc_high_percent,
-            image_gc_low_percent,
-        } = self;
-        for (field, percent) in [
-            ("eviction.disk_available_percent", disk_available_percent),
-            ("eviction.inodes_free_percent", inodes_free_percent),
-            ("eviction.image_gc_high_percent", image_gc_high_percent),
-        ] {
-            if percent > 100 {
-                return Err((field, "must be 0 to 100".to_owned()));
-            }
-        }
-        if image_gc_low_percent > image_gc_high_percent {
-            let problem = format!("must not be above image_gc_high_percent, {image_gc_high_percent}");
-            return Err(("eviction.image_gc_low_percent", problem));
-        }
-        let memory = memory_available_mib.checked_mul(1 << 20);
-        let too_much = || {
-            (
-                "eviction.memory_available_mib",
-                "is more than there can be".to_owned(),
-            )
-        };
-        Ok(EvictionOptions {
-            thresholds: Thresholds {
-                memory: Threshold::Least(memory.ok_or_else(too_much)?),
-                node_disk: Threshold::Percent(disk_available_percent),
-                node_inodes: Threshold::Percent(inodes_free_percent),
-                ..Thresholds::default()
-            },
-            image_policy: ImagePolicy {
-                high_percent: image_gc_high_percent,
-                low_percent: image_gc_low_percent,
-            },
-        })
     }
 }
 
@@ -197,13 +130,6 @@ pub struct Options {
     pub max_pods: u32,
     /// How long a clean stop may take before the process ends regardless. Workloads go on either way.
     pub stop_timeout: Duration,
-}
-
-/// What the device gives up, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvictionOptions {
-    pub thresholds: Thresholds,
-    pub image_policy: ImagePolicy,
 }
 
 #[derive(Debug, Clone)]
@@ -419,29 +345,6 @@ mod tests {
             loaded.options.local_socket,
             Path::new("/var/lib/outrigger/agent.sock")
         );
-    }
-
-    #[test]
-    fn thresholds_are_checked_and_can_be_turned_off() {
-        let with = |text: &str| {
-            load_text(&format!(
-                "state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n[eviction]\n{text}\n"
-            ))
-        };
-        let off = with("memory_available_mib = 0\ndisk_available_percent = 0").unwrap();
-        assert_eq!(off.options.eviction.thresholds.memory, Threshold::Least(0));
-        assert_eq!(off.options.eviction.image_policy, ImagePolicy::default());
-        for (text, field) in [
-            ("disk_available_percent = 101", "disk_available_percent"),
-            ("image_gc_low_percent = 90", "image_gc_low_percent"),
-            (
-                "memory_available_mib = 9223372036854775807",
-                "memory_available_mib",
-            ),
-        ] {
-            let error = with(text).unwrap_err().to_string();
-            assert!(error.contains(field), "{error}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Measures what the device has left and, when it matters, what each workload uses.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_agent_core::Input;
@@ -27,12 +28,16 @@ pub(crate) struct UsageTask {
 impl UsageTask {
     pub(crate) async fn run(self, token: CancellationToken) {
         let mut count = 0;
+        let mut images = None;
         loop {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            let mut usage = self.device();
+            if count % WHOLE == 0 {
+                images = self.images_directory().await;
+            }
+            let mut usage = self.device(images.as_deref());
             count += 1;
             if count % WHOLE == 0 || is_tight(&usage) {
                 self.add_workloads(&mut usage).await;
@@ -43,20 +48,34 @@ impl UsageTask {
         }
     }
 
-    fn device(&self) -> Usage {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    async fn images_directory(&self) -> Option<PathBuf> {
+        let directory = self.runtime.images_directory().await;
+        directory.unwrap_or_else(|error| {
+            warn!(%error, "where images are could not be learned");
+            None
+        })
+    }
+
+    /// A directory that cannot be seen from here says nothing: of such a file system the runtime tells how much of it images take, but not
+    /// how much there is.
+    fn device(&self, images: Option<&Path>) -> Usage {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let node = on_disk(&self.state_dir);
+        let images = images.and_then(on_disk);
         Usage {
-            memory: memory(&meminfo),
-            node_disk: nix::sys::statvfs::statvfs(&self.state_dir).ok().map(|fs| Disk {
-                bytes: Room {
-                    capacity: fs.blocks() * fs.fragment_size(),
-                    available: fs.blocks_available() * fs.fragment_size(),
-                },
-                inodes: Room {
-                    capacity: fs.files(),
-                    available: fs.files_available(),
-                },
-            }),
+            memory: memory(&read("/proc/meminfo")),
+            node_disk: node.map(|(_, disk)| disk),
+            image_disk: images.map(|(_, disk)| disk),
+            disks_differ: node
+                .zip(images)
+                .is_some_and(|((node, _), (images, _))| node != images),
+            processes: processes(
+                &[
+                    &read("/proc/sys/kernel/pid_max"),
+                    &read("/proc/sys/kernel/threads-max"),
+                ],
+                &read("/proc/loadavg"),
+            ),
             ..Usage::default()
         }
     }
@@ -73,13 +92,44 @@ impl UsageTask {
     }
 }
 
+/// The number of the disk that a directory is on, and what that has.
+fn on_disk(directory: &Path) -> Option<(u64, Disk)> {
+    let number = std::fs::metadata(directory).ok()?.dev();
+    let fs = nix::sys::statvfs::statvfs(directory).ok()?;
+    let disk = Disk {
+        bytes: Room {
+            capacity: fs.blocks() * fs.fragment_size(),
+            available: fs.blocks_available() * fs.fragment_size(),
+        },
+        inodes: Room {
+            capacity: fs.files(),
+            available: fs.files_available(),
+        },
+    };
+    Some((number, disk))
+}
+
 /// Whether so little is left that the next decision may need everything measured. Generous: it only costs a measurement.
 fn is_tight(usage: &Usage) -> bool {
     let is_little = |room: Room| room.available < room.capacity / 5;
-    usage.memory.is_some_and(|room| room.available < 256 << 20)
-        || usage
-            .node_disk
-            .is_some_and(|disk| is_little(disk.bytes) || is_little(disk.inodes))
+    let disks = [usage.node_disk, usage.image_disk].into_iter().flatten();
+    let mut rooms = disks
+        .flat_map(|disk| [disk.bytes, disk.inodes])
+        .chain(usage.processes);
+    usage.memory.is_some_and(|room| room.available < 256 << 20) || rooms.any(is_little)
+}
+
+/// Tasks that there may be, by the least of the kernel's bounds, less those that there are (pkg/kubelet/stats/pidlimit).
+fn processes(bounds: &[&str], loadavg: &str) -> Option<Room> {
+    let capacity = bounds
+        .iter()
+        .filter_map(|bound| bound.trim().parse::<u64>().ok())
+        .min()?;
+    let (_, tasks) = loadavg.split_whitespace().nth(3)?.split_once('/')?;
+    Some(Room {
+        capacity,
+        available: capacity.saturating_sub(tasks.parse().ok()?),
+    })
 }
 
 fn memory(meminfo: &str) -> Option<Room> {
@@ -97,6 +147,39 @@ fn memory(meminfo: &str) -> Option<Room> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_are_bounded_by_the_least_of_the_kernels_bounds() {
+        let room = |available| {
+            Some(Room {
+                capacity: 32_768,
+                available,
+            })
+        };
+        let load = "1.36 3.49 4.53 2/3518 3715089\n";
+        assert_eq!(processes(&["32768\n", "127000\n"], load), room(29_250));
+        assert_eq!(processes(&["127000\n", "32768\n"], load), room(29_250));
+        assert_eq!(processes(&["", "32768\n"], load), room(29_250));
+        assert_eq!(
+            processes(&["32768"], "1 2 3 2/99999 4"),
+            room(0),
+            "more than allowed"
+        );
+        assert_eq!(processes(&["", ""], load), None);
+        assert_eq!(processes(&["32768"], "1 2 3"), None);
+    }
+
+    #[test]
+    fn a_disk_is_known_by_any_directory_on_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        let (here, disk) = on_disk(directory.path()).unwrap();
+        assert_eq!(on_disk(&below).unwrap().0, here);
+        assert_ne!(on_disk(Path::new("/proc")).unwrap().0, here);
+        assert!(disk.bytes.capacity >= disk.bytes.available && disk.bytes.capacity > 0);
+        assert_eq!(on_disk(&directory.path().join("none")), None);
+    }
 
     #[test]
     fn memory_is_what_the_kernel_says_is_available() {

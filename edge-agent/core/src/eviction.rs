@@ -162,11 +162,13 @@ impl Pressure {
         }
     }
 
-    /// Whether images that nobody uses should go before any workload does.
-    pub(crate) fn wants_images_gone(&self) -> bool {
-        self.lacking
-            .iter()
-            .any(|signal| !matches!(signal, Signal::Memory | Signal::Processes))
+    /// Whether images that nobody uses should go before any workload does (`buildSignalToNodeReclaimFuncs`).
+    pub(crate) fn wants_images_gone(&self, usage: &Usage) -> bool {
+        self.lacking.iter().any(|signal| match signal {
+            Signal::ImageDisk | Signal::ImageInodes => true,
+            Signal::NodeDisk | Signal::NodeInodes => !usage.disks_differ,
+            Signal::Memory | Signal::Processes => false,
+        })
     }
 }
 
@@ -218,7 +220,7 @@ pub(crate) fn for_lack(
     let first = workloads
         .iter()
         .filter(|runs| !is_critical(runs.manifest))
-        .min_by_key(|runs| (rank(signal, runs), runs.uid))?;
+        .min_by_key(|runs| (rank(signal, runs, usage.disks_differ), runs.uid))?;
     Some(Eviction {
         uid: first.uid.clone(),
         message: message(signal, usage, thresholds, first),
@@ -234,7 +236,8 @@ fn is_critical(manifest: &Manifest) -> bool {
 /// The least goes first: not measured, over its requests, of low priority, far over its requests.
 type Rank = (bool, bool, i32, Reverse<i128>);
 
-fn rank(signal: Signal, runs: &Runs<'_>) -> Rank {
+/// Where disks differ, only what is on the one that is full counts (`buildSignalToRankFunc`).
+fn rank(signal: Signal, runs: &Runs<'_>, disks_differ: bool) -> Rank {
     let Some(usage) = runs.usage else {
         return (false, false, 0, Reverse(0));
     };
@@ -244,11 +247,19 @@ fn rank(signal: Signal, runs: &Runs<'_>) -> Rank {
             request(runs.manifest, |r| r.memory_request_bytes),
         ),
         Signal::NodeDisk | Signal::ImageDisk => (
-            usage.disk_bytes(),
+            match signal {
+                Signal::NodeDisk if disks_differ => usage.data_bytes(),
+                Signal::ImageDisk if disks_differ => usage.layer_bytes(),
+                _ => usage.disk_bytes(),
+            },
             request(runs.manifest, |r| r.ephemeral_storage_request_bytes),
         ),
         // Of these nothing can be asked for.
-        Signal::NodeInodes | Signal::ImageInodes => (usage.inodes, 0),
+        Signal::NodeInodes if disks_differ => (usage.volume_inodes, 0),
+        Signal::ImageInodes if disks_differ => (usage.layer_inodes, 0),
+        Signal::NodeInodes | Signal::ImageInodes => {
+            (usage.layer_inodes.saturating_add(usage.volume_inodes), 0)
+        }
         Signal::Processes => (usage.processes, 0),
     };
     // For processes only priority and number count.

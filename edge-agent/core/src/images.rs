@@ -67,7 +67,7 @@ struct Life {
 }
 
 impl Images {
-    /// Takes a list in. `is_used` says whether a workload, running or still desired or replaced a moment ago, names the image.
+    /// Takes a list in. `is_used` says whether a workload names the image.
     pub(crate) fn observe(
         &mut self,
         images: &[ObservedImage],

@@ -84,6 +84,13 @@ impl Agent {
 
     /// Who waited for the one that goes now waits for the one that takes its place.
     fn superseded(&mut self, uid: &PodUid, by: &PodUid) -> Superseded {
+        let older = self.workloads.get(uid).and_then(|older| older.manifest.clone());
+        if let (Some(older), Some(successor)) = (older, self.workloads.get_mut(by))
+            && let Some(manifest) = &successor.manifest
+        {
+            successor.record.follows(&older, manifest);
+            successor.disk.dirty = true;
+        }
         let successor = self.workloads.get(by);
         let superseded = Superseded {
             by: by.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{ContainerStatus, Reason, Resources};
+use edge_protocol::v1::{ContainerStatus, Manifest, Reason, Resources};
 use edge_protocol::{BootId, DeploymentRevision, DeviceTime, Digest, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub(crate) struct Record {
     pub(crate) revision: DeploymentRevision,
     /// The manifest that is acted on: the newest one that this agent can honour.
     pub(crate) manifest: Option<Digest>,
+    /// Images of the generation before this one, that of the workload or of one whose place it took: the way back needs no network.
+    pub(crate) previous_images: BTreeSet<String>,
     /// Passed admission; an admitted workload is not judged again.
     pub(crate) admitted: bool,
     /// Failed admission, for good, as with the kubelet: the manifest it was, the reason and the message.
@@ -40,6 +42,20 @@ pub(crate) struct Record {
     pub(crate) superseded: Option<Superseded>,
     /// It is to go; once set, the teardown runs to its end.
     pub(crate) ending: Option<Ending>,
+}
+
+impl Record {
+    /// One manifest comes after another. What changes no image leaves the generation before as it was.
+    pub(crate) fn follows(&mut self, before: &Manifest, manifest: &Manifest) {
+        let of = |manifest: &Manifest| -> BTreeSet<String> {
+            let containers = manifest.workload.all_containers();
+            containers.map(|spec| spec.image.clone()).collect()
+        };
+        let (before, now) = (of(before), of(manifest));
+        if before != now {
+            self.previous_images = before.difference(&now).cloned().collect();
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

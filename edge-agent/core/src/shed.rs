@@ -35,7 +35,7 @@ impl Agent {
         }
         let runs = self.running(usage);
         let mut evictions = eviction::over_limit(&runs);
-        if evictions.is_empty() && !(freed && self.pressure.wants_images_gone()) {
+        if evictions.is_empty() && !(freed && self.pressure.wants_images_gone(usage)) {
             evictions.extend(eviction::for_lack(
                 &self.pressure,
                 usage,
@@ -80,28 +80,47 @@ impl Agent {
         self.workloads.iter().filter_map(runs).collect()
     }
 
-    /// Images to remove; those that a workload names, runs from, or was replaced from a moment ago stay.
+    /// Images to remove; those that a workload names, runs from, or had in its previous generation stay. Only lack of disk takes the
+    /// latter, and not before the present generation is ready.
     fn spare_images(&mut self, now: &Now, usage: &Usage) -> Vec<String> {
         let Some(list) = &usage.images else {
             return Vec::new();
         };
+        let lacking = self.pressure.wants_images_gone(usage);
         let wanted = self.workloads.values().flat_map(|workload| {
             workload
                 .all_containers()
                 .map(|container| container.image.as_str())
         });
+        let previous = self
+            .workloads
+            .iter()
+            .filter(|(uid, workload)| !(lacking && self.is_ready(uid, workload)))
+            .flat_map(|(_, workload)| workload.record.previous_images.iter().map(String::as_str));
         let running = self
             .pods
             .values()
             .flat_map(|pod| &pod.containers)
             .flat_map(|container| [container.image.as_str(), container.image_id.as_str()]);
-        let named: Vec<&str> = wanted.chain(running).filter(|name| !name.is_empty()).collect();
+        let named: Vec<&str> = wanted
+            .chain(previous)
+            .chain(running)
+            .filter(|name| !name.is_empty())
+            .collect();
         let is_used = |image: &ObservedImage| named.iter().any(|name| image.is_called(name));
         self.writes.extend(self.provenance.keep(list));
         self.images.observe(list, is_used, now.mono_ms);
-        let disk = usage.image_disk.or(usage.node_disk).unwrap_or_default();
-        let all = self.pressure.wants_images_gone();
+        let disk = usage.image_disk.unwrap_or_default();
         self.images
-            .to_remove(list, disk.bytes, self.config.image_policy, (now.mono_ms, all))
+            .to_remove(list, disk.bytes, self.config.image_policy, (now.mono_ms, lacking))
+    }
+
+    fn is_ready(&self, uid: &PodUid, workload: &Workload) -> bool {
+        self.pods.get(uid).is_some_and(|pod| {
+            workload.containers().iter().all(|spec| {
+                pod.current(&spec.name)
+                    .is_some_and(|current| workload.is_ready(spec, current))
+            })
+        })
     }
 }

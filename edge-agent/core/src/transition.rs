@@ -129,7 +129,10 @@ impl Rules<'_> {
     }
 
     fn run(&self, record: &mut Record, item: &SetItem) {
-        if self.manifest(item).is_ok() {
+        if let Ok(manifest) = self.manifest(item) {
+            if let Some(Doc::Manifest(before)) = record.manifest.and_then(|digest| self.doc(&digest)) {
+                record.follows(before, &manifest);
+            }
             record.manifest = Some(item.digest);
             record.revision = item.revision;
             record.rejected = record

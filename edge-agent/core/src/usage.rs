@@ -13,8 +13,10 @@ pub struct Usage {
     pub memory: Option<Room>,
     /// Where volumes and logs are.
     pub node_disk: Option<Disk>,
-    /// Where images are, when that is another file system.
+    /// Where images and the writable layers of containers are, which may be the same disk.
     pub image_disk: Option<Disk>,
+    /// Whether the two are different disks.
+    pub disks_differ: bool,
     pub processes: Option<Room>,
     pub workloads: BTreeMap<PodUid, WorkloadUsage>,
     /// All images of the runtime, complete; absent where they were not listed this time.
@@ -39,7 +41,10 @@ pub struct Disk {
 pub struct WorkloadUsage {
     pub memory_bytes: u64,
     pub processes: u64,
-    pub inodes: u64,
+    /// Of writable layers.
+    pub layer_inodes: u64,
+    /// Of volumes.
+    pub volume_inodes: u64,
     /// Of volumes that live on the device's disk for this workload alone, by name.
     pub volumes: BTreeMap<String, u64>,
     pub containers: BTreeMap<String, ContainerUsage>,
@@ -62,9 +67,19 @@ impl ContainerUsage {
 impl WorkloadUsage {
     /// Layers, logs and volumes together.
     pub fn disk_bytes(&self) -> u64 {
-        let containers = self.containers.values().map(|container| container.disk_bytes());
-        containers
-            .chain(self.volumes.values().copied())
+        self.layer_bytes().saturating_add(self.data_bytes())
+    }
+
+    /// What is where images are.
+    pub fn layer_bytes(&self) -> u64 {
+        let layers = self.containers.values().map(|container| container.layer_bytes);
+        layers.fold(0, u64::saturating_add)
+    }
+
+    /// What is where logs and volumes are.
+    pub fn data_bytes(&self) -> u64 {
+        let logs = self.containers.values().map(|container| container.log_bytes);
+        logs.chain(self.volumes.values().copied())
             .fold(0, u64::saturating_add)
     }
 }

@@ -113,6 +113,21 @@ impl Cgroups {
         Ok(())
     }
 
+    /// How many processes a pod's container has; none where it has no cgroup.
+    pub fn processes(&self, uid: &PodUid, container_id: &str) -> u64 {
+        let hierarchy = match self.version {
+            Version::V1 => self.mount.join("cpu"),
+            Version::V2 => self.mount.clone(),
+        };
+        let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+        let lists = classes.map(|qos| {
+            let pod = hierarchy.join(self.pod(qos, uid).trim_start_matches('/'));
+            fs::read_to_string(pod.join(container_id).join("cgroup.procs"))
+        });
+        let list = lists.into_iter().find_map(Result::ok);
+        list.map_or(0, |list| list.lines().count() as u64)
+    }
+
     fn ensure_v1(&self, pod: &str, spec: &SandboxSpec) -> Result<(), CgroupError> {
         let cpu = self.mount.join("cpu").join(pod.trim_start_matches('/'));
         let memory = self.mount.join("memory").join(pod.trim_start_matches('/'));
@@ -299,6 +314,17 @@ mod tests {
         assert_eq!(read("agent/burstable/poduid-1/cpu.weight"), "39");
         assert_eq!(read("agent/burstable/poduid-1/cpu.max"), "150000 100000");
         assert_eq!(read("agent/burstable/poduid-1/memory.max"), "max");
+    }
+
+    #[test]
+    fn processes_of_a_container_are_counted_whatever_its_class() {
+        let (mount, cgroups, _) = unified();
+        let container = mount.path().join("agent/burstable/poduid-1/c1");
+        fs::create_dir(&container).unwrap();
+        fs::write(container.join("cgroup.procs"), "17\n18\n4711\n").unwrap();
+        let uid: PodUid = "uid-1".parse().unwrap();
+        assert_eq!(cgroups.processes(&uid, "c1"), 3);
+        assert_eq!(cgroups.processes(&uid, "c2"), 0);
     }
 
     #[test]

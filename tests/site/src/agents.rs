@@ -11,7 +11,7 @@ use crate::{HubAccess, Programs, SiteError};
 pub(crate) const PROCESS: &str = "agent";
 
 /// A full disk of the test machine is not what is tested; the real kubelet beside it has the same.
-const EVICTION: &str = "[eviction]\nmemory_available_mib = 0\ndisk_available_percent = 0\ninodes_free_percent = 0\n\
+const EVICTION: &str = "[eviction]\nmemory_available_mib = 0\ndisk_available_percent = 0\nimage_disk_available_percent = 0\ninodes_free_percent = 0\n\
                         image_gc_high_percent = 100\nimage_gc_low_percent = 99\n";
 
 fn directory(device: &Device) -> PathBuf {

@@ -106,6 +106,85 @@ fn the_order_is_the_kubelets() {
     check(&[("critical", CRITICAL, 0, Some(900))], None);
 }
 
+/// Who goes of one with many volumes and one with large layers, when this disk is full, and whether images go before.
+#[track_caller]
+fn check_disks(usage: &Usage, expect: Option<&str>, images_go: bool) {
+    let uses = |layer_bytes: u64, volume: u64| WorkloadUsage {
+        layer_inodes: layer_bytes / MIB,
+        volume_inodes: volume / MIB,
+        processes: volume / MIB,
+        volumes: BTreeMap::from([("data".to_owned(), volume)]),
+        containers: BTreeMap::from([(
+            "main".to_owned(),
+            ContainerUsage {
+                layer_bytes,
+                ..ContainerUsage::default()
+            },
+        )]),
+        ..WorkloadUsage::default()
+    };
+    let all = [
+        ("layers", uses(50 * MIB, MIB)),
+        ("volumes", uses(20 * MIB, 40 * MIB)),
+    ];
+    let workloads = all.map(|(name, usage)| (uid(name), manifest(name, 0, 0), usage));
+    let runs: Vec<Runs<'_>> = workloads
+        .iter()
+        .map(|(uid, manifest, usage)| Runs {
+            uid,
+            manifest,
+            usage: Some(usage),
+        })
+        .collect();
+    let thresholds = Thresholds {
+        processes: Some(Threshold::Percent(10)),
+        ..Thresholds::default()
+    };
+    let mut pressure = Pressure::default();
+    pressure.measure(usage, &thresholds, 0);
+    let goes = for_lack(&pressure, usage, &thresholds, &runs);
+    assert_eq!(goes.map(|eviction| eviction.uid.to_string()).as_deref(), expect);
+    assert_eq!(pressure.wants_images_gone(usage), images_go);
+}
+
+#[test]
+fn of_two_disks_only_what_is_on_the_full_one_counts() {
+    let room = |available| Room {
+        capacity: 1000,
+        available,
+    };
+    let disk = |bytes, inodes| {
+        Some(Disk {
+            bytes: room(bytes),
+            inodes: room(inodes),
+        })
+    };
+    let usage = |node_disk, image_disk, disks_differ| Usage {
+        node_disk,
+        image_disk,
+        disks_differ,
+        ..Usage::default()
+    };
+    let free = || disk(900, 900);
+    check_disks(&usage(free(), free(), true), None, false);
+    check_disks(&usage(disk(99, 900), free(), true), Some("volumes"), false);
+    check_disks(&usage(disk(900, 49), free(), true), Some("volumes"), false);
+    check_disks(&usage(free(), disk(149, 900), true), Some("layers"), true);
+    check_disks(&usage(free(), disk(900, 49), true), Some("layers"), true);
+    // One disk lacks room for images first, and all that is on it counts.
+    check_disks(
+        &usage(disk(149, 900), disk(149, 900), false),
+        Some("volumes"),
+        true,
+    );
+    check_disks(&usage(disk(99, 900), None, false), Some("volumes"), true);
+    let processes = Usage {
+        processes: Some(room(99)),
+        ..Usage::default()
+    };
+    check_disks(&processes, Some("volumes"), false);
+}
+
 #[test]
 fn the_message_says_what_the_kubelet_says() {
     let (manifest, used) = (manifest("web", 0, 16 * MIB), uses(20 * MIB));
@@ -149,7 +228,7 @@ fn a_condition_outlives_its_cause_by_five_minutes_but_evicts_nobody() {
     assert!(pressure.conditions().is_none());
     // Nothing measured, nothing concluded.
     pressure.measure(&Usage::default(), &thresholds, 301_001);
-    assert!(pressure.conditions().is_none() && !pressure.wants_images_gone());
+    assert!(pressure.conditions().is_none() && !pressure.wants_images_gone(&Usage::default()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edge_agent_core::usage::{ContainerUsage, Disk, Room, Usage, WorkloadUsage};
+use edge_agent_core::step::ObservedState;
 use edge_agent_core::{Input, Note, ObservedImage, Step};
 use edge_protocol::v1::{ContainerState, EventLevel, Phase, Reason};
 
@@ -164,4 +165,77 @@ fn images_that_nobody_uses_go_before_any_workload() {
     world.settle();
     assert_eq!(world.runtime.running(&uid("one")), 0, "it was not");
     assert_eq!(world.status("one").reason, Some(Reason::Evicted));
+}
+
+/// Both are old enough to go; the disk is this full, in hundredths.
+fn images_go(world: &mut World, used_percent: u64) -> Vec<String> {
+    let image = |name: &str| ObservedImage {
+        id: format!("sha256:{name}"),
+        names: vec![name.to_owned()],
+        size_bytes: MIB,
+        pinned: false,
+    };
+    let usage = |used_percent: u64| Usage {
+        node_disk: Some(disk(900 * MIB)),
+        image_disk: Some(disk(1024 * MIB * (100 - used_percent) / 100)),
+        disks_differ: true,
+        images: Some(["a:1", "a:2", "other:1"].map(image).to_vec()),
+        ..Usage::default()
+    };
+    measured(world, usage(10));
+    world.pass(130_000);
+    measured(world, usage(used_percent));
+    std::mem::take(&mut world.removed_images)
+}
+
+#[test]
+fn images_of_the_generation_before_stay_until_there_is_no_room_and_the_new_one_is_ready() {
+    let mut world = with(&["one"]);
+    assert_eq!(images_go(&mut world, 85), ["sha256:a:2", "sha256:other:1"]);
+    assert!(
+        images_go(&mut world, 83).is_empty(),
+        "below the mark nothing goes"
+    );
+    world.runtime.bad_images.insert("a:2".to_owned());
+    world.hub.run(&manifest("one", &["a:2"]));
+    world.push();
+    world.settle();
+    assert_eq!(images_go(&mut world, 95), ["sha256:other:1"], "it is not ready");
+    world.runtime.bad_images.clear();
+    world.pass(600_000);
+    world.settle();
+    assert_eq!(world.runtime.running(&uid("one")), 1);
+    let ended = |state: &ObservedState| matches!(state, ObservedState::Exited { .. });
+    world.runtime.containers.retain(|container| !ended(&container.state));
+    world.look();
+    assert_eq!(images_go(&mut world, 85), ["sha256:other:1"]);
+    // What changes no image leaves the generation before what it was, and so does another life of the agent.
+    let mut same = manifest("one", &["a:2"]);
+    same.labels.insert("changed".to_owned(), "yes".to_owned());
+    world.hub.run(&same);
+    world.push();
+    world.settle();
+    world.crash();
+    world.link_up();
+    world.settle();
+    assert_eq!(images_go(&mut world, 85), ["sha256:other:1"]);
+    assert_eq!(images_go(&mut world, 95), ["sha256:other:1", "sha256:a:1"]);
+}
+
+#[test]
+fn the_image_of_one_that_was_replaced_is_of_the_generation_before() {
+    let mut world = with(&["one"]);
+    let mut two = manifest("two", &["a:2"]);
+    two.replaces = vec![uid("one")];
+    world.hub.run(&two);
+    world.push();
+    world.settle();
+    world.hub.stop(&uid("one"), None);
+    world.push();
+    world.settle();
+    world.hub.forget(&uid("one"));
+    world.push();
+    world.settle();
+    assert!(world.runtime.containers.iter().all(|c| c.uid == uid("two")));
+    assert_eq!(images_go(&mut world, 85), ["sha256:other:1"]);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use edge_agent_core::step::{ObservedState, Step};
 use edge_protocol::v1::{QosClass, Reason, Resources};
 
+use super::containerd::eventually;
 use super::device::{Device, logged};
 use super::given::Workload;
 use super::{done, find, started, within};
@@ -151,4 +152,30 @@ async fn a_pod_cgroup_is_made_and_removed_repeatedly() {
     for _ in 0..2 {
         cgroups.remove_pod(&workload.uid()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_a_workload_uses_is_measured() {
+    let device = Device::start().await;
+    let runtime = device.runtime("device-a");
+    let mut workload = Workload::new("measured");
+    workload.sandbox.qos = QosClass::Burstable;
+    let sandbox = started(&runtime, workload.run_sandbox(0)).await;
+    let script = "dd if=/dev/zero of=/layer bs=1M count=2; sleep 1000 & sleep 1000 & echo ready; wait";
+    started(&runtime, workload.start(&sandbox, "main", 0, script)).await;
+    logged(&workload.log(&device.logs("device-a"), "main", 0), "ready").await;
+    // The runtime looks at layers by its own clock.
+    let usage = eventually("the layer is measured", async || {
+        let usage = runtime.workloads().await.unwrap().remove(&workload.uid())?;
+        (usage.layer_bytes() >= 2 * MIB).then_some(usage)
+    })
+    .await;
+    assert_eq!(usage.processes, 3, "the sandbox's own is nobody's");
+    assert!(usage.layer_inodes > 0 && usage.memory_bytes > 0, "{usage:?}");
+    let images = runtime
+        .images_directory()
+        .await
+        .unwrap()
+        .expect("containerd says where");
+    assert!(images.is_dir(), "{images:?}");
 }

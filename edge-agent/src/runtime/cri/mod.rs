@@ -159,6 +159,14 @@ impl CriRuntime {
         Ok(self.0.workloads().await?)
     }
 
+    /// A directory on the disk with the images, if the runtime names one.
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub async fn images_directory(&self) -> Result<Option<PathBuf>, RuntimeError> {
+        Ok(self.0.images_directory().await?)
+    }
+
     /// All images that the runtime has.
     ///
     /// # Errors

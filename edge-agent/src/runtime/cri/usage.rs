@@ -24,26 +24,33 @@ impl Inner {
             .client
             .list_container_stats(labels::ours(&self.settings.agent))
             .await?;
-        let mut found = by_workload(&stats);
-        let uids: Vec<PodUid> = found.keys().cloned().collect();
         let (volumes, log_root) = (self.settings.volumes.clone(), self.settings.log_root.clone());
+        let cgroups = self.settings.cgroups.clone();
         // The agent has one thread, and a tree may be large.
-        let disks = tokio::task::spawn_blocking(move || {
+        let measured = tokio::task::spawn_blocking(move || {
+            let mut found = by_workload(&stats);
             let logs = log_directories(&log_root);
-            let measure = |uid: PodUid| {
-                let directory = volumes.directory(&uid).join("volumes");
-                let disk = Disk::of(&directory, logs.get(&uid).map(PathBuf::as_path));
-                (uid, disk)
-            };
-            uids.into_iter().map(measure).collect::<Vec<_>>()
+            for (uid, usage) in &mut found {
+                let directory = volumes.directory(uid).join("volumes");
+                Disk::of(&directory, logs.get(uid).map(PathBuf::as_path)).add_to(usage);
+            }
+            for (uid, _, id) in stats.iter().filter_map(names) {
+                if let Some(usage) = found.get_mut(&uid) {
+                    usage.processes = usage.processes.saturating_add(cgroups.processes(&uid, id));
+                }
+            }
+            found
         });
         // What is not measured counts as nothing, and the next measurement is in a minute.
-        for (uid, disk) in disks.await.unwrap_or_default() {
-            if let Some(usage) = found.get_mut(&uid) {
-                disk.add_to(usage);
-            }
-        }
-        Ok(found)
+        Ok(measured.await.unwrap_or_default())
+    }
+
+    /// Where the file system is that has the images, and beside them the layers of containers: the first, as for the kubelet
+    /// (`ImageFsStats` of pkg/kubelet/stats). How full it is the runtime does not say, only how much of it is its own.
+    pub(super) async fn images_directory(&self) -> Result<Option<PathBuf>, CriError> {
+        let first = self.client.image_fs_info().await?.into_iter().next();
+        let mounted = first.and_then(|file_system| file_system.fs_id);
+        Ok(mounted.map(|id| PathBuf::from(id.mountpoint)))
     }
 
     pub(super) async fn images(&self) -> Result<Vec<ObservedImage>, CriError> {
@@ -55,14 +62,9 @@ impl Inner {
 fn by_workload(stats: &[ContainerStats]) -> BTreeMap<PodUid, WorkloadUsage> {
     let mut found: BTreeMap<PodUid, WorkloadUsage> = BTreeMap::new();
     for each in stats {
-        let Some(attributes) = &each.attributes else {
+        let Some((uid, name, _)) = names(each) else {
             continue;
         };
-        let names = (
-            labels::uid(&attributes.labels),
-            labels::container_name(&attributes.labels),
-        );
-        let (Some(uid), Some(name)) = names else { continue };
         let memory = each.memory.as_ref().and_then(|memory| memory.working_set_bytes);
         let layer = each.writable_layer.as_ref().and_then(|layer| layer.used_bytes);
         let inodes = each.writable_layer.as_ref().and_then(|layer| layer.inodes_used);
@@ -73,10 +75,19 @@ fn by_workload(stats: &[ContainerStats]) -> BTreeMap<PodUid, WorkloadUsage> {
         };
         let usage = found.entry(uid).or_default();
         usage.memory_bytes = usage.memory_bytes.saturating_add(container.memory_bytes);
-        usage.inodes = usage.inodes.saturating_add(inodes.map_or(0, |value| value.value));
+        usage.layer_inodes = usage
+            .layer_inodes
+            .saturating_add(inodes.map_or(0, |value| value.value));
         usage.containers.insert(name.to_owned(), container);
     }
     found
+}
+
+/// Workload, container, and the runtime's id of it.
+fn names(stats: &ContainerStats) -> Option<(PodUid, &str, &str)> {
+    let attributes = stats.attributes.as_ref()?;
+    let uid = labels::uid(&attributes.labels)?;
+    Some((uid, labels::container_name(&attributes.labels)?, &attributes.id))
 }
 
 fn observed(image: Image) -> ObservedImage {
@@ -106,7 +117,7 @@ impl Disk {
 
     fn add_to(self, usage: &mut WorkloadUsage) {
         for (name, tree) in self.volumes {
-            usage.inodes = usage.inodes.saturating_add(tree.inodes);
+            usage.volume_inodes = usage.volume_inodes.saturating_add(tree.inodes);
             usage.volumes.insert(name, tree.bytes);
         }
         for (name, tree) in self.logs {
