@@ -6,6 +6,7 @@ use edge_protocol::v1::Reason;
 use crate::lifecycle::order;
 use crate::plan::{Given, Mark, Plan, Planned};
 use crate::step::{ObservedContainer, ObservedState, Step};
+use crate::tidy;
 use crate::workload::Subject;
 
 /// How much goes.
@@ -86,10 +87,7 @@ pub(crate) fn halt(given: &Given<'_>, plan: &mut Plan) {
     }
     // Of these nothing ran.
     for created in containers().filter(|container| container.state == ObservedState::Created) {
-        let step = Step::RemoveContainer {
-            container_id: created.id.clone(),
-        };
-        given.try_step(plan, Subject::Container(created.id.clone()), step);
+        tidy::remove(given, plan, created);
     }
     if given.pod.live().next().is_none()
         && let Some(sandbox) = given.pod.sandbox()

@@ -98,7 +98,8 @@ pub(crate) fn clear(given: &Given<'_>, spec: &ContainerSpec, plan: &mut Plan) {
     }
 }
 
-fn remove(given: &Given<'_>, plan: &mut Plan, container: &ObservedContainer) {
+/// Not while it is being started: a runtime refuses that.
+pub(crate) fn remove(given: &Given<'_>, plan: &mut Plan, container: &ObservedContainer) {
     if !given.workload.in_flight(&Subject::Start(container.name.clone())) {
         let step = Step::RemoveContainer {
             container_id: container.id.clone(),

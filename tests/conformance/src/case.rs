@@ -79,6 +79,8 @@ pub struct Until {
     pub pod: String,
     pub phase: Option<String>,
     pub ready: Option<bool>,
+    /// A type of condition that is True.
+    pub condition: Option<String>,
     /// The reason that some container waits for.
     pub waiting: Option<String>,
     /// The reason of the pod itself.

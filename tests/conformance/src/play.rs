@@ -108,6 +108,20 @@ impl Play<'_> {
         }
     }
 
+    /// The events of a pod as they are told, a line each.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn events(&self, pod: &str) -> Result<String, ConformanceError> {
+        let namespace = self.side.namespace(&self.slug);
+        let events = self.cluster.events(&namespace, pod).await?;
+        let told = events.into_iter().map(|event| {
+            let (reason, message) = (event.reason.unwrap_or_default(), event.message);
+            format!("{reason}: {}\n", message.unwrap_or_default())
+        });
+        Ok(told.collect::<Vec<_>>().concat())
+    }
+
     async fn until(&mut self, namespace: &str, until: &Until) -> Result<(), ConformanceError> {
         let deadline = Instant::now() + self.limit;
         loop {
@@ -117,22 +131,12 @@ impl Play<'_> {
             }
             if Instant::now() >= deadline {
                 let status = pod.map_or(Value::Null, |pod| pod["status"].clone());
-                let events = self.cluster.events(namespace, &until.pod).await?;
-                let events: Vec<String> = events
-                    .into_iter()
-                    .map(|e| {
-                        format!(
-                            "{}: {}",
-                            e.reason.unwrap_or_default(),
-                            e.message.unwrap_or_default()
-                        )
-                    })
-                    .collect();
+                let events = self.events(&until.pod).await?;
                 return Err(ConformanceError::Deadline {
                     side: self.side.name,
                     wanted: format!("{until:?}"),
                     seconds: self.limit.as_secs(),
-                    state: format!("{status:#}\n{}", events.join("\n")),
+                    state: format!("{status:#}\n{events}"),
                 });
             }
             self.cluster.changed(LOOK).await;
@@ -176,11 +180,9 @@ fn shows(until: &Until, pod: &Value) -> bool {
             .iter()
             .flat_map(|list| status[*list].as_array().into_iter().flatten())
     };
-    let ready = || {
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        conditions
-            .filter(|condition| condition["type"] == "Ready")
-            .any(|condition| condition["status"] == "True")
+    let has = |kind: &str| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
     };
     let is = |wanted: &Option<String>, value: &Value| {
         wanted
@@ -189,7 +191,8 @@ fn shows(until: &Until, pod: &Value) -> bool {
     };
     is(&until.phase, &status["phase"])
         && is(&until.reason, &status["reason"])
-        && until.ready.is_none_or(|wanted| ready() == wanted)
+        && until.ready.is_none_or(|wanted| has("Ready") == wanted)
+        && until.condition.as_deref().is_none_or(has)
         && until.waiting.as_deref().is_none_or(|wanted| {
             statuses().any(|each| each["state"]["waiting"]["reason"].as_str() == Some(wanted))
         })

@@ -181,9 +181,27 @@ pub(crate) async fn compared(arena: &Arena, side: &Side, case: &Case) -> Result<
         (Ok(theirs), Ok(ours)) => agree(arena, (&mut kubelet, theirs), (&mut device, ours), &script).await,
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
+    if let Ok(Compared { differences, .. }) = &outcome
+        && let Some((pod, _)) = differences.first().and_then(|found| pod_of(&found.fact))
+    {
+        for side in [&kubelet, &device] {
+            eprint!(
+                "{} on the {}:\n{}",
+                side.slug,
+                side.side.name,
+                side.events(pod).await?
+            );
+        }
+    }
     kubelet.clear().await?;
     device.clear().await?;
     outcome
+}
+
+/// The pod that a fact is of, and what of it.
+fn pod_of(fact: &str) -> Option<(&str, &str)> {
+    let fact = fact.split_once(OBSERVED).map_or(fact, |(_, fact)| fact);
+    fact.split_once('.')
 }
 
 pub(crate) fn play<'a>(arena: &Arena, case: &Case, side: &'a Side, script: &'a Script) -> Play<'a> {

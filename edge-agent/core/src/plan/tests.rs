@@ -400,6 +400,19 @@ fn what_is_to_run() {
     check(&ended, "Ended { containers: [\"c\"] }, stop s");
 }
 
+/// A step that starts its container is under way.
+fn starting(workload: &mut Workload) {
+    let step = Step::RemoveWorkload {
+        uid: PodUid::new("w").unwrap(),
+    };
+    let flight = InFlight {
+        subject: Subject::Start("c".to_owned()),
+        step,
+        deadline_ms: None,
+    };
+    workload.steps.insert(StepId(1), flight);
+}
+
 #[test]
 fn what_holds_a_workload_back() {
     check(&case().with(|w| w.record.admitted = false), "");
@@ -407,18 +420,7 @@ fn what_holds_a_workload_back() {
     check(&case().with(|w| w.item = None), "");
     check(&case().with(|w| w.manifest = None), "");
     check(&case().with(|w| w.blur(crate::workload::Sight::Blind)), "");
-    let starting = case().sandbox("s", 0, true).with(|w| {
-        let step = Step::RemoveWorkload {
-            uid: PodUid::new("w").unwrap(),
-        };
-        let flight = InFlight {
-            subject: Subject::Start("c".to_owned()),
-            step,
-            deadline_ms: None,
-        };
-        w.steps.insert(StepId(1), flight);
-    });
-    check(&starting, "");
+    check(&case().sandbox("s", 0, true).with(starting), "");
 }
 
 fn ending(workload: &mut Workload) {
@@ -448,6 +450,29 @@ fn remembered(workload: &mut Workload) {
     let ended = crate::status::ended(&given, "c", saying).unwrap();
     workload.record.ended.insert("c".to_owned(), ended);
     workload.stopped.insert("s".to_owned());
+}
+
+fn failed(workload: &mut Workload) {
+    workload.record.failed = Some(crate::record::Failed {
+        reason: Some(Reason::DeadlineExceeded),
+        message: String::new(),
+        grace_s: None,
+    });
+}
+
+#[test]
+fn what_failed_as_a_whole_waits_for_a_start_under_way() {
+    let created = || {
+        case()
+            .sandbox("s", 0, true)
+            .container("a", "s", 0, ObservedState::Created)
+    };
+    check(&created().with(failed), "remove a");
+    let both = created().with(|w| {
+        failed(w);
+        starting(w);
+    });
+    check(&both, "");
 }
 
 #[test]

@@ -123,13 +123,15 @@ fn absent(given: &Given<'_>, spec: &ContainerSpec, decision: &Decision) -> Conta
             ..ContainerStatus::waiting(&spec.name, &spec.image, Reason::ContainerCreating)
         },
     };
+    let had_its_turn = order::progress(given) == Progress::Done;
     // Of a workload that failed before its turn came it is clear that it never ran.
-    let never_ran = record.failed.is_some() && !record.attempts.contains_key(&spec.name);
-    if unknown && order::place(given, spec) == Place::Main && !never_ran {
+    let never_ran = record.failed.is_some() && !record.attempts.contains_key(&spec.name) && !had_its_turn;
+    let is_main = order::place(given, spec) == Place::Main;
+    if unknown && is_main && !never_ran {
         // It will not run again and nobody saw it end, such as one whose start a power cut overtook: were it shown to wait, its pod
         // would never end.
         close(&mut status);
-    } else if unknown && order::progress(given) == Progress::Done {
+    } else if unknown && !is_main && had_its_turn {
         // As the kubelet: the main containers ran, so it had succeeded.
         status.state = ContainerState::Terminated {
             exit_code: 0,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use edge_agent_core::usage::{ContainerUsage, Disk, Room, Usage, WorkloadUsage};
 use edge_agent_core::step::ObservedState;
+use edge_agent_core::usage::{ContainerUsage, Disk, Room, Usage, WorkloadUsage};
 use edge_agent_core::{Input, Note, ObservedImage, Step};
 use edge_protocol::v1::{ContainerState, EventLevel, Phase, Reason};
 
@@ -206,7 +206,10 @@ fn images_of_the_generation_before_stay_until_there_is_no_room_and_the_new_one_i
     world.settle();
     assert_eq!(world.runtime.running(&uid("one")), 1);
     let ended = |state: &ObservedState| matches!(state, ObservedState::Exited { .. });
-    world.runtime.containers.retain(|container| !ended(&container.state));
+    world
+        .runtime
+        .containers
+        .retain(|container| !ended(&container.state));
     world.look();
     assert_eq!(images_go(&mut world, 85), ["sha256:other:1"]);
     // What changes no image leaves the generation before what it was, and so does another life of the agent.

@@ -44,6 +44,25 @@ fn past_its_deadline_a_workload_fails_and_stays_so() {
     assert_eq!(shown(&world), "ended 143 | ended 143");
 }
 
+/// `TerminatePod` of the kubelet's status manager: a container that a pod past its initial ones never had counts as lost, not as done.
+#[test]
+fn what_a_deadline_overtakes_before_it_ran_did_not_succeed() {
+    for (initial, main, expected) in [
+        (vec![], "bad:1", " | ended 137"),
+        // Its turn never came.
+        (vec!["bad:1"], "c:1", "ImagePullBackOff | PodInitializing"),
+    ] {
+        let mut world = up();
+        world.runtime.bad_images.insert("bad:1".to_owned());
+        let mut wanted = with_initial(&initial, &[main]);
+        wanted.workload.active_deadline_s = Some(60);
+        run(&mut world, &wanted);
+        world.pass(60_000);
+        assert_eq!(world.status("one").phase, Phase::Failed);
+        assert_eq!(shown(&world), expected);
+    }
+}
+
 #[test]
 fn what_stops_together_has_one_grace_together() {
     let mut world = up();
