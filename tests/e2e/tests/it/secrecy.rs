@@ -11,16 +11,19 @@ use site::{DeviceNodes, DeviceSpec, Scrutiny};
 
 use crate::support::{Instance, TestSite, TestSiteOptions, busybox, eventually, pod, uid};
 
-/// Long enough to be looked for.
+/// Long enough to be looked for. A Node of its own, and one of the fleet.
 const DEVICE: &str = "press-31415926";
+const OF_FLEET: &str = "conveyor-57721566";
+const DEVICES: [&str; 2] = [DEVICE, OF_FLEET];
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Of a config map, which may be anywhere; with what is escaped in JSON.
 const OPEN: &str = "herring \"0815\" <plain> & simple";
 /// Printed by the container and written by it to its own disk: in the places where the device keeps what containers leave.
 const LEFT: &str = "left-by-the-container-3141";
-/// The pod's name, which all programs speak of.
+/// The pods' names, which all programs speak of; the second is for the fleet.
 const NAME: &str = "keeper-of-many-things-2718";
+const SHOAL: &str = "shoal-of-many-things-1618";
 
 /// How a secret reaches a pod, and its value before and after a change.
 struct Way {
@@ -58,7 +61,10 @@ fn is_variable(marker: &str) -> bool {
 
 fn site() -> TestSite {
     TestSite::with(TestSiteOptions {
-        devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
+        devices: vec![
+            DeviceSpec::new(DEVICE, &[("node", "true")]),
+            DeviceSpec::new(OF_FLEET, &[]),
+        ],
         device_nodes: DeviceNodes::Tagged,
         scrutiny: Scrutiny::Full,
         ..TestSiteOptions::default()
@@ -90,7 +96,7 @@ fn settings() -> Value {
 }
 
 /// Every way that a secret reaches a running container; what it leaves behind itself is no secret.
-fn keeper() -> Value {
+fn keeper(name: &str, node: &str) -> Value {
     let script = format!("echo {LEFT}; echo {LEFT} > /scratch/left; echo {LEFT} > /left; sleep 3600");
     let mut main = busybox("main", &script);
     main["env"] = json!([
@@ -105,8 +111,8 @@ fn keeper() -> Value {
         {"name": "settings", "mountPath": "/etc/settings"},
         {"name": "scratch", "mountPath": "/scratch"},
     ]);
-    let mut pod = pod(NAME, &[], &[main]);
-    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": DEVICE});
+    let mut pod = pod(name, &[], &[main]);
+    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
     pod["spec"]["volumes"] = json!([
         {"name": "key", "secret": {"secretName": "volume"}},
         {"name": "all", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
@@ -132,7 +138,13 @@ fn markers(token: &str) -> Vec<Marker> {
         .flat_map(|way| way.values.map(|value| Marker::new(way.name, value)));
     // Its signature: what comes before is not random enough.
     let token = Marker::new("token", token.rsplit('.').next().unwrap());
-    let open = [("open", OPEN), ("left", LEFT), ("name", NAME), ("device", DEVICE)];
+    let open = [
+        ("open", OPEN),
+        ("left", LEFT),
+        ("name", NAME),
+        (DEVICE, DEVICE),
+        (OF_FLEET, OF_FLEET),
+    ];
     let open = open.map(|(name, text)| Marker::new(name, text));
     ways.chain([token]).chain(open).collect()
 }
@@ -244,9 +256,9 @@ impl Inspector<'_> {
         );
     }
 
-    fn device(&self) {
-        check("MQTT", "open", self.stream(Some(DEVICE), "mqtt"));
-        let home = self.site.device(DEVICE).unwrap().directory();
+    fn device(&self, device: &str) {
+        check("MQTT", "open", self.stream(Some(device), "mqtt"));
+        let home = self.site.device(device).unwrap().directory();
         let state = home.join("agent/state");
         check("the agent's files", "open", self.all(&state));
         let cells = self.search.database(&state.join("agent.db")).unwrap();
@@ -269,8 +281,11 @@ impl Inspector<'_> {
     }
 
     fn logs(&self) {
-        for program in ["hub", "kubelet", &format!("{DEVICE}.agent")] {
-            check("a log", "device", self.log(program));
+        for program in ["hub", "kubelet"] {
+            check("a log", DEVICE, self.log(program));
+        }
+        for device in DEVICES {
+            check("an agent's log", device, self.log(&format!("{device}.agent")));
         }
         let plant = self.site.lab().directory().join("logs/planted.log");
         std::fs::write(plant, LEFT).unwrap();
@@ -295,10 +310,10 @@ impl Inspector<'_> {
     /// Everything of the site but the cluster itself, which has the secrets, and the runtime.
     fn the_rest(&self) {
         let directory = self.site.lab().directory();
-        let runtime = self.site.device(DEVICE).unwrap().directory().join("containerd");
+        let runtimes = DEVICES.map(|device| self.site.device(device).unwrap().directory().join("containerd"));
         let cluster: PathBuf = directory.join("control-plane");
         assert!(cluster.is_dir(), "{}", cluster.display());
-        let skip = |path: &Path| path == runtime || path == cluster;
+        let skip = |path: &Path| path == cluster || runtimes.iter().any(|runtime| path == runtime);
         check("all else", "open", self.tree(directory, &skip));
     }
 }
@@ -318,19 +333,29 @@ fn has(container: &Instance, change: usize) {
 #[test]
 fn a_secret_is_nowhere_in_clear_but_in_its_container() {
     let site = site();
-    for object in secrets(0).into_iter().chain([settings(), keeper(), puller()]) {
+    let mut shoal = keeper(SHOAL, "outrigger");
+    // A token is bound to one node; the fleet's pods get none.
+    shoal["spec"]["automountServiceAccountToken"] = json!(false);
+    let objects = [settings(), keeper(NAME, DEVICE), shoal, puller()];
+    for object in secrets(0).into_iter().chain(objects) {
         site.apply(&object);
     }
-    let container = site.running(NAME);
-    assert_eq!(container.variable("PIN"), WAYS[0].values[0]);
-    assert_eq!(container.variable("FROM_VALUE"), WAYS[1].values[0]);
-    has(&container, 0);
+    let containers = [NAME, SHOAL].map(|name| site.running(name));
+    for container in &containers {
+        assert_eq!(container.variable("PIN"), WAYS[0].values[0]);
+        assert_eq!(container.variable("FROM_VALUE"), WAYS[1].values[0]);
+        has(container, 0);
+    }
+    let [container, of_fleet] = &containers;
+    assert_eq!(of_fleet.device, OF_FLEET);
     let token = container.file(TOKEN);
     assert_eq!(token.split('.').count(), 3, "{token:?}");
     for secret in secrets(1) {
         site.apply(&secret);
     }
-    has(&container, 1);
+    for container in &containers {
+        has(container, 1);
+    }
     let puller = site.pod("puller").unwrap();
     eventually("the pull credential is on its way", || {
         let deployment = site.try_outrigger(&["deployment", "get", uid(&puller), "-o", "yaml"])?;
@@ -343,6 +368,7 @@ fn a_secret_is_nowhere_in_clear_but_in_its_container() {
     // Everything once more, from what is on its disk.
     for process in [
         site.agent_process(DEVICE).unwrap(),
+        site.agent_process(OF_FLEET).unwrap(),
         site.hub_process(),
         site.kubelet_process(),
     ] {
@@ -350,16 +376,14 @@ fn a_secret_is_nowhere_in_clear_but_in_its_container() {
         process.start().unwrap();
     }
     site.node_object(None);
-    let connected = || {
-        let device = site.listed(&["device", "get", DEVICE]).remove(0);
-        if device["connected"] == true {
-            Ok(())
-        } else {
-            Err(device.to_string())
-        }
-    };
-    eventually("the device is back", connected);
-    assert_eq!(site.running(NAME), container);
+    for device in DEVICES {
+        eventually(&format!("{device} is back"), || {
+            let device = site.listed(&["device", "get", device]).remove(0);
+            let connected = device["connected"] == true;
+            connected.then_some(()).ok_or_else(|| device.to_string())
+        });
+    }
+    assert_eq!([NAME, SHOAL].map(|name| site.running(name)), containers);
     // All that can be asked of the hub is asked by way of the tap.
     for question in [
         &["device", "ls"][..],
@@ -367,6 +391,7 @@ fn a_secret_is_nowhere_in_clear_but_in_its_container() {
         &["deployment", "ls"],
         &["deployment", "get", &container.uid],
         &["deployment", "assignments", &container.uid],
+        &["deployment", "get", &of_fleet.uid],
     ] {
         site.listed(question);
     }
@@ -374,7 +399,9 @@ fn a_secret_is_nowhere_in_clear_but_in_its_container() {
     let search = Search::new(&markers(&token)).unwrap();
     let inspector = Inspector { site: &site, search };
     inspector.hub();
-    inspector.device();
+    for device in DEVICES {
+        inspector.device(device);
+    }
     inspector.logs();
     inspector.cluster();
     inspector.the_rest();
