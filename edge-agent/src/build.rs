@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_agent_core::{Agent, AgentConfig, Input, Limits};
-use edge_protocol::BootId;
-use edge_protocol::v1::{Facts, ability};
+use edge_agent_core::{Agent, AgentConfig, Limits};
+use edge_protocol::v1::ability;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::facts::FactsTask;
 use crate::host::{self, BootIdError};
 use crate::identity::{self, Identity, IdentityError, IdentityFiles};
 use crate::link::{LinkOptions, LinkTask};
@@ -27,8 +27,6 @@ use crate::usage::UsageTask;
 const INPUTS: usize = 64;
 /// The pause before an enrolment that found no hub is tried again.
 const ENROL_AGAIN: Duration = Duration::from_secs(5);
-/// The pause before a runtime that did not answer is asked again for its name.
-const RUNTIME_AGAIN: Duration = Duration::from_secs(2);
 /// It cannot be earlier than the day this source was written (2026-11-21), whatever the clock says.
 const BUILT_UNIX_S: u64 = 1_795_219_200;
 
@@ -191,44 +189,6 @@ fn config(identity: &Identity, features: Vec<String>, options: &Options) -> Agen
         thresholds: options.eviction.thresholds,
         image_policy: options.eviction.image_policy,
         parallel_pulls: options.images.parallel_pulls,
-    }
-}
-
-/// Tells the machine what the device is: at once what the kernel knows, and the runtime's name when it answers.
-struct FactsTask {
-    boot_id: BootId,
-    runtime: CriRuntime,
-    inputs: mpsc::Sender<Input>,
-    state_dir: PathBuf,
-    max_pods: u32,
-}
-
-impl FactsTask {
-    async fn run(self, token: CancellationToken) {
-        let mut known = None;
-        loop {
-            let facts = Facts {
-                boot_id: self.boot_id.0.to_string(),
-                ..host::facts(known.clone().unwrap_or_default(), &self.state_dir, self.max_pods)
-            };
-            if self.inputs.send(Input::Facts(Box::new(facts))).await.is_err() || known.is_some() {
-                return;
-            }
-            known = tokio::select! {
-                () = token.cancelled() => return,
-                version = self.version() => Some(version),
-            };
-        }
-    }
-
-    async fn version(&self) -> (String, String) {
-        loop {
-            match self.runtime.version().await {
-                Ok(version) => return version,
-                Err(error) => warn!(%error, "the container runtime does not say what it is yet"),
-            }
-            tokio::time::sleep(RUNTIME_AGAIN).await;
-        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use edge_protocol::sign::TrustedKeys;
-use edge_protocol::v1::{DeviceEvent, EventLevel, Facts, LinkClass, Reason};
+use edge_protocol::v1::{DeviceEvent, EventLevel, LinkClass, Reason};
 use edge_protocol::{
     AfterCommit, BootId, DeviceId, DeviceTime, EnrolmentSerial, HubId, Now, PodUid, SealingSecret,
 };
 
 use crate::backoff::Rng;
+use crate::claims::Claims;
 use crate::desired::{Desired, QUARANTINE_KEY};
 use crate::eviction::{Pressure, Thresholds};
 use crate::fetch::Fetches;
@@ -113,7 +114,7 @@ pub struct Agent {
     pub(crate) boot_id: Option<BootId>,
     /// When this life of the agent began, on the monotonic clock.
     pub(crate) began_ms: u64,
-    pub(crate) facts: Option<Facts>,
+    pub(crate) claims: Claims,
     pub(crate) floor_ms: i64,
     pub(crate) session: Session,
     pub(crate) desired: Desired,
@@ -184,7 +185,7 @@ impl Agent {
             rng: Rng::new(seed),
             boot_id: None,
             began_ms: 0,
-            facts: None,
+            claims: Claims::default(),
             floor_ms: read_meta(&meta, FLOOR_KEY, &mut damage).unwrap_or(0),
             session: Session::new(parties, link),
             desired,
@@ -248,7 +249,7 @@ impl Agent {
                     self.release(&now, deferred);
                 }
             }
-            Input::Facts(facts) => self.learn(*facts),
+            Input::Facts(facts) => self.claims.measured(*facts),
             Input::Usage(usage) => self.shed(&now, &usage),
             Input::Wake => self.armed = None,
             Input::Stop => self.stop(&now),
@@ -261,19 +262,6 @@ impl Agent {
         self.flush(&now);
         self.arm(&now);
         std::mem::take(&mut self.effects)
-    }
-
-    /// Only a hello tells facts. What became known after it, such as a runtime that was late, begins another session.
-    pub(crate) fn learn(&mut self, facts: Facts) {
-        let facts = Facts {
-            pressures: self.pressure.conditions(),
-            ..facts
-        };
-        let news = self.facts.as_ref() != Some(&facts);
-        self.facts = Some(facts);
-        if news && self.session.binding().is_some() {
-            self.redial("the facts of the device changed");
-        }
     }
 
     /// Gives the connection up; the pump dials again.
@@ -297,6 +285,7 @@ impl Agent {
             return;
         }
         self.session.rebase(now.mono_ms);
+        self.claims.rebase(now.mono_ms);
         self.reports.rebase();
         self.history.rebase();
         self.fetches.rebase(now.mono_ms);
@@ -411,10 +400,12 @@ impl Agent {
     /// Asks to be woken at the earliest deadline.
     fn arm(&mut self, now: &Now) {
         let reports = self.session.epoch().and_then(|_| {
-            [self.reports.wake_at(), self.history.wake_at()]
-                .into_iter()
-                .flatten()
-                .min()
+            let wishes = [
+                self.reports.wake_at(),
+                self.history.wake_at(),
+                self.claims.wake_at(),
+            ];
+            wishes.into_iter().flatten().min()
         });
         let wishes = [
             self.session.wake_at(),

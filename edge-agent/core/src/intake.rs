@@ -46,6 +46,7 @@ impl Agent {
                 if ours && self.session.epoch() == Some(ack.session) {
                     self.session.heard(now.mono_ms);
                     self.reports.acknowledged(ack.status_upto);
+                    self.claims.acknowledged(ack.facts_seq);
                     let writes = self.history.acknowledged(ack.event_seq);
                     self.writes.extend(writes);
                 } else {

@@ -7,7 +7,7 @@
 //! * [`agent`]: the machine, its bounds, and the one transaction that ends each step; `restore` reads the store.
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
 //!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others, `keys` what opens the sealed ones.
-//! * `workload` and `record`: one workload in memory and on disk.
+//! * `claims`: what the device says of itself. `workload` and `record`: one workload in memory and on disk.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for. `pulls`: images on their way here; `provenance`: whose credentials brought them.
@@ -31,6 +31,7 @@ mod admission;
 pub mod agent;
 mod backoff;
 mod checkup;
+mod claims;
 mod desired;
 mod eviction;
 mod failure;

@@ -156,6 +156,11 @@ impl Session {
         self.link.keep_alive_s()
     }
 
+    /// As the hub assigned it last.
+    pub(crate) fn link(&self) -> LinkClass {
+        self.link
+    }
+
     /// The hub assigned this class; whether it is another one.
     pub(crate) fn assign(&mut self, link: LinkClass) -> bool {
         std::mem::replace(&mut self.link, link) != link

@@ -21,9 +21,7 @@ impl Agent {
         let pressures = self.pressure.conditions();
         if before != pressures {
             self.note(Note::Pressure(pressures));
-            if let Some(facts) = self.facts.clone() {
-                self.learn(facts);
-            }
+            self.claims.pressed(pressures);
         }
         let images = self.spare_images(now, usage);
         let freed = !images.is_empty();

@@ -6,6 +6,7 @@ use edge_protocol::v1::{EventLevel, Hello, Reason, StatusReport, Up, UpFrame, VE
 use edge_protocol::{Lane, Now, PodUid};
 
 use crate::agent::{Agent, Reach};
+use crate::claims::Telling;
 use crate::io::{Effect, Note, Write};
 use crate::plan::{self, Plan, Planned, World};
 use crate::session::Due;
@@ -21,7 +22,7 @@ impl Agent {
         World {
             workloads: &self.workloads,
             pods: &self.pods,
-            facts: self.facts.as_ref(),
+            facts: self.claims.facts(),
             now,
             wall_trusted: self.device_time(now).wall_trusted,
         }
@@ -136,8 +137,8 @@ impl Agent {
 
     pub(crate) fn runtime(&self) -> &str {
         let name = self
-            .facts
-            .as_ref()
+            .claims
+            .facts()
             .map_or("", |facts| facts.runtime_name.as_str());
         if name.is_empty() { "containerd" } else { name }
     }
@@ -149,6 +150,7 @@ impl Agent {
             self.say_statuses(now);
         }
         if self.session.epoch().is_some() {
+            self.say_facts(now);
             if self.reach != Reach::Never
                 && let Some(report) = self.reports.report(now.mono_ms)
             {
@@ -168,7 +170,7 @@ impl Agent {
     }
 
     fn say_hello(&mut self, now: &Now) {
-        let (Some(nonce), Some(facts)) = (self.session.unsaid(), &self.facts) else {
+        let (Some(nonce), Some(facts)) = (self.session.unsaid(), self.claims.facts()) else {
             return;
         };
         let hello = Hello {
@@ -182,7 +184,18 @@ impl Agent {
             facts: facts.clone(),
         };
         self.session.ask(now.mono_ms);
+        self.claims.said_hello();
         self.send(now, Lane::Status, Up::Hello(Box::new(hello)));
+    }
+
+    /// Facts that the hub does not acknowledge are told by another hello: an old hub knows no other way.
+    fn say_facts(&mut self, now: &Now) {
+        let seq = self.session.seq();
+        match self.claims.due(seq, self.session.link(), now.mono_ms) {
+            Some(Telling::Facts(facts)) => self.send(now, Lane::Status, Up::Facts { facts }),
+            Some(Telling::Lost) => self.redial("the facts of the device were not acknowledged"),
+            None => {}
+        }
     }
 
     fn say_statuses(&mut self, now: &Now) {
@@ -204,7 +217,7 @@ impl Agent {
         let world = World {
             workloads: &self.workloads,
             pods: &self.pods,
-            facts: self.facts.as_ref(),
+            facts: self.claims.facts(),
             now,
             wall_trusted: self.device_time(now).wall_trusted,
         };

@@ -70,6 +70,9 @@ pub struct ReportAck {
     pub session: SessionEpoch,
     pub status_upto: u64,
     pub event_seq: u64,
+    /// The newest frame of this session whose facts are on disk, if one but the hello told any. Hubs that do not know such frames never say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_seq: Option<u64>,
 }
 
 /// What the hub signs. All of the binding must match the device's own session before the body is looked at.

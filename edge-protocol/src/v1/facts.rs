@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Read on the device at start, and again when something changes. Absent fields are unknown, not zero.
+/// Read on the device at start, and told again when something changes. Absent fields are unknown, not zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]

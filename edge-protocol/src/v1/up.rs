@@ -35,6 +35,11 @@ pub enum Up {
     WantKeys {
         keys: Vec<Digest>,
     },
+    /// The facts of the hello are no longer true; these are. The hub acknowledges them once they are on its disk
+    /// ([`ReportAck::facts_seq`](super::ReportAck)); a device whose hub does not, begins another session.
+    Facts {
+        facts: Box<Facts>,
+    },
     /// Nothing to say but that the device lives. The hub answers with an acknowledgement, whatever it acknowledges, so that the device
     /// knows that the hub lives: a device that hears nothing for one and a half keep-alives dials again.
     Heartbeat,

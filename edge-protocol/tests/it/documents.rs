@@ -409,7 +409,7 @@ fn hello_and_acknowledgement() {
             generation: generation(41),
             digest: set.digest(),
         }),
-        facts,
+        facts: facts.clone(),
     };
     check("up-hello", &up(0, Up::Hello(Box::new(hello))));
     let ack = SetAck {
@@ -422,6 +422,11 @@ fn hello_and_acknowledgement() {
     let keys = vec![Digest::of("content key")];
     check("up-want-keys", &up(3, Up::WantKeys { keys }));
     check("up-bye", &up(3, Up::Bye));
+    let facts = Box::new(Facts {
+        addresses: vec!["10.64.0.7".into(), "fd00::7".into()],
+        ..facts
+    });
+    check("up-facts", &up(4, Up::Facts { facts }));
 }
 
 #[test]
@@ -520,6 +525,7 @@ fn statements() {
         session: SessionEpoch(7),
         status_upto: 9,
         event_seq: 12,
+        facts_seq: None,
     };
     let wrap = KeyWrap {
         key: Digest::of("content key"),
@@ -536,6 +542,17 @@ fn statements() {
     );
     check(
         "down-ack",
+        &DownFrame {
+            v: 1,
+            body: Down::Ack(ack.clone()),
+        },
+    );
+    let ack = ReportAck {
+        facts_seq: Some(4),
+        ..ack
+    };
+    check(
+        "down-ack-facts",
         &DownFrame {
             v: 1,
             body: Down::Ack(ack),

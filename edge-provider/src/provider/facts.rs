@@ -101,12 +101,13 @@ impl EdgeProvider {
         }
     }
 
-    /// What the hub says of devices may change the Node, and what its pods show: a device that is silent is not Ready.
+    /// What the hub says of devices may change the Node, and what its pods show: a device that is silent is not Ready, and its address is theirs.
     fn learn_devices(&mut self, out: &mut Vec<PodEffect>, learn: impl FnOnce(&mut Face)) {
-        let before = self.face.speaker(None);
+        let shown = |face: &Face| (face.speaker(None), face.host_ip());
+        let before = shown(&self.face);
         learn(&mut self.face);
         out.extend(self.node());
-        if self.face.speaker(None) != before {
+        if shown(&self.face) != before {
             let all = self.views.keys().cloned().collect::<Vec<_>>();
             for uid in all {
                 self.show(&uid, out);

@@ -49,6 +49,7 @@ paths! {
         AgentCrashInStep "agent dies among its effects",
         AgentCommitLost "agent dies before a commit",
         Reboot "device loses power",
+        AddressChanged "device has another address",
         HubCrash "hub dies",
         HubCrashInStep "hub dies among its effects",
         HubCommitLost "hub dies before a commit",

@@ -38,6 +38,8 @@ pub(crate) struct Device {
     pub(crate) life: u64,
     /// Counts boots.
     pub(crate) boot: u64,
+    /// Counts its addresses.
+    address: u64,
     booted_at: u64,
     pub(crate) wall_offset: i64,
     pub(crate) sealing: Arc<SealingSecret>,
@@ -69,6 +71,7 @@ impl Device {
             agent: None,
             life: 0,
             boot: 1,
+            address: 1,
             booted_at: 0,
             wall_offset: 0,
             sealing: Arc::new(SealingSecret::from_bytes([u8::try_from(at + 1).unwrap_or(1); 32])),
@@ -97,6 +100,22 @@ impl Device {
         }
     }
 
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            hostname: "device".to_owned(),
+            os: "linux".to_owned(),
+            arch: "amd64".to_owned(),
+            runtime_name: "containerd".to_owned(),
+            cpu_milli: 64_000,
+            memory_bytes: 64 << 30,
+            ephemeral_storage_bytes: 64 << 30,
+            pods: 500,
+            boot_id: self.boot.to_string(),
+            addresses: vec![format!("10.0.0.{}", self.address)],
+            ..Facts::default()
+        }
+    }
+
     fn config(&self) -> AgentConfig {
         AgentConfig {
             device: self.id.clone(),
@@ -119,21 +138,20 @@ impl Device {
     }
 }
 
-fn facts() -> Facts {
-    Facts {
-        hostname: "device".to_owned(),
-        os: "linux".to_owned(),
-        arch: "amd64".to_owned(),
-        runtime_name: "containerd".to_owned(),
-        cpu_milli: 64_000,
-        memory_bytes: 64 << 30,
-        ephemeral_storage_bytes: 64 << 30,
-        pods: 500,
-        ..Facts::default()
-    }
-}
-
 impl World {
+    /// The network gives it another address, in the midst of whatever it does.
+    pub(crate) fn move_device(&mut self, at: At) {
+        self.coverage.met(Path::AddressChanged);
+        self.devices[at].address += 1;
+        self.measure(at);
+    }
+
+    fn measure(&mut self, at: At) {
+        let facts = self.devices[at].facts();
+        say!(self, self.devices[at].id, "has address {:?}", facts.addresses);
+        self.step_agent(at, Input::Facts(Box::new(facts)));
+    }
+
     pub(crate) fn begin_agent(&mut self, at: At) {
         let seed = self.rng.draw();
         let device = &mut self.devices[at];
@@ -146,7 +164,7 @@ impl World {
         device.looked_at = None;
         device.link.hang_up();
         say!(self, self.devices[at].id, "agent begins");
-        self.step_agent(at, Input::Facts(Box::new(facts())));
+        self.measure(at);
         self.redial(at);
     }
 

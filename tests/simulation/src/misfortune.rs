@@ -27,7 +27,7 @@ impl World {
 
     pub(crate) fn incident(&mut self) {
         let at = self.rng.below(self.devices.len());
-        match self.rng.below(13) {
+        match self.rng.below(14) {
             0 => self.crash_agent(at),
             1 => self.reboot(at),
             2 => {
@@ -63,6 +63,7 @@ impl World {
                 self.coverage.met(Path::HubClockJumps);
                 say!(self, "hub", "clock jumps {minutes} minutes");
             }
+            12 => self.move_device(at),
             _ => self.break_hub_stream(),
         }
     }

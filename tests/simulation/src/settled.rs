@@ -141,6 +141,9 @@ impl World {
                 wants.generation
             ));
         }
+        if self.hub.disk.devices.get(id).map(|record| &record.facts) != Some(&device.facts()) {
+            return Some(format!("the hub does not know what {id} is now"));
+        }
         let stale = device
             .disk
             .workloads

@@ -4,7 +4,7 @@ use edge_agent_core::Input;
 use edge_protocol::frame;
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
-    AckStage, Down, DownFrame, LinkClass, Reason, ReportAck, Statement, StatementBody, Up,
+    AckStage, Down, DownFrame, Facts, LinkClass, Reason, ReportAck, Statement, StatementBody, Up,
 };
 use edge_protocol::{DeviceId, EnrolmentSerial, HubId, Incarnation, Lane, Nonce, SessionEpoch};
 
@@ -312,22 +312,69 @@ fn the_watchdog_calls_again() {
     );
 }
 
+/// What frames of their own told of the device, and how often it said hello.
+fn told(world: &World) -> (Vec<Facts>, usize) {
+    let heard = world.hub.heard.iter();
+    let facts = heard.filter_map(|frame| match &frame.body {
+        Up::Facts { facts } => Some((**facts).clone()),
+        _ => None,
+    });
+    let hellos = world
+        .hub
+        .heard
+        .iter()
+        .filter(|frame| matches!(frame.body, Up::Hello(_)));
+    (facts.collect(), hellos.count())
+}
+
+fn measure(world: &mut World, address: &str) {
+    world.facts.addresses = vec![address.to_owned()];
+    world.give(Input::Facts(Box::new(world.facts.clone())));
+    world.settle();
+}
+
 #[test]
-fn facts_that_come_late_are_told() {
+fn facts_that_change_are_told_within_the_session() {
     let mut world = running();
     world.give(Input::Facts(Box::new(world.facts.clone())));
-    assert!(world.reconnects.is_empty(), "nothing new");
-    world.facts.runtime_version = "2.1.4".to_owned();
-    world.give(Input::Facts(Box::new(world.facts.clone())));
-    assert_eq!(world.reconnects, ["the facts of the device changed"]);
+    world.settle();
+    assert_eq!(told(&world), (vec![], 1), "nothing new");
+    measure(&mut world, "10.0.0.1");
+    let first = world.facts.clone();
+    assert_eq!(told(&world), (vec![first.clone()], 1), "at once");
+    // What flutters is told once per keep-alive, as it is then.
+    measure(&mut world, "10.0.0.2");
+    measure(&mut world, "10.0.0.3");
+    world.pass(29_000);
+    assert_eq!(told(&world).0.len(), 1);
+    world.pass(1_000);
+    assert_eq!(told(&world), (vec![first, world.facts.clone()], 1));
+    world.pass(300_000);
+    assert_eq!(told(&world).0.len(), 2);
+    assert!(world.reconnects.is_empty());
+}
+
+#[test]
+fn facts_that_a_hub_does_not_acknowledge_are_told_by_another_hello() {
+    let mut world = running();
+    world.hub.is_old = true;
+    measure(&mut world, "10.0.0.1");
+    world.pass(29_999);
+    assert!(world.reconnects.is_empty());
+    world.pass(1);
+    assert_eq!(
+        world.reconnects,
+        ["the facts of the device were not acknowledged"]
+    );
     world.link_up();
     world.settle();
-    let told = world.hub.heard.iter().rev().find_map(|frame| match &frame.body {
+    let hello = world.hub.heard.iter().rev().find_map(|frame| match &frame.body {
         Up::Hello(hello) => Some(hello.facts.clone()),
         _ => None,
     });
-    assert_eq!(told, Some(world.facts));
-    assert_eq!(world.reconnects.len(), 1);
+    assert_eq!(hello, Some(world.facts.clone()));
+    world.pass(300_000);
+    assert_eq!(world.reconnects.len(), 1, "the hello told all");
 }
 
 #[test]
@@ -366,6 +413,7 @@ fn an_acknowledgement_of_another_session_counts_for_nothing() {
             session,
             status_upto: 1_000,
             event_seq: 1_000,
+            facts_seq: None,
         };
         let bytes = frame::encode(&DownFrame {
             v: 1,

@@ -64,6 +64,9 @@ pub struct Hub {
     pub inline: bool,
     pub status_upto: u64,
     pub event_seq: u64,
+    /// Whether it is of the time before facts had frames of their own.
+    pub is_old: bool,
+    pub facts_seq: Option<u64>,
     pub statuses: BTreeMap<PodUid, WorkloadStatus>,
     pub events: Vec<edge_protocol::v1::DeviceEvent>,
     pub heard: Vec<UpFrame>,
@@ -99,6 +102,8 @@ impl Hub {
             inline: true,
             status_upto: 0,
             event_seq: 0,
+            is_old: false,
+            facts_seq: None,
             statuses: BTreeMap::new(),
             events: vec![],
             heard: vec![],
@@ -315,6 +320,8 @@ impl Hub {
                 }
             }
             Up::Heartbeat => {}
+            Up::Facts { .. } if self.is_old => return vec![],
+            Up::Facts { .. } => self.facts_seq = Some(frame.seq),
             Up::WantKeys { keys } => {
                 let wraps = keys.iter().filter_map(|key| self.wraps.get(key).cloned());
                 return vec![(Lane::Command, keys_frame(wraps.collect()))];
@@ -326,6 +333,7 @@ impl Hub {
             session: SessionEpoch(self.session),
             status_upto: self.status_upto,
             event_seq: self.event_seq,
+            facts_seq: self.facts_seq,
         };
         vec![(
             Lane::Command,

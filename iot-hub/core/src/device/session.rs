@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(super) next_seq: u64,
     /// Status frames up to this number of the device's are done with: an older one is a late repeat.
     status_seq: u64,
+    /// The newest frame that told facts.
+    pub(crate) facts_seq: Option<u64>,
     /// Whether the first statement went out: the device knows its session.
     pub(super) greeted: bool,
     /// Whether what the device holds is what `acknowledged` says. Without it only a snapshot makes sense.
@@ -136,6 +138,7 @@ impl Device {
             connection,
             next_seq: 1,
             status_seq: 0,
+            facts_seq: None,
             greeted: false,
             knows_base: false,
             offered: None,
@@ -233,6 +236,20 @@ impl Device {
                 AckOutcome::Refused
             }
             AckStage::Unknown => AckOutcome::Ignored,
+        }
+    }
+
+    /// Facts that a frame of this number told. An older one than the newest is a late repeat.
+    pub(crate) fn take_facts(&mut self, seq: u64, facts: &Facts) {
+        let news = match self.session_mut() {
+            Some(session) if session.facts_seq < Some(seq) => {
+                session.facts_seq = Some(seq);
+                true
+            }
+            _ => false,
+        };
+        if news {
+            self.record.facts = bounded_facts(facts);
         }
     }
 

@@ -186,6 +186,7 @@ impl Hub {
                 session: session.epoch,
                 status_upto: device.record.status_upto,
                 event_seq: device.record.event_seq,
+                facts_seq: session.facts_seq,
             }),
         };
         let bytes = frame::encode(&ack).expect("four numbers fit a frame");

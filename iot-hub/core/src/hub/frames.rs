@@ -1,6 +1,6 @@
 //! Connections and frames: only the present session of the present connection is listened to.
 
-use edge_protocol::v1::{HeldSet, Hello, SetAck, Up, UpFrame, VERSION};
+use edge_protocol::v1::{Facts, HeldSet, Hello, SetAck, Up, UpFrame, VERSION};
 use edge_protocol::{DeviceId, EnrolmentSerial, Incarnation, Lane, frame};
 
 use super::devices::cut_connection;
@@ -86,6 +86,7 @@ impl Hub {
             Up::Ack(ack) => self.ack(turn, id, &ack),
             Up::Status(report) => self.status(turn, id, frame.seq, report),
             Up::Events(report) => self.events(turn, id, frame.seq, report),
+            Up::Facts { facts } => self.facts(turn, id, frame.seq, &facts),
             // The device listens for the hub as the hub does for the device: silence would make it dial again.
             Up::Heartbeat => {
                 turn.acks.insert(id.clone());
@@ -156,6 +157,23 @@ impl Hub {
         self.hear(turn, id);
         self.follow_claims(turn, id, &before);
         self.refresh_all(turn, id);
+    }
+
+    /// What the hello said of the device is so no longer. Facts beyond its rate are not acknowledged, and it will say them with a hello.
+    fn facts(&mut self, turn: &mut Turn, id: &DeviceId, seq: u64, facts: &Facts) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
+        };
+        if !device.allowance.status(&self.config.limits.rates, &turn.now) {
+            return turn.surplus(id, "statuses");
+        }
+        let before = device.record.facts.clone();
+        device.take_facts(seq, facts);
+        turn.acks.insert(id.clone());
+        if device.record.facts != before {
+            turn.device_changed(id);
+            self.follow_claims(turn, id, &before);
+        }
     }
 
     /// An incarnation from the far future was not given by any hub. The lead counts from the wall clock alone: from our own incarnation, which

@@ -4,6 +4,7 @@
 mod bounds;
 mod convergence;
 mod enrolment;
+mod facts;
 mod keys;
 mod objects;
 mod quarantines;

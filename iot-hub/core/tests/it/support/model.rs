@@ -50,6 +50,7 @@ pub struct Model {
     /// The statements that were accepted, by form.
     pub forms: Vec<&'static str>,
     pub acked_upto: u64,
+    pub facts_seq: Option<u64>,
     /// How often each workload was started.
     pub starts: BTreeMap<PodUid, u32>,
     /// Workloads that stopped because a set no longer named them, without a tombstone.
@@ -79,6 +80,7 @@ impl Model {
             seq: 0,
             forms: Vec::new(),
             acked_upto: 0,
+            facts_seq: None,
             starts: BTreeMap::new(),
             vanished: Vec::new(),
         }
@@ -141,6 +143,7 @@ impl Model {
         let frame: DownFrame = frame::decode(bytes).unwrap();
         match frame.body {
             Down::Ack(ack) => {
+                self.facts_seq = ack.facts_seq;
                 self.acked_upto = ack.status_upto;
                 Vec::new()
             }
