@@ -35,7 +35,7 @@ pub use kubelet::{FurtherNodes, KubeletOptions, VirtualKubelet};
 pub use leader::LeaderOptions;
 pub use pod_watch::Selection;
 pub use provider::{
-    EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner, PodSnapshot,
-    Provider, ReadyElsewhere,
+    Annotations, EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner,
+    PodSnapshot, Provider, ReadyElsewhere,
 };
 pub use virtual_kubelet_core as core;

@@ -6,7 +6,7 @@ use virtual_kubelet_core::{completed, would_change};
 
 use crate::cluster::{Cluster, PatchKind};
 use crate::error::Error;
-use crate::provider::ObservedPod;
+use crate::provider::{Annotations, ObservedPod};
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +27,27 @@ impl PodWriter {
         Self { cluster }
     }
 
-    /// Merges `status` into the pod's, if that changes the object as it was last seen.
+    /// Merges `status` and `annotations` into the pod's, if that changes the object as it was last seen. It is one request: a write of the
+    /// status may touch annotations too (`podStatusStrategy` of `pkg/registry/core/pod/strategy.go`).
     ///
     /// # Errors
     /// The API server's, but for those that mean that the pod is gone: 404, and what a UID that is another's gives, 409 or 422.
-    pub async fn show(&self, pod: &ObservedPod, status: &Value) -> Result<Written, Error> {
+    pub async fn show(
+        &self,
+        pod: &ObservedPod,
+        status: &Value,
+        annotations: &Annotations,
+    ) -> Result<Written, Error> {
         let current = pod.status().unwrap_or(&Value::Null);
         let status = completed(current, status.clone());
-        if !would_change(current, &status) {
+        let annotated = |(key, value): (&&str, &Option<String>)| pod.annotation(key) == value.as_deref();
+        if !would_change(current, &status) && annotations.iter().all(annotated) {
             return Ok(Written::Done);
         }
-        let body = json!({"metadata": {"uid": pod.uid}, "status": status});
+        let mut body = json!({"metadata": {"uid": pod.uid}, "status": status});
+        if !annotations.is_empty() {
+            body["metadata"]["annotations"] = json!(annotations);
+        }
         let path = format!("{}/status", path(pod));
         settle(self.cluster.patch(&path, PatchKind::Strategic, &body).await)
     }
@@ -45,7 +55,7 @@ impl PodWriter {
     /// A last status, then the delete that ends the pod: grace 0, and only if it still has this UID.
     pub async fn finish(&self, pod: &ObservedPod, status: Option<&Value>) -> Result<Written, Error> {
         if let Some(status) = status
-            && self.show(pod, status).await? == Written::Gone
+            && self.show(pod, status, &Annotations::new()).await? == Written::Gone
         {
             return Ok(Written::Gone);
         }
@@ -53,20 +63,6 @@ impl PodWriter {
             "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid},
         });
         settle(self.cluster.delete(&path(pod), &options).await)
-    }
-
-    /// Sets an annotation, or removes it, unless the object was last seen like that.
-    pub async fn annotate(
-        &self,
-        pod: &ObservedPod,
-        key: &str,
-        value: Option<&str>,
-    ) -> Result<Written, Error> {
-        if pod.annotation(key) == value {
-            return Ok(Written::Done);
-        }
-        let body = json!({"metadata": {"uid": pod.uid, "annotations": {key: value}}});
-        settle(self.cluster.patch(&path(pod), PatchKind::Merge, &body).await)
     }
 
     /// Clears `tolerationSeconds` of the tolerations of silence, so that no controller deletes the pod for it (law 1).

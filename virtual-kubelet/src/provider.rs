@@ -57,13 +57,17 @@ pub enum FinishOutcome {
     },
 }
 
+/// Annotations to set, by key; `None` removes one.
+pub type Annotations = BTreeMap<&'static str, Option<String>>;
+
 /// What the provider wants done to an object. Effects on one pod are executed in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PodEffect {
-    /// Merge this into the pod's status, if that would change it. A later one replaces one that still waits.
+    /// Merge this into the pod's status and annotations, if that would change them. A later one replaces one that still waits.
     Show {
         uid: String,
         status: Value,
+        annotations: Annotations,
     },
     /// Merge a last status, then delete with grace 0 and a UID precondition. Answered by [`PodInput::Finished`].
     Finish {
@@ -74,12 +78,6 @@ pub enum PodEffect {
     /// Clear `tolerationSeconds` of the pod's tolerations of silence, if there are any.
     ClearTolerationSeconds {
         uid: String,
-    },
-    /// Set an annotation, if the object has another value or none; `None` removes it.
-    Annotate {
-        uid: String,
-        key: &'static str,
-        value: Option<String>,
     },
     PodEvent {
         uid: String,

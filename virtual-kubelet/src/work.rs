@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::EventsHandle;
 use crate::leader::Left;
 use crate::pod_writer::{PodWriter, Written};
-use crate::provider::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+use crate::provider::{Annotations, EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
 use crate::successors::Look;
 
 const RETRY_CAP: Duration = Duration::from_secs(30);
@@ -61,18 +61,14 @@ pub(crate) struct Work<P> {
 struct Slot {
     busy: bool,
     clear: bool,
-    annotate: Option<Annotation>,
-    show: Option<Value>,
+    show: Option<(Value, Annotations)>,
     finish: Option<(u64, Option<Value>)>,
 }
-
-type Annotation = (&'static str, Option<String>);
 
 #[derive(Debug)]
 enum Write {
     Clear,
-    Annotate(Annotation),
-    Show(Value),
+    Show(Value, Annotations),
     Finish(u64, Option<Value>),
 }
 
@@ -180,8 +176,12 @@ impl<P: Provider> Work<P> {
 
     fn execute(&mut self, effect: PodEffect) {
         let uid = match effect {
-            PodEffect::Show { uid, status } => {
-                self.slot(&uid).show = Some(status);
+            PodEffect::Show {
+                uid,
+                status,
+                annotations,
+            } => {
+                self.slot(&uid).show = Some((status, annotations));
                 uid
             }
             PodEffect::Finish { op, uid, status } => {
@@ -190,10 +190,6 @@ impl<P: Provider> Work<P> {
             }
             PodEffect::ClearTolerationSeconds { uid } => {
                 self.slot(&uid).clear = true;
-                uid
-            }
-            PodEffect::Annotate { uid, key, value } => {
-                self.slot(&uid).annotate = Some((key, value));
                 uid
             }
             PodEffect::PodEvent { uid, event } => return self.pod_event(&uid, event),
@@ -240,14 +236,11 @@ impl<P: Provider> Work<P> {
         let write = if let Some((op, status)) = slot.finish.take() {
             slot.show = None;
             slot.clear = false;
-            slot.annotate = None;
             Write::Finish(op, status)
         } else if std::mem::take(&mut slot.clear) {
             Write::Clear
-        } else if let Some(annotation) = slot.annotate.take() {
-            Write::Annotate(annotation)
-        } else if let Some(status) = slot.show.take() {
-            Write::Show(status)
+        } else if let Some((status, annotations)) = slot.show.take() {
+            Write::Show(status, annotations)
         } else {
             self.slots.remove(uid);
             return;
@@ -302,13 +295,13 @@ impl<P: Provider> Work<P> {
                 };
                 effects = self.own.provider.observe(PodInput::Finished { op, outcome });
             }
-            (write @ Write::Show(_), Err(_)) if slot.show.is_none() && slot.finish.is_none() => {
+            (write @ Write::Show(..), Err(_)) if slot.show.is_none() && slot.finish.is_none() => {
                 slot.busy = true;
                 self.spawn(uid.clone(), write, failures);
                 return effects;
             }
             // Whoever moved these in between is seen soon, and then they are looked at again.
-            (Write::Clear | Write::Annotate(_) | Write::Show(_), _) => {}
+            (Write::Clear | Write::Show(..), _) => {}
         }
         self.start(&uid);
         effects
@@ -350,8 +343,7 @@ async fn execute(
     let _permit = permits.acquire().await.expect("the semaphore is never closed");
     match write {
         Write::Clear => writer.clear_toleration_seconds(&pod).await,
-        Write::Annotate((key, value)) => writer.annotate(&pod, key, value.as_deref()).await,
         Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
-        Write::Show(status) => writer.show(&pod, status).await,
+        Write::Show(status, annotations) => writer.show(&pod, status, annotations).await,
     }
 }

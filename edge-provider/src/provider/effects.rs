@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
 use serde_json::Value;
-use virtual_kubelet::{EventText, PodEffect, PodLine, PodOwner};
+use virtual_kubelet::{Annotations, EventText, PodEffect, PodLine, PodOwner};
 
 use super::EdgeProvider;
 use crate::hub::{HubCall, execute};
@@ -74,23 +74,22 @@ impl EdgeProvider {
     /// What the pod was last to show, in the surroundings of now.
     pub(super) fn show(&self, uid: &PodUid, out: &mut Vec<PodEffect>) {
         let Some(view) = self.views.get(uid) else { return };
-        if self.face.kind() == NodeKind::Device
-            && let Some(address) = pod_ip(view)
-        {
-            let routable = matches!(
-                self.face.speaker(Some(address)),
-                Speaker::Device { routable: true, .. }
-            );
-            out.push(PodEffect::Annotate {
-                uid: uid.to_string(),
-                key: POD_IP,
-                value: (!routable).then(|| address.to_owned()),
-            });
-        }
         out.extend(self.render(uid, view).map(|status| PodEffect::Show {
             uid: uid.to_string(),
             status,
+            annotations: self.annotations(view),
         }));
+    }
+
+    /// An address that means nothing outside the device stands in an annotation only.
+    fn annotations(&self, view: &PodView) -> Annotations {
+        let address = pod_ip(view).filter(|_| self.face.kind() == NodeKind::Device);
+        let shown = address.map(|address| {
+            let speaker = self.face.speaker(Some(address));
+            let routable = matches!(speaker, Speaker::Device { routable: true, .. });
+            (POD_IP, (!routable).then(|| address.to_owned()))
+        });
+        shown.into_iter().collect()
     }
 
     /// The status that the pod should show. `None` when the object is not known or not a pod, which is logged.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use virtual_kubelet::ObservedPod;
 use virtual_kubelet::pod_writer::{PodWriter, Written};
+use virtual_kubelet::{Annotations, ObservedPod};
 
 use crate::api::{Api, Asked, not_found, pod, status};
 
@@ -23,7 +23,9 @@ fn observed(uid: &str) -> ObservedPod {
 async fn a_status_patch_names_the_uid() {
     let api = Api::start(|_| (200, pod("u1"))).await;
     let writer = PodWriter::new(api.cluster.clone());
-    let written = writer.show(&observed("u1"), &json!({"phase": "Running"})).await;
+    let written = writer
+        .show(&observed("u1"), &json!({"phase": "Running"}), &Annotations::new())
+        .await;
     assert_eq!(written.unwrap(), Written::Done);
     let [patch] = &api.writes()[..] else {
         panic!("{:?}", api.writes())
@@ -35,6 +37,27 @@ async fn a_status_patch_names_the_uid() {
         patch.body,
         json!({"metadata": {"uid": "u1"}, "status": {"phase": "Running"}})
     );
+}
+
+#[tokio::test]
+async fn annotations_travel_with_the_status() {
+    let api = Api::start(|_| (200, pod("u1"))).await;
+    let writer = PodWriter::new(api.cluster.clone());
+    let mut seen = observed("u1");
+    seen.raw["status"] = json!({"phase": "Running"});
+    seen.raw["metadata"]["annotations"] = json!({"a": "1"});
+    let same = json!({"phase": "Running"});
+    let unchanged = Annotations::from([("a", Some("1".to_owned())), ("b", None)]);
+    writer.show(&seen, &same, &unchanged).await.unwrap();
+    assert_eq!(api.writes().len(), 0, "all of it is there");
+    let changed = Annotations::from([("a", None), ("b", Some("2".to_owned()))]);
+    writer.show(&seen, &same, &changed).await.unwrap();
+    let [patch] = &api.writes()[..] else {
+        panic!("{:?}", api.writes())
+    };
+    assert_eq!(patch.path, "/api/v1/namespaces/shop/pods/web/status");
+    let metadata = json!({"uid": "u1", "annotations": {"a": null, "b": "2"}});
+    assert_eq!(patch.body["metadata"], metadata);
 }
 
 #[tokio::test]
@@ -63,7 +86,9 @@ async fn another_uid_and_no_pod_are_gone_and_anything_else_is_an_error() {
     for (code, message, expected) in table {
         let api = Api::start(move |_| status(code, "Reason", message)).await;
         let writer = PodWriter::new(api.cluster.clone());
-        let shown = writer.show(&observed("u1"), &json!({"phase": "Running"})).await;
+        let shown = writer
+            .show(&observed("u1"), &json!({"phase": "Running"}), &Annotations::new())
+            .await;
         assert_eq!(shown.ok(), expected, "{code} {message}");
         let finished = writer.finish(&observed("u1"), None).await;
         assert_eq!(finished.ok(), expected, "{code} {message}");
