@@ -277,6 +277,15 @@ impl Desired {
             .map_or(BTreeMap::new(), |set| in_force(&set.items, &self.quarantine))
     }
 
+    /// The blobs of the items in force.
+    pub(crate) fn blobs_in_force(&self) -> impl Iterator<Item = Digest> {
+        self.trusted.iter().flat_map(|set| {
+            let offered = set.items.iter();
+            let offered = offered.filter(|item| !self.quarantine.contains_key(&item.uid));
+            offered.chain(self.quarantine.values()).map(|item| item.digest)
+        })
+    }
+
     /// The session is over: what was not complete is forgotten.
     pub(crate) fn drop_parts(&mut self) {
         self.assembly = None;

@@ -193,20 +193,14 @@ impl Agent {
 
     /// Asks for the blobs that are named and not here. What only a record names no hub would give any more.
     pub(crate) fn fetch_missing(&mut self, now: &Now) {
-        let items: BTreeSet<Digest> = self
-            .desired
-            .in_force()
-            .into_values()
-            .map(|(item, _)| item.digest)
-            .collect();
         let mut missing = self.desired.missing(&self.shelf);
-        let objects = self.objects_of(&items).into_iter();
-        missing.extend(objects.filter(|digest| !self.shelf.has_object(digest)));
-        missing.extend(
-            items
-                .into_iter()
-                .filter(|digest| self.shelf.doc(digest).is_none()),
-        );
+        for digest in self.desired.blobs_in_force() {
+            if self.shelf.doc(&digest).is_none() {
+                missing.insert(digest);
+            }
+            let objects = self.shelf.objects_of(&digest).into_iter();
+            missing.extend(objects.filter(|object| !self.shelf.has_object(object)));
+        }
         let next = self.fetches.want(&missing, now.mono_ms);
         self.effects.extend(next.into_iter().map(Effect::Fetch));
     }

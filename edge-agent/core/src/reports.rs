@@ -41,14 +41,13 @@ struct Entry {
 
 impl Reports {
     /// The present status of one workload. Its `since` moves only when something else in it changed.
-    pub(crate) fn update(&mut self, status: WorkloadStatus) {
-        if let Some(entry) = self.entries.get(&status.uid)
-            && (WorkloadStatus {
-                since: entry.status.since,
-                ..status.clone()
-            }) == entry.status
-        {
-            return;
+    pub(crate) fn update(&mut self, mut status: WorkloadStatus) {
+        if let Some(entry) = self.entries.get(&status.uid) {
+            let since = std::mem::replace(&mut status.since, entry.status.since);
+            if status == entry.status {
+                return;
+            }
+            status.since = since;
         }
         self.version += 1;
         let entry = Entry {
