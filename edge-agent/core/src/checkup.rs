@@ -8,7 +8,7 @@ use crate::agent::Agent;
 use crate::backoff::Failure;
 use crate::health::{Doom, Hook, Life, mind, probe_of};
 use crate::probe::Verdict;
-use crate::step::{InContainer, ProbeKind};
+use crate::step::{Finding, InContainer, ProbeKind};
 use crate::workload::{Subject, Workload};
 
 const WARNING: EventLevel = EventLevel::Warning;
@@ -43,7 +43,7 @@ impl Agent {
         now: &Now,
         uid: &PodUid,
         (target, kind): (&InContainer, ProbeKind),
-        (success, output): (bool, &str),
+        (finding, output): (Finding, &str),
     ) {
         let id = &target.container_id;
         let Some((workload, spec)) = self.probed_container(uid, id) else {
@@ -55,7 +55,7 @@ impl Agent {
         let (Some(prober), Some(probe)) = (health.prober_mut(kind), probe_of(&spec, kind)) else {
             return;
         };
-        let news = prober.ended(probe, success);
+        let news = prober.ended(probe, finding);
         let fatal = prober.verdict() == Verdict::Failure;
         match kind {
             ProbeKind::Startup if fatal => health.doom = Some(Doom::Startup),
@@ -65,9 +65,13 @@ impl Agent {
         if news.turned() {
             remember(workload, &spec, id);
         }
-        if news.failed() {
-            let message = format!("{kind:?} probe failed: {}", sanitise(output));
-            self.event(now, uid, (WARNING, Reason::Unhealthy), Some(&spec.name), &message);
+        if news.told() {
+            let (reason, what) = match finding {
+                Finding::Warning => (Reason::ProbeWarning, "warning"),
+                Finding::Success | Finding::Failure => (Reason::Unhealthy, "failed"),
+            };
+            let message = format!("{kind:?} probe {what}: {}", sanitise(output));
+            self.event(now, uid, (WARNING, reason), Some(&spec.name), &message);
         }
     }
 

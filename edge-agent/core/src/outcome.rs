@@ -138,13 +138,20 @@ impl Agent {
                 }
                 self.image_present(now, uid, (&image, size_bytes), took);
             }
-            (Step::RunSandbox(spec), StepOutcome::Sandbox { sandbox_id, ip }) => {
+            (
+                Step::RunSandbox(spec),
+                StepOutcome::Sandbox {
+                    sandbox_id,
+                    ip,
+                    left_out,
+                },
+            ) => {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
                 workload.disk.dirty = true;
                 workload.blur(Sight::Changed);
                 let manifest = Arc::clone(&spec.manifest);
                 add_sandbox(pod, *spec, sandbox_id, ip, now);
-                self.tell_resolver(now, uid, &manifest);
+                self.tell_resolver(now, uid, &manifest, &left_out);
             }
             (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
                 self.started(now, uid, &start, container_id);
@@ -183,8 +190,8 @@ impl Agent {
                 }
             }
             (Step::PostStart(target), _) => self.hook_ended(uid, &target),
-            (Step::Probe { kind, target, .. }, StepOutcome::Probed { success, output }) => {
-                self.probed(now, uid, (&target, kind), (success, &output));
+            (Step::Probe { kind, target, .. }, StepOutcome::Probed { finding, output }) => {
+                self.probed(now, uid, (&target, kind), (finding, &output));
             }
             (
                 Step::Resize {
@@ -201,10 +208,14 @@ impl Agent {
     }
 
     /// As the kubelet, whose pods get the node's own resolver then (`GetPodDNS` of `pkg/kubelet/network/dns/dns.go`).
-    fn tell_resolver(&mut self, now: &Now, uid: &PodUid, manifest: &Manifest) {
+    fn tell_resolver(&mut self, now: &Now, uid: &PodUid, manifest: &Manifest, left_out: &[String]) {
         if manifest.workload.names.dns.policy == DnsPolicy::ClusterFirst && !self.config.cluster_dns {
             let what = (EventLevel::Warning, Reason::MissingClusterDNS);
             self.event(now, uid, what, None, &words::missing_cluster_dns(manifest));
+        }
+        for message in left_out {
+            let what = (EventLevel::Warning, Reason::DNSConfigForming);
+            self.event(now, uid, what, None, &sanitise(message));
         }
     }
 

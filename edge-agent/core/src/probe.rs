@@ -2,7 +2,7 @@
 
 use edge_protocol::v1::Probe;
 
-use crate::step::ProbeKind;
+use crate::step::{Finding, ProbeKind};
 
 /// What is held true of an instance. Unlike a single result it changes only at a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,21 +18,21 @@ pub(crate) enum Verdict {
 pub(crate) enum News {
     /// Nothing that anyone must be told.
     None,
-    /// A failure worth telling.
-    Failed,
+    /// A failure or a warning worth telling.
+    Told,
     /// A threshold is reached, and the verdict is another than before.
     Turned,
     /// Both.
-    FailedAndTurned,
+    ToldAndTurned,
 }
 
 impl News {
-    pub(crate) fn failed(self) -> bool {
-        matches!(self, Self::Failed | Self::FailedAndTurned)
+    pub(crate) fn told(self) -> bool {
+        matches!(self, Self::Told | Self::ToldAndTurned)
     }
 
     pub(crate) fn turned(self) -> bool {
-        matches!(self, Self::Turned | Self::FailedAndTurned)
+        matches!(self, Self::Turned | Self::ToldAndTurned)
     }
 }
 
@@ -42,6 +42,8 @@ pub(crate) struct Prober {
     verdict: Verdict,
     /// The last result, and how often it came in a row.
     last: Option<(bool, u32)>,
+    /// How many warnings came in a row.
+    warnings: u32,
     /// It is not run again on this instance.
     on_hold: bool,
     /// When it is due, on the monotonic clock.
@@ -60,6 +62,7 @@ impl Prober {
             kind,
             verdict,
             last: None,
+            warnings: 0,
             on_hold: false,
             next_ms,
         }
@@ -89,7 +92,8 @@ impl Prober {
     }
 
     /// A run ended.
-    pub(crate) fn ended(&mut self, probe: &Probe, success: bool) -> News {
+    pub(crate) fn ended(&mut self, probe: &Probe, finding: Finding) -> News {
+        let success = finding != Finding::Failure;
         let run = match self.last {
             Some((last, run)) if last == success => run.saturating_add(1),
             _ => 1,
@@ -101,8 +105,16 @@ impl Prober {
             probe.failure_threshold
         };
         let reached = run >= threshold;
-        // The kubelet tells each failure, and its recorder drops most of them. A device tells fewer and fewer of a row.
-        let told = !success && (run.is_power_of_two() || run == threshold);
+        self.warnings = match finding {
+            Finding::Warning => self.warnings.saturating_add(1),
+            Finding::Success | Finding::Failure => 0,
+        };
+        // The kubelet tells each failure and each warning, and its recorder drops most of them. A device tells fewer and fewer of a row.
+        let told = match finding {
+            Finding::Success => false,
+            Finding::Warning => self.warnings.is_power_of_two(),
+            Finding::Failure => run.is_power_of_two() || run == threshold,
+        };
         let before = self.verdict;
         if reached {
             self.verdict = if success {
@@ -115,9 +127,9 @@ impl Prober {
         }
         match (told, self.verdict != before) {
             (false, false) => News::None,
-            (true, false) => News::Failed,
+            (true, false) => News::Told,
             (false, true) => News::Turned,
-            (true, true) => News::FailedAndTurned,
+            (true, true) => News::ToldAndTurned,
         }
     }
 
@@ -148,13 +160,21 @@ mod tests {
         }
     }
 
-    /// Results as `+` and `-`; the verdict after each as `+`, `-` or `?`.
+    fn finding(sign: char) -> Finding {
+        match sign {
+            '+' => Finding::Success,
+            '!' => Finding::Warning,
+            _ => Finding::Failure,
+        }
+    }
+
+    /// Results as `+`, `!` and `-`; the verdict after each as `+`, `-` or `?`.
     #[track_caller]
     fn check(kind: ProbeKind, results: &str, verdicts: &str) {
         let mut prober = Prober::new(kind, 0);
         let mut seen = String::new();
         for result in results.chars() {
-            prober.ended(&probe(), result == '+');
+            prober.ended(&probe(), finding(result));
             seen.push(match prober.verdict() {
                 Verdict::Unknown => '?',
                 Verdict::Success => '+',
@@ -172,6 +192,8 @@ mod tests {
         check(ProbeKind::Startup, "--+", "???");
         check(ProbeKind::Startup, "---", "??-");
         check(ProbeKind::Startup, "--++", "???+");
+        check(ProbeKind::Startup, "--!+", "???+");
+        check(ProbeKind::Readiness, "!!--!-", "-+++++");
     }
 
     #[test]
@@ -179,7 +201,7 @@ mod tests {
         let after = |kind, results: &str| {
             let mut prober = Prober::new(kind, 7);
             for result in results.chars() {
-                prober.ended(&probe(), result == '+');
+                prober.ended(&probe(), finding(result));
             }
             prober.due_ms()
         };
@@ -200,8 +222,22 @@ mod tests {
     fn a_long_row_of_failures_is_told_less_and_less() {
         let mut prober = Prober::new(ProbeKind::Readiness, 0);
         let told = (1..=40)
-            .filter(|_| prober.ended(&probe(), false).failed())
+            .filter(|_| prober.ended(&probe(), Finding::Failure).told())
             .count();
         assert_eq!(told, 7, "1, 2, 3, 4, 8, 16, 32");
+    }
+
+    #[test]
+    fn each_row_of_warnings_is_told_anew_and_less_and_less() {
+        let mut prober = Prober::new(ProbeKind::Readiness, 0);
+        let results = "+!!!!!++!-!!";
+        let told = |result| {
+            if prober.ended(&probe(), finding(result)).told() {
+                'x'
+            } else {
+                '.'
+            }
+        };
+        assert_eq!(results.chars().map(told).collect::<String>(), ".xx.x...xxxx");
     }
 }

@@ -140,6 +140,15 @@ pub enum ProbeKind {
     Readiness,
 }
 
+/// What a probe found (`Result` of pkg/probe).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    Success,
+    /// Success as far as could be seen: it was to look elsewhere, and does not.
+    Warning,
+    Failure,
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
@@ -155,13 +164,15 @@ pub enum StepOutcome {
     Sandbox {
         sandbox_id: String,
         ip: Option<String>,
+        /// What had to be left out of its resolver's settings, in the kubelet's words.
+        left_out: Vec<String>,
     },
     Started {
         container_id: String,
     },
     /// What the probe saw, with at most 10 KiB of what it printed.
     Probed {
-        success: bool,
+        finding: Finding,
         output: String,
     },
     Done,

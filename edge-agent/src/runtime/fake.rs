@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_agent_core::step::{
-    Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step,
+    Finding, Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step,
     StepOutcome,
 };
 use edge_protocol::v1::Reason;
@@ -159,7 +159,11 @@ impl World {
                         && matches!(container.state, ObservedState::Running { .. })
                 });
                 return StepOutcome::Probed {
-                    success,
+                    finding: if success {
+                        Finding::Success
+                    } else {
+                        Finding::Failure
+                    },
                     output: String::new(),
                 };
             }
@@ -198,6 +202,7 @@ impl World {
                 return StepOutcome::Sandbox {
                     sandbox_id: id.clone(),
                     ip: ip.clone(),
+                    left_out: Vec::new(),
                 };
             }
             if self
@@ -219,6 +224,7 @@ impl World {
         let outcome = StepOutcome::Sandbox {
             sandbox_id: id.clone(),
             ip: ip.clone(),
+            left_out: Vec::new(),
         };
         self.now.sandboxes.push(ObservedSandbox {
             id,

@@ -22,6 +22,8 @@ pub struct ResolvConf {
     pub servers: Vec<String>,
     pub searches: Vec<String>,
     pub options: Vec<String>,
+    /// What the bounds left out, in the kubelet's words.
+    pub left_out: Vec<String>,
 }
 
 /// The bounds of pkg/apis/core/validation/validation.go.
@@ -105,6 +107,7 @@ pub fn resolv_conf(
                 servers: resolver.cluster_dns.iter().map(ToString::to_string).collect(),
                 searches: cluster_searches(namespace, &resolver.cluster_domain, of_device.searches),
                 options: vec!["ndots:5".to_owned()],
+                left_out: Vec::new(),
             }
         }
         (DnsPolicy::Default | DnsPolicy::ClusterFirst, Some(of_device)) => parse(of_device),
@@ -112,15 +115,33 @@ pub fn resolv_conf(
         (DnsPolicy::Default | DnsPolicy::ClusterFirst, None) => ResolvConf {
             servers: vec!["127.0.0.1".to_owned()],
             searches: vec![".".to_owned()],
-            options: Vec::new(),
+            ..ResolvConf::default()
         },
     };
     conf.servers = once(conf.servers.into_iter().chain(spec.nameservers.iter().cloned()));
     conf.searches = once(conf.searches.into_iter().chain(spec.searches.iter().cloned()));
     conf.options = merged(conf.options.into_iter().chain(spec.options.iter().cloned()));
-    conf.servers.truncate(MAX_SERVERS);
-    conf.searches = fitting(conf.searches);
+    fit(&mut conf);
     conf
+}
+
+/// `formDNSConfigFitsLimits`
+fn fit(conf: &mut ResolvConf) {
+    if conf.servers.len() > MAX_SERVERS {
+        conf.servers.truncate(MAX_SERVERS);
+        conf.left_out.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            conf.servers.join(" ")
+        ));
+    }
+    let wanted = conf.searches.len();
+    conf.searches = fitting(std::mem::take(&mut conf.searches));
+    if conf.searches.len() < wanted {
+        conf.left_out.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            conf.searches.join(" ")
+        ));
+    }
 }
 
 fn cluster_searches(namespace: &str, domain: &str, of_device: Vec<String>) -> Vec<String> {

@@ -195,6 +195,7 @@ reasons! {
     Error,
     OOMKilled,
     ContainerStatusUnknown,
+    RestartingAllContainers,
     /// As containerd says it of what could not even be started.
     StartError,
     // Admission on the device, as the kubelet's predicates name them.
@@ -237,6 +238,8 @@ reasons! {
     FailedPreStopHook,
     FailedMount,
     MissingClusterDNS,
+    DNSConfigForming,
+    ProbeWarning,
     InspectFailed,
     FailedToRetrieveImagePullSecret,
     ResizeStarted,

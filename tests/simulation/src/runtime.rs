@@ -91,6 +91,7 @@ impl Runtime {
             return StepOutcome::Sandbox {
                 sandbox_id: found.id.clone(),
                 ip: found.ip.clone(),
+                left_out: Vec::new(),
             };
         }
         self.next += 1;
@@ -105,6 +106,7 @@ impl Runtime {
         let outcome = StepOutcome::Sandbox {
             sandbox_id: sandbox.id.clone(),
             ip: sandbox.ip.clone(),
+            left_out: Vec::new(),
         };
         self.sandboxes.push(sandbox);
         outcome

@@ -1,5 +1,6 @@
 //! Steps in a device's runtime: they take time, may fail, and may be done although they seem to have failed.
 
+use edge_agent_core::step::Finding;
 use edge_agent_core::{Step, StepId, StepOutcome};
 use edge_protocol::v1::Reason;
 
@@ -120,7 +121,11 @@ impl World {
                     container.runs() && !container.sick
                 });
                 StepOutcome::Probed {
-                    success,
+                    finding: if success {
+                        Finding::Success
+                    } else {
+                        Finding::Failure
+                    },
                     output: String::new(),
                 }
             }

@@ -49,6 +49,20 @@ fn a_workload_runs_and_says_so() {
 }
 
 #[test]
+fn what_is_left_out_of_a_resolver_is_told() {
+    let mut world = up();
+    world.runtime.left_out = vec!["too many\u{7}".to_owned(), "too long".to_owned()];
+    world.hub.run(&manifest("one", &["a:1"]));
+    world.push();
+    world.settle();
+    let events = world.hub.events.iter();
+    let told = events.filter(|event| event.reason == Reason::DNSConfigForming);
+    let told: Vec<_> = told.map(|event| (event.level, event.message.as_str())).collect();
+    let warning = EventLevel::Warning;
+    assert_eq!(told, [(warning, "too many\\u{7}"), (warning, "too long")]);
+}
+
+#[test]
 fn a_pod_that_wants_the_clusters_resolver_is_told_that_there_is_none() {
     let mut world = up();
     let mut wants = manifest("wants", &["a:1"]);

@@ -289,3 +289,23 @@ fn nobody_is_killed_on_the_way_out_and_readiness_is_still_told() {
     world.pass(60_000);
     assert!(world.runtime.acts.iter().all(|act| act == "Readiness c0") && probed(&world) >= 5);
 }
+
+#[test]
+fn a_warning_is_a_success_that_is_told() {
+    let mut world = up();
+    world.runtime.probes_warn = true;
+    run(&mut world, &with(|spec| spec.probes.readiness = Some(probe(10))));
+    world.pass(1_000);
+    assert_eq!(word(&world), (Some(true), true));
+    assert_eq!(
+        told(&world, Reason::ProbeWarning),
+        ["Readiness probe warning: out\\u{7}put"]
+    );
+    world.pass(35_000);
+    assert_eq!(
+        told(&world, Reason::ProbeWarning).len(),
+        3,
+        "the first, second and fourth"
+    );
+    assert_eq!(told(&world, Reason::Unhealthy), [""; 0]);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use edge_agent_core::step::Finding;
 use edge_agent_core::{
     InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, StartContainer,
     Step, StepOutcome,
@@ -27,6 +28,9 @@ pub struct Runtime {
     pub stopped: Vec<(PodUid, String)>,
     /// Containers whose probe of this kind fails, by name.
     pub failing: BTreeSet<(String, ProbeKind)>,
+    pub probes_warn: bool,
+    /// What is left out of resolvers.
+    pub left_out: Vec<String>,
     /// Containers whose hooks fail, by name.
     pub bad_hooks: BTreeSet<String>,
     /// Workloads whose volumes cannot be had.
@@ -87,6 +91,16 @@ impl Runtime {
             .for_each(|s| s.ready = false);
     }
 
+    fn found(&self, container: String, kind: ProbeKind) -> Finding {
+        if self.failing.contains(&(container, kind)) {
+            Finding::Failure
+        } else if self.probes_warn {
+            Finding::Warning
+        } else {
+            Finding::Success
+        }
+    }
+
     pub fn apply(&mut self, step: &Step, wall_ms: i64) -> StepOutcome {
         match step {
             Step::FindImage { image } if !self.images.contains(image) => StepOutcome::NoImage,
@@ -126,6 +140,7 @@ impl Runtime {
                 StepOutcome::Sandbox {
                     sandbox_id,
                     ip: Some("10.1.0.9".to_owned()),
+                    left_out: self.left_out.clone(),
                 }
             }
             Step::StartContainer(start) => self.start(start, wall_ms),
@@ -172,7 +187,7 @@ impl Runtime {
                 let name = self.name(&target.container_id);
                 self.acts.push(format!("{kind:?} {name}"));
                 StepOutcome::Probed {
-                    success: !self.failing.contains(&(name, *kind)),
+                    finding: self.found(name, *kind),
                     output: "out\u{7}put".to_owned(),
                 }
             }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use edge_agent_core::step::Finding;
 use edge_agent_cri::{CriClient, CriErrorKind, Health, HealthError, check_health};
 use edge_protocol::v1::{Action, Header};
 use tokio::net::TcpStream;
@@ -40,7 +41,7 @@ impl Purpose {
 /// What came of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    pub success: bool,
+    pub finding: Finding,
     /// At most [`MAX_OUTPUT`] bytes.
     pub output: String,
 }
@@ -114,14 +115,14 @@ fn join(host: &str, port: u16) -> String {
 
 fn succeeded(output: String) -> Outcome {
     Outcome {
-        success: true,
+        finding: Finding::Success,
         output,
     }
 }
 
 fn failed(output: String) -> Outcome {
     Outcome {
-        success: false,
+        finding: Finding::Failure,
         output,
     }
 }
@@ -185,7 +186,10 @@ async fn http_get(
         (Ok(Ok(_)), Purpose::Hook) => succeeded(String::new()),
         (Ok(Ok(Answer { status, body })), Purpose::Probe) => match status {
             200..300 => succeeded(body),
-            300..400 => succeeded(format!("Probe terminated redirects, Response body: {body}")),
+            300..400 => Outcome {
+                finding: Finding::Warning,
+                output: format!("Probe terminated redirects, Response body: {body}"),
+            },
             _ => failed(format!("HTTP probe failed with statuscode: {status}")),
         },
     }

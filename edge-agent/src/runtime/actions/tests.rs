@@ -147,7 +147,7 @@ async fn the_status_decides_and_the_body_is_bounded() {
     let statuses = ["204 No Content", "400 Bad Request", "500 Oh"].map(|status| answer(status, "", ""));
     let (port, _serving) = serve(statuses.to_vec(), None).await;
     let probe = || perform_here(get(port, "/", false, &[]), Purpose::Probe);
-    assert!(probe().await.success);
+    assert_eq!(probe().await.finding, Finding::Success);
     assert_eq!(
         probe().await,
         failed("HTTP probe failed with statuscode: 400".into())
@@ -161,11 +161,8 @@ async fn the_status_decides_and_the_body_is_bounded() {
     assert_eq!(long.output.len(), MAX_OUTPUT);
     // A hook is done when it was answered.
     let (port, _serving) = serve(vec![answer("500 Oh", "", "")], None).await;
-    assert!(
-        perform_here(get(port, "/", false, &[]), Purpose::Hook)
-            .await
-            .success
-    );
+    let hook = perform_here(get(port, "/", false, &[]), Purpose::Hook).await;
+    assert_eq!(hook.finding, Finding::Success);
 }
 
 #[tokio::test]
@@ -178,15 +175,16 @@ async fn redirects_are_followed_on_the_same_host_only() {
 
     let (port, _serving) = serve(vec![moved("http://elsewhere.example/")], None).await;
     let outcome = perform_here(get(port, "/", false, &[]), Purpose::Probe).await;
-    assert_eq!(
-        outcome,
-        succeeded("Probe terminated redirects, Response body: gone".into())
-    );
+    let warning = Outcome {
+        finding: Finding::Warning,
+        output: "Probe terminated redirects, Response body: gone".into(),
+    };
+    assert_eq!(outcome, warning);
 
     let (port, _serving) = serve(vec![moved("/"); 12], None).await;
     let outcome = perform_here(get(port, "/", false, &[]), Purpose::Probe).await;
     assert!(
-        !outcome.success && outcome.output.ends_with("stopped after 10 redirects"),
+        outcome.finding == Finding::Failure && outcome.output.ends_with("stopped after 10 redirects"),
         "{outcome:?}"
     );
 }
@@ -201,7 +199,7 @@ async fn any_certificate_will_do_and_a_hook_even_goes_without() {
     let plain = vec![answer("400 Bad Request", "", ""), answer("200 OK", "", "")];
     let (port, serving) = serve(plain.clone(), None).await;
     let outcome = perform_here(get(port, "/", true, &[("Authorization", "x")]), Purpose::Hook).await;
-    assert!(outcome.success, "{outcome:?}");
+    assert!(outcome.finding == Finding::Success, "{outcome:?}");
     let requests = serving.await.unwrap();
     assert!(
         requests[1].starts_with("GET / ") && !requests[1].contains("uthorization"),
@@ -224,7 +222,10 @@ async fn a_closed_port_is_a_failure_in_the_kubelets_words() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tcp = || Action::TcpSocket { port, host: None };
-    assert!(perform_here(tcp(), Purpose::Probe).await.success);
+    assert_eq!(
+        perform_here(tcp(), Purpose::Probe).await.finding,
+        Finding::Success
+    );
     drop(listener);
     let refused = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
     assert_eq!(perform_here(tcp(), Purpose::Probe).await, failed(refused.clone()));
@@ -251,18 +252,21 @@ async fn what_does_not_answer_in_time_fails() {
     let short = Duration::from_millis(50);
     let outcome = perform_within(short, get(port, "/", false, &[]), Purpose::Probe).await;
     let words = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-    assert!(!outcome.success && outcome.output.ends_with(words), "{outcome:?}");
+    assert!(
+        outcome.finding == Finding::Failure && outcome.output.ends_with(words),
+        "{outcome:?}"
+    );
     let grpc = Action::Grpc {
         port,
         service: String::new(),
     };
     let outcome = perform_within(short, grpc, Purpose::Probe).await;
     assert!(
-        !outcome.success && outcome.output.starts_with("timeout: "),
+        outcome.finding == Finding::Failure && outcome.output.starts_with("timeout: "),
         "{outcome:?}"
     );
     let sleep = Action::Sleep { seconds: 0 };
-    assert!(perform_here(sleep, Purpose::Hook).await.success);
+    assert_eq!(perform_here(sleep, Purpose::Hook).await.finding, Finding::Success);
 }
 
 /// One HTTP/2 frame (RFC 9113, section 4.1) of the first stream, or of the connection.

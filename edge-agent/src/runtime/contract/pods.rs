@@ -78,7 +78,7 @@ impl Pod {
     async fn up(&self) -> (String, Option<String>) {
         done(&self.runtime, self.sync(None)).await;
         match self.runtime.run(self.workload.run_sandbox(0)).await {
-            StepOutcome::Sandbox { sandbox_id, ip } => (sandbox_id, ip),
+            StepOutcome::Sandbox { sandbox_id, ip, .. } => (sandbox_id, ip),
             other => panic!("{other:?}"),
         }
     }

@@ -16,7 +16,7 @@ use edge_protocol::{DeviceId, PodUid};
 use super::labels;
 use super::security::{self, SecurityFault};
 use crate::runtime::cgroup::Cgroups;
-use crate::runtime::names::{self, NameTooLong, Resolver, kernel_hostname};
+use crate::runtime::names::{self, NameTooLong, ResolvConf, Resolver, kernel_hostname};
 use crate::runtime::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, oom_score_adj};
 use crate::runtime::sources::Capacity;
 use crate::runtime::volumes::Volumes;
@@ -75,6 +75,12 @@ impl Settings {
     /// Not for the same call twice: the device's own resolv.conf is read anew.
     pub(super) fn sandbox(&self, spec: &SandboxSpec) -> Result<PodSandboxConfig, ConfigFault> {
         let workload = &spec.manifest.workload;
+        let ResolvConf {
+            servers,
+            searches,
+            options,
+            left_out: _,
+        } = self.resolv_conf(spec)?;
         let hostname = if workload.namespaces.host_network {
             String::new()
         } else {
@@ -97,7 +103,11 @@ impl Settings {
             }),
             hostname,
             log_directory: self.log_directory(spec)?.display().to_string(),
-            dns_config: Some(self.dns(spec)?),
+            dns_config: Some(DnsConfig {
+                servers,
+                searches,
+                options,
+            }),
             port_mappings: spec.ports.iter().filter_map(port_mapping).collect(),
             labels: all_labels,
             annotations: spec.annotations.clone(),
@@ -110,7 +120,8 @@ impl Settings {
         })
     }
 
-    fn dns(&self, spec: &SandboxSpec) -> Result<DnsConfig, ConfigFault> {
+    /// What its resolv.conf is to hold.
+    pub(super) fn resolv_conf(&self, spec: &SandboxSpec) -> Result<ResolvConf, ConfigFault> {
         let of_device = self.resolver.resolv_conf.as_ref().map(|path| {
             std::fs::read_to_string(path).map_err(|source| ConfigFault::ResolvConf {
                 path: path.clone(),
@@ -119,16 +130,12 @@ impl Settings {
         });
         let of_device = of_device.transpose()?;
         let dns = &spec.manifest.workload.names.dns;
-        let names::ResolvConf {
-            servers,
-            searches,
-            options,
-        } = names::resolv_conf(&spec.namespace, dns, &self.resolver, of_device.as_deref());
-        Ok(DnsConfig {
-            servers,
-            searches,
-            options,
-        })
+        Ok(names::resolv_conf(
+            &spec.namespace,
+            dns,
+            &self.resolver,
+            of_device.as_deref(),
+        ))
     }
 
     pub(super) fn container(

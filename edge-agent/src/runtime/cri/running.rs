@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edge_agent_core::step::{InContainer, SandboxSpec, StepOutcome};
+use edge_agent_core::step::{Finding, InContainer, SandboxSpec, StepOutcome};
 use edge_agent_cri::v1::{ContainerState, ContainerStatus, LinuxContainerResources};
 use edge_protocol::text::words;
 use edge_protocol::v1::{Action, Reason, Resources};
@@ -35,9 +35,9 @@ impl Inner {
             }
             outcome = self.perform(target, Purpose::Probe, Some(limit)).await;
         }
-        let Outcome { success, output } = outcome.map_err(StepFailure::Probe)?;
+        let Outcome { finding, output } = outcome.map_err(StepFailure::Probe)?;
         Ok(StepOutcome::Probed {
-            success,
+            finding,
             output: words(&output),
         })
     }
@@ -155,7 +155,10 @@ impl Inner {
         limit: Option<Duration>,
     ) -> Result<(), String> {
         let error = match self.perform(target, Purpose::Hook, limit).await {
-            Ok(Outcome { success: true, .. }) => return Ok(()),
+            Ok(Outcome {
+                finding: Finding::Success,
+                ..
+            }) => return Ok(()),
             Ok(Outcome { output, .. }) => output,
             Err(impossible) => match target.action {
                 Action::Exec { .. } => format!("{impossible}, message: \"\""),

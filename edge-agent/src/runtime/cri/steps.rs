@@ -184,12 +184,14 @@ impl Inner {
 
     async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<StepOutcome, StepFailure> {
         let failed = || because(Reason::FailedCreatePodSandBox);
+        let mut left_out = Vec::new();
         let sandbox_id = match self.sandbox_of_attempt(spec).await? {
             Some(ready) if ready.state() == PodSandboxState::SandboxReady => ready.id,
             leftover => {
                 if let Some(leftover) = leftover {
                     self.remove_empty_sandbox(&leftover.id).await?;
                 }
+                left_out = self.settings.resolv_conf(spec)?.left_out;
                 let config = self.settings.sandbox(spec)?;
                 self.settings.cgroups.ensure_pod(spec)?;
                 logs::ensure_directory(&self.settings.log_directory(spec)?)?;
@@ -205,7 +207,11 @@ impl Inner {
             .network
             .map(|network| network.ip)
             .filter(|ip| !ip.is_empty());
-        Ok(StepOutcome::Sandbox { sandbox_id, ip })
+        Ok(StepOutcome::Sandbox {
+            sandbox_id,
+            ip,
+            left_out,
+        })
     }
 
     async fn sandbox_of_attempt(&self, spec: &SandboxSpec) -> Result<Option<PodSandbox>, StepFailure> {

@@ -139,8 +139,24 @@ fn what_exceeds_the_bounds_is_left_out() {
     };
     let many =
         |count: usize, width: usize| -> Vec<String> { (0..count).map(|n| format!("{n:0width$}")).collect() };
-    assert_eq!(with(many(4, 1), Vec::new()).servers, ["0", "1", "2"]);
+    let fits = with(many(3, 1), many(32, 2));
+    assert_eq!((fits.searches.len(), fits.left_out.len()), (32, 0));
+    let servers = with(many(4, 1), Vec::new());
+    assert_eq!(servers.servers, ["0", "1", "2"]);
+    assert_eq!(
+        servers.left_out,
+        [
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 0 1 2"
+        ]
+    );
     assert_eq!(with(Vec::new(), many(33, 2)).searches.len(), 32);
+    let long = with(Vec::new(), vec!["x".repeat(254), "a".into(), "b".into()]);
+    assert_eq!(
+        long.left_out,
+        [
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: a b"
+        ]
+    );
     assert_eq!(
         with(Vec::new(), vec!["x".repeat(254), "ok".into()]).searches,
         ["ok"]

@@ -12,7 +12,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_REQUEST_LINE: u64 = 4096;
 
 /// Serves until SIGTERM or SIGINT.
-pub fn serve(port: u16) -> Result<ExitCode, String> {
+pub fn serve(port: u16, answer: fn(TcpStream) -> std::io::Result<()>) -> Result<ExitCode, String> {
     let term = signals::block_term();
     // An IPv6 wildcard serves IPv4 too; a machine without IPv6 gets the IPv4 one.
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
@@ -35,7 +35,7 @@ pub fn serve(port: u16) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+pub fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     let mut line = String::new();
@@ -61,6 +61,11 @@ fn respond(path: &str) -> (&'static str, String) {
         ),
         "/healthz" => ("200 OK", "ok\n".to_owned()),
         "/env" => ("200 OK", report::environment()),
+        "/elsewhere" => (
+            // Its header goes with the status.
+            "302 Found\r\nLocation: http://elsewhere.example/",
+            "elsewhere".to_owned(),
+        ),
         _ => match path.strip_prefix("/file/") {
             Some(file) => {
                 let mut text = String::new();

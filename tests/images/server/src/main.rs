@@ -2,7 +2,8 @@
 //!
 //! | mode | behaviour |
 //! |---|---|
-//! | `http --port N` | serves `/`, `/healthz`, `/env` and `/file/PATH`; exits 0 on SIGTERM or SIGINT |
+//! | `http --port N` | serves `/`, `/healthz`, `/env`, `/file/PATH` and `/elsewhere`, a redirect to another host; exits 0 on SIGTERM or SIGINT |
+//! | `grpc --port N` | answers every gRPC health check: a service called `sick` does not serve, any other does |
 //! | `crash --after-seconds N --code C` | exits C after N seconds |
 //! | `exit --code N` | exits N at once |
 //! | `hog --mib N` | takes and touches N MiB, says so, and waits for SIGTERM |
@@ -10,6 +11,7 @@
 //! | `print [PATH…]` | prints the environment and the named files, directories with all that is in them, and exits 0 |
 //! | `pause` | the sandbox process: reaps orphans, exits 0 on SIGTERM or SIGINT |
 
+mod grpc;
 mod http;
 mod report;
 mod signals;
@@ -17,12 +19,13 @@ mod signals;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: server http --port N | crash --after-seconds N --code C | exit --code N | hog --mib N | ignore-term | print [PATH...] | pause";
+const USAGE: &str = "usage: server http --port N | grpc --port N | crash --after-seconds N --code C | exit --code N | hog --mib N | ignore-term | print [PATH...] | pause";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Mode {
     Http { port: u16 },
+    Grpc { port: u16 },
     Crash { after: Duration, code: u8 },
     Exit { code: u8 },
     Hog { mib: usize },
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
 
 fn run(mode: Mode) -> Result<ExitCode, String> {
     match mode {
-        Mode::Http { port } => http::serve(port),
+        Mode::Http { port } => http::serve(port, http::answer),
+        Mode::Grpc { port } => http::serve(port, grpc::answer),
         Mode::Crash { after, code } => {
             println!("crashing with {code} in {} s", after.as_secs());
             Ok(signals::exit_on_term_within(after).map_or(ExitCode::from(code), |()| ExitCode::SUCCESS))
@@ -76,6 +80,9 @@ fn parse(arguments: &[String]) -> Result<Mode, String> {
     let (mode, rest) = arguments.split_first().ok_or("a mode is missing")?;
     let mode = match mode.as_str() {
         "http" => Mode::Http {
+            port: option(rest, "--port")?,
+        },
+        "grpc" => Mode::Grpc {
             port: option(rest, "--port")?,
         },
         "crash" => Mode::Crash {
@@ -121,6 +128,7 @@ mod tests {
             assert_eq!(parse(&arguments).ok(), expect, "{given}");
         };
         check("http --port 80", Some(Mode::Http { port: 80 }));
+        check("grpc --port 81", Some(Mode::Grpc { port: 81 }));
         check(
             "crash --after-seconds 2 --code 3",
             Some(Mode::Crash {

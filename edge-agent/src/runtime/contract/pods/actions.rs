@@ -1,6 +1,6 @@
 //! Probes and hooks.
 
-use edge_agent_core::step::{InContainer, ObservedState, ProbeKind, Step, StepOutcome};
+use edge_agent_core::step::{Finding, InContainer, ObservedState, ProbeKind, Step, StepOutcome};
 use edge_protocol::v1::{Action, Reason};
 
 use super::{Pod, done, exited, shell, started};
@@ -29,7 +29,7 @@ async fn probes_and_hooks_are_done_in_the_container() {
             timeout_s: 1,
         };
         match pod.runtime.run(step).await {
-            StepOutcome::Probed { success, output } => (success, output),
+            StepOutcome::Probed { finding, output } => (finding == Finding::Success, output),
             other => panic!("{other:?}"),
         }
     };
