@@ -56,6 +56,9 @@ impl Agent {
             Mark::Resetting => record.resetting = true,
             Mark::Reset => {
                 record.resetting = false;
+                for ended in record.ended.values_mut() {
+                    ended.status.state = status::removed();
+                }
                 let all = workload.manifest.iter().flat_map(|m| m.workload.all_containers());
                 record.replacing.extend(all.map(|spec| spec.name.clone()));
             }

@@ -8,8 +8,8 @@ use edge_protocol::v1::{
 };
 use edge_protocol::{DeviceTime, ItemState};
 
-pub(crate) use self::container::ended;
 use self::container::{close, container, image_failure};
+pub(crate) use self::container::{ended, removed};
 use crate::lifecycle::order::{self, Place};
 use crate::lifecycle::{Decision, decide};
 use crate::phase;

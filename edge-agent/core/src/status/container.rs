@@ -28,6 +28,8 @@ pub(super) fn close(status: &mut ContainerStatus) {
     }
 }
 
+const REMOVED: &str = "The container is removed because RestartAllContainers in place";
+
 /// Of one container of the manifest.
 pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<'_>) -> ContainerStatus {
     let decision = decide(given, spec);
@@ -117,7 +119,13 @@ fn absent(given: &Given<'_>, spec: &ContainerSpec, decision: &Decision) -> Conta
     let mut status = match ended {
         Some(ended) if over => ended,
         ended => ContainerStatus {
-            state: waiting(given, spec, decision).unwrap_or_else(|| creating(given)),
+            state: waiting(given, spec, decision).unwrap_or_else(|| match &ended {
+                Some(_) if record.resetting => ContainerState::Waiting {
+                    reason: Reason::RestartingAllContainers,
+                    message: REMOVED.to_owned(),
+                },
+                _ => creating(given),
+            }),
             last: ended.map(|ended| ended.state),
             restart_count: record.attempts.get(&spec.name).copied().unwrap_or(0),
             ..ContainerStatus::waiting(&spec.name, &spec.image, Reason::ContainerCreating)
@@ -282,6 +290,18 @@ fn terminated(container: &ObservedContainer) -> Option<ContainerState> {
             finished_at_ms: *finished_at_ms,
         }),
         _ => None,
+    }
+}
+
+/// What a kubelet shows of a container that it removed to begin all of them anew (`convertToAPIContainerStatuses` of
+/// `pkg/kubelet/kubelet_pods.go`), whatever its own end was.
+pub(crate) fn removed() -> ContainerState {
+    ContainerState::Terminated {
+        exit_code: 137,
+        reason: Reason::RestartingAllContainers,
+        message: REMOVED.to_owned(),
+        started_at_ms: 0,
+        finished_at_ms: 0,
     }
 }
 

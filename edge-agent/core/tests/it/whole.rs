@@ -2,7 +2,8 @@
 
 use edge_agent_core::ProbeKind;
 use edge_protocol::v1::{
-    Action, Phase, Probe, Reason, ResizeResource, RestartAction, RestartPolicy, RestartRule, Rung,
+    Action, ContainerState, Phase, Probe, Reason, ResizeResource, RestartAction, RestartPolicy, RestartRule,
+    Rung,
 };
 
 use crate::hub::{manifest, uid};
@@ -123,7 +124,20 @@ fn a_rule_may_have_all_containers_begin_anew() {
     assert_eq!(acts(&mut world), "run i0, run i1, run c0, run c1");
     exit(&mut world, "c0", 42);
     assert_eq!(acts(&mut world), "stop i1 0s, stop c1 0s, run i0");
-    assert_ne!(world.status("one").phase, Phase::Failed);
+    let status = world.status("one");
+    assert_ne!(status.phase, Phase::Failed);
+    let last = status.containers[0].last.as_ref().unwrap();
+    let ContainerState::Terminated {
+        exit_code: 137,
+        reason: Reason::RestartingAllContainers,
+        message,
+        ..
+    } = last
+    else {
+        panic!("{last:?}")
+    };
+    let words = "The container is removed because RestartAllContainers in place";
+    assert_eq!(message, words, "whatever its own end was");
     exit(&mut world, "i0", 0);
     assert_eq!(acts(&mut world), "run i1, run c0, run c1");
     let status = world.status("one");

@@ -45,7 +45,14 @@ pub(super) fn all(
         drafts.push(draft(READY, false, SILENT, &message));
     }
     drafts.extend(conditions.spec_honoured());
-    drafts.into_iter().map(|draft| conditions.settle(draft)).collect()
+    let settle = |draft: Draft| {
+        let restarting = draft.name == RESTARTING;
+        let mut condition = conditions.settle(draft);
+        // The one that a kubelet sets without it (`GenerateAllContainersRestartingCondition`).
+        condition.observed_generation = condition.observed_generation.filter(|_| !restarting);
+        condition
+    };
+    drafts.into_iter().map(settle).collect()
 }
 
 fn of_kubelet(facts: &Facts<'_>, previous: &PodStatus) -> Vec<Draft> {
