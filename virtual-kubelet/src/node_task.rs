@@ -135,7 +135,7 @@ impl NodeTask {
         let lives = match self.aim.borrow().as_ref() {
             // The node that is always served is leased from the start. Whether a further one lives is not known yet: what the Node showed
             // last holds until then, so that a bridge that starts while only the hub is away makes no node silent.
-            None => self.identity.provider_id.is_none() || self.is_ready(),
+            None | Some(NodeAim::Kept(_)) => self.identity.provider_id.is_none() || self.is_ready(),
             Some(NodeAim::Present(view)) => view.lives,
             Some(NodeAim::Absent | NodeAim::Unheard) => false,
         };
@@ -235,6 +235,9 @@ impl NodeTask {
             NodeAction::Apply(body) => self.cluster.patch(path, PatchKind::Apply, body).await?,
             NodeAction::DropStale(body) => self.cluster.patch(path, PatchKind::Merge, body).await?,
             NodeAction::ApplyStatus(body) => self.cluster.patch(&status, PatchKind::Apply, body).await?,
+            NodeAction::PatchCondition(body) => {
+                self.cluster.patch(&status, PatchKind::Strategic, body).await?
+            }
             NodeAction::ReplaceAddresses(body) => self.cluster.patch(&status, PatchKind::Merge, body).await?,
             NodeAction::PatchTaints(body) => self.cluster.patch(path, PatchKind::Json, body).await?,
             NodeAction::Delete(options) => {

@@ -114,7 +114,11 @@ impl Face {
             }
             Self::Device(face) => {
                 let Some(device) = &face.device else {
-                    return face.is_known.then_some(NodeAim::Unheard);
+                    return match (face.is_known, hub.answers()) {
+                        (true, _) => Some(NodeAim::Unheard),
+                        (false, true) => None,
+                        (false, false) => Some(NodeAim::Kept(hub)),
+                    };
                 };
                 if face.spec.nodes.is_node(device) {
                     Some(NodeAim::Present(Box::new(face.spec.view(device, &hub))))
@@ -156,5 +160,59 @@ impl Face {
             Self::Fleet(face) => Some(face.spec.internal_ip.clone()),
             Self::Device(face) => face.device.as_ref()?.facts.addresses.first().cloned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use virtual_kubelet::core::NamespaceMap;
+
+    use super::*;
+    use crate::device_nodes::DeviceNodesOptions;
+    use crate::device_view::tests::device;
+    use crate::wanted::To;
+
+    fn face() -> Face {
+        let options = json!({"condition": "tags.node = 'true'"});
+        let options: DeviceNodesOptions = serde_json::from_value(options).unwrap();
+        Face::Device(Box::new(DeviceFace {
+            spec: DeviceSpec {
+                name: "press-7".into(),
+                provider_id: "outrigger://hub/press-7".into(),
+                zone: "outrigger-site".into(),
+                kubelet_version: "v1.37.1-outrigger.1".into(),
+                nodes: Arc::new(options.parsed().unwrap()),
+            },
+            placing: Placing {
+                namespaces: NamespaceMap(Vec::new()),
+                to: To::Device("press-7".into()),
+            },
+            device: None,
+            is_known: false,
+        }))
+    }
+
+    #[test]
+    fn what_a_node_should_be_before_and_after_the_hub_has_spoken_of_its_device() {
+        let silent = HubWord::Silent {
+            message: "no answer".into(),
+        };
+        let mut face = face();
+        assert_eq!(face.aim(HubWord::Answers), None, "it will say in a moment");
+        assert_eq!(face.aim(silent.clone()), Some(NodeAim::Kept(silent.clone())));
+        face.list(Vec::new());
+        assert_eq!(face.aim(silent.clone()), Some(NodeAim::Unheard));
+        face.list(vec![device("press-7")]);
+        let Some(NodeAim::Present(view)) = face.aim(silent) else {
+            panic!("it is a node")
+        };
+        assert!(view.lives && !view.takes_new);
+        let mut other = device("press-7");
+        other.tags.clear();
+        face.see(other);
+        assert_eq!(face.aim(HubWord::Answers), Some(NodeAim::Absent));
     }
 }

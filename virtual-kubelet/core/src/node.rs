@@ -21,7 +21,7 @@ pub use view::{
     Address, Capacity, ConditionStatus, NodeCondition, NodeImage, NodeInfo, NodeView, own_labels,
 };
 
-use view::find_condition;
+use view::{condition_json, find_condition};
 
 /// How often conditions get a new heartbeat when nothing else changed: the kubelet's `nodeStatusReportFrequency`.
 const HEARTBEAT: SignedDuration = SignedDuration::from_mins(5);
@@ -60,6 +60,8 @@ pub enum NodeAim {
     Present(Box<NodeView>),
     /// There should be none: what it stood for is a node no longer.
     Absent,
+    /// Nobody has heard yet of what it stands for, since the hub does not answer: a Node that is there shows that, and stays else as it is.
+    Kept(HubWord),
     /// Nobody has heard of what it stands for, and whoever should know does answer: it is left as it is, and its lease lapses.
     Unheard,
 }
@@ -75,6 +77,8 @@ pub enum NodeAction {
     DropStale(Value),
     /// Server-side apply, forced, of `status`.
     ApplyStatus(Value),
+    /// Strategic merge patch of `status` with one condition: the others stay, whoever applied them.
+    PatchCondition(Value),
     /// JSON merge patch of `status`, which replaces the list of addresses.
     ReplaceAddresses(Value),
     /// JSON patch of `spec.taints`, guarded by a test.
@@ -93,7 +97,11 @@ pub fn plan(observed: Option<&ObservedNode>, aim: &NodeAim, now: Timestamp) -> V
             });
             vec![NodeAction::Delete(options)]
         }
-        (NodeAim::Absent | NodeAim::Unheard, _) => Vec::new(),
+        (NodeAim::Kept(hub), Some(node)) if node.metadata.deletion_timestamp.is_none() => {
+            let taint = taint_action(node, hub.answers());
+            taint.into_iter().chain(hub_action(node, hub, now)).collect()
+        }
+        (NodeAim::Absent | NodeAim::Kept(_) | NodeAim::Unheard, _) => Vec::new(),
     }
 }
 
@@ -108,7 +116,7 @@ pub fn plan_node(observed: Option<&ObservedNode>, view: &NodeView, now: Timestam
     let mut actions = Vec::new();
     actions.extend(metadata_action(node, view));
     actions.extend(stale_action(node, view));
-    actions.extend(taint_action(node, view));
+    actions.extend(taint_action(node, view.takes_new));
     actions.extend(status_action(node, view, now));
     let addresses = view.addresses_json();
     if node.status.get("addresses") != Some(&addresses) {
@@ -158,18 +166,26 @@ fn stale_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
     ))
 }
 
-fn taint_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
+/// New pods come only while the hub answers.
+fn taint_action(node: &ObservedNode, takes_new: bool) -> Option<NodeAction> {
     let version = &node.metadata.resource_version;
     let taints = &node.spec.taints;
     // One at a time: each patch tests the whole list, and the next look sees the rest.
     let patch = add_taint(taints, &Taint::provider(), version).or_else(|| {
-        if view.takes_new {
+        if takes_new {
             remove_taint(taints, &Taint::hub_unreachable(), version)
         } else {
             add_taint(taints, &Taint::hub_unreachable(), version)
         }
     });
     patch.map(NodeAction::PatchTaints)
+}
+
+/// Whether the hub answers, if the Node shows something else.
+fn hub_action(node: &ObservedNode, hub: &HubWord, now: Timestamp) -> Option<NodeAction> {
+    let status = json!({"conditions": [condition_json(&hub.condition(), Some(&node.status), now)]});
+    would_change(&without_heartbeats(&node.status), &without_heartbeats(&status))
+        .then(|| NodeAction::PatchCondition(json!({"status": status})))
 }
 
 fn status_action(node: &ObservedNode, view: &NodeView, now: Timestamp) -> Option<NodeAction> {

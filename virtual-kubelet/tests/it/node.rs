@@ -217,13 +217,24 @@ async fn a_node_of_which_nobody_has_spoken_yet_is_leased_as_it_shows_itself() {
     let shown = |status: &str| {
         json!({
             "metadata": {"name": "edge", "uid": "uid-1", "resourceVersion": "4"},
-            "spec": {"providerID": "outrigger://hub/edge"},
-            "status": {"conditions": [{"type": "Ready", "status": status}]},
+            "spec": {
+                "providerID": "outrigger://hub/edge",
+                "taints": [{"key": "virtual-kubelet.io/provider", "value": "outrigger", "effect": "NoSchedule"}],
+            },
+            "status": {"conditions": [
+                {"type": "Ready", "status": status},
+                {
+                    "type": "outrigger.io/HubReachable", "status": "True", "reason": "HubAnswers", "message": "the hub answers",
+                    "lastTransitionTime": "2026-11-22T03:00:00Z",
+                },
+            ]},
         })
     };
     for (aim, status, leased) in [
         (None, "True", true),
         (None, "Unknown", false),
+        (Some(NodeAim::Kept(HubWord::Answers)), "True", true),
+        (Some(NodeAim::Kept(HubWord::Answers)), "Unknown", false),
         (Some(NodeAim::Unheard), "True", false),
     ] {
         let api = Api::start(store()).await;

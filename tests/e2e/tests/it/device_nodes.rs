@@ -274,10 +274,28 @@ fn a_bridge_that_starts_while_the_hub_is_away_leaves_device_nodes_ready() {
         Some(now) if now != first => Ok(()),
         now => Err(format!("{now:?}")),
     });
+    let hub_shows = |expected: &str| {
+        eventually(&format!("HubReachable is {expected}"), || {
+            match condition(&node(&site, "press-1").unwrap(), "outrigger.io/HubReachable") {
+                (status, ..) if status == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    };
+    hub_shows("False");
     throughout(LEASE_GRACE, "only the hub is away", &true, || {
         is_ready(&node(&site, "press-1").unwrap())
     });
+    let away = node(&site, "press-1").unwrap();
+    assert!(
+        away["spec"]["taints"]
+            .to_string()
+            .contains("outrigger.io/hub-unreachable"),
+        "{away}"
+    );
+    assert_eq!(away["status"]["capacity"], before["status"]["capacity"]);
     hub.start().unwrap();
+    hub_shows("True");
     let after = ready_node(&site, "press-1", None);
     assert_eq!(uid(&after), uid(&before));
     site.nothing_was_forbidden();

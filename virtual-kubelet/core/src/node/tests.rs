@@ -277,3 +277,40 @@ fn a_node_that_should_not_be_is_deleted_by_its_uid_once() {
     assert_eq!(super::plan(Some(&going), &aim, at(0)), []);
     assert_eq!(super::plan(None, &aim, at(0)), []);
 }
+
+#[test]
+fn a_node_that_is_there_shows_that_the_hub_does_not_answer_and_nothing_else_changes() {
+    let aim = NodeAim::Kept(state(false).hub);
+    let observed = |node: &Value| -> ObservedNode { serde_json::from_value(node.clone()).unwrap() };
+    let mut node = created();
+    let actions = super::plan(Some(&observed(&node)), &aim, at(20));
+    let [NodeAction::PatchTaints(taints), NodeAction::PatchCondition(patch)] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert!(taints.to_string().contains(HUB_UNREACHABLE_KEY), "{taints}");
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    assert_eq!(
+        (patch["status"].as_object().unwrap().len(), conditions.len()),
+        (1, 1)
+    );
+    assert_eq!(conditions[0]["type"], HUB_REACHABLE);
+    assert_eq!(conditions[0]["status"], "False");
+    assert_eq!(conditions[0]["lastTransitionTime"], at(20).to_string());
+    // As the API server merges it: by type.
+    let shown = node["status"]["conditions"].as_array_mut().unwrap();
+    for condition in shown {
+        if condition["type"] == HUB_REACHABLE {
+            *condition = conditions[0].clone();
+        }
+    }
+    let taints = node["spec"]["taints"].as_array_mut().unwrap();
+    taints.push(serde_json::to_value(Taint::hub_unreachable()).unwrap());
+    assert_eq!(super::plan(Some(&observed(&node)), &aim, at(600)), []);
+    assert_eq!(
+        super::plan(None, &aim, at(20)),
+        [],
+        "nothing is known of what it would show"
+    );
+    node["metadata"]["deletionTimestamp"] = json!("2026-11-22T00:00:00Z");
+    assert_eq!(super::plan(Some(&observed(&node)), &aim, at(20)), []);
+}

@@ -233,7 +233,7 @@ impl NodeView {
     }
 }
 
-fn condition_json(wanted: &NodeCondition, current: Option<&Value>, now: Timestamp) -> Value {
+pub(super) fn condition_json(wanted: &NodeCondition, current: Option<&Value>, now: Timestamp) -> Value {
     let status = wanted.status.as_str();
     let since = find_condition(current, wanted.kind)
         .filter(|was| was.get("status").and_then(Value::as_str) == Some(status))
