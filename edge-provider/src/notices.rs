@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::EventLevel;
-use edge_protocol::{DeviceId, PodUid};
+use edge_protocol::{DeviceId, DeviceTime, PodUid};
 use edge_provider_translate::Note;
 use iot_hub_client::api::DeviceEventRecord;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use virtual_kubelet::EventText;
 
@@ -45,6 +46,7 @@ impl Notices {
             // Kept apart per device and container: events of one reason and action become one series.
             action: format!("{}/{}", record.device, container.unwrap_or_default()),
             note: format!("{subject}: {}", sanitise(&event.message)),
+            at: happened(event.at),
         };
         Some((event.uid.clone(), text))
     }
@@ -77,8 +79,16 @@ impl Notices {
                 gathered.len(),
                 names.join(", "),
             ),
+            at: None,
         })
     }
+}
+
+/// When it happened, by the device's own clock where that can be trusted (law 11).
+fn happened(at: DeviceTime) -> Option<Timestamp> {
+    at.wall_trusted
+        .then(|| Timestamp::from_millisecond(at.wall_ms).ok())
+        .flatten()
 }
 
 /// Once for a node, since it is no pod's fault.
@@ -90,6 +100,7 @@ pub fn api_server_unknown() -> EventText {
         note: "pods here get no variables KUBERNETES_SERVICE_*: kubernetes.api_server.external does not say where devices find the API \
                server"
             .to_owned(),
+        at: None,
     }
 }
 
@@ -99,13 +110,14 @@ pub fn note_event(note: Note) -> EventText {
         reason: note.reason().to_owned(),
         action: "Translate".to_owned(),
         note: note.message().to_owned(),
+        at: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use edge_protocol::BootId;
     use edge_protocol::v1::{DeviceEvent, Reason};
-    use edge_protocol::{BootId, DeviceTime};
 
     use super::*;
 
@@ -139,6 +151,19 @@ mod tests {
         assert!(notices.happened(&record(4, "again")).is_none());
         assert!(notices.happened(&record(3, "older")).is_none());
         assert!(notices.happened(&record(5, "newer")).is_some());
+    }
+
+    #[test]
+    fn it_happened_when_the_device_says_if_its_clock_can_be_trusted() {
+        let mut record = record(4, "was dark");
+        record.event.at.wall_ms = 1_795_316_645_500;
+        let (_, text) = Notices::default().happened(&record).unwrap();
+        assert_eq!(text.at, None);
+        record.event.at.wall_trusted = true;
+        let (_, text) = Notices::default().happened(&record).unwrap();
+        assert_eq!(text.at.unwrap().to_string(), "2026-11-22T03:04:05.5Z");
+        record.event.at.wall_ms = i64::MAX;
+        assert_eq!(Notices::default().happened(&record).unwrap().1.at, None);
     }
 
     #[tokio::test]

@@ -73,10 +73,6 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// The object at `path`, or `None` when the API server says that there is none. Idempotent.
     ///
     /// # Errors

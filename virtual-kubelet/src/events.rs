@@ -1,55 +1,51 @@
-//! Events of events.k8s.io/v1. They are for people: when they come faster than they can be sent, the excess is dropped and counted.
+//! Tells events. They are for people: when they come faster than they can be sent, the excess is dropped and counted.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Duration, timeout};
+use virtual_kubelet_core::events::{EventText, EventWrite, Series};
 
-use crate::cluster::Cluster;
-use crate::provider::EventText;
+use crate::cluster::{Cluster, PatchKind};
 
 const WAITING: usize = 512;
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Limits of `k8s.io/kubernetes/pkg/apis/core/validation/events.go`.
-const NOTE: usize = 1024;
-const WORD: usize = 128;
 
-/// What tells one event, about what, and how it reads.
-type Told = (Recorder, ObjectReference, EventText);
+/// What tells an event, about what, and how it reads.
+#[derive(Debug)]
+struct Told {
+    node: String,
+    about: ObjectReference,
+    text: EventText,
+}
 
 /// The queue that all nodes of a process share.
 #[derive(Debug, Clone)]
 pub struct EventsQueue {
-    cluster: Cluster,
     queue: mpsc::Sender<Told>,
 }
 
 impl EventsQueue {
     /// The handle of one node, which is named as the reporter.
     pub fn of_node(&self, node: &str) -> EventsHandle {
-        let reporter = Reporter {
-            controller: "outrigger-kubelet".to_owned(),
-            instance: Some(node.to_owned()),
-        };
         EventsHandle {
-            recorder: Recorder::new(self.cluster.client(), reporter),
+            node: node.to_owned(),
             queue: self.queue.clone(),
         }
     }
 }
 
 /// A cheap handle: events are queued, never waited for.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EventsHandle {
-    recorder: Recorder,
+    node: String,
     queue: mpsc::Sender<Told>,
 }
 
 impl EventsHandle {
     /// Queues an event; dropped when the queue is full.
-    pub fn tell(&self, about: ObjectReference, event: EventText) {
-        let told = (self.recorder.clone(), about, event);
-        if self.queue.try_send(told).is_err() {
+    pub fn tell(&self, about: ObjectReference, text: EventText) {
+        let node = self.node.clone();
+        if self.queue.try_send(Told { node, about, text }).is_err() {
             tracing::warn!("an event was dropped");
         }
     }
@@ -57,50 +53,29 @@ impl EventsHandle {
 
 /// Sends the queued events one after another.
 pub struct EventsTask {
+    cluster: Cluster,
     queue: mpsc::Receiver<Told>,
 }
 
 impl EventsTask {
     pub fn new(cluster: Cluster) -> (EventsQueue, Self) {
         let (sender, queue) = mpsc::channel(WAITING);
-        let handle = EventsQueue {
-            cluster,
-            queue: sender,
-        };
-        (handle, Self { queue })
+        (EventsQueue { queue: sender }, Self { cluster, queue })
     }
 
     /// Runs until every handle is dropped.
     pub async fn run(mut self) {
-        while let Some((recorder, about, text)) = self.queue.recv().await {
-            let event = Event {
-                type_: if text.warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                },
-                reason: cut(text.reason, WORD),
-                note: Some(cut(text.note, NOTE)),
-                action: cut(text.action, WORD),
-                secondary: None,
+        let mut series = Series::default();
+        while let Some(Told { node, about, text }) = self.queue.recv().await {
+            let write = series.tell(&node, &json!(about), text, Timestamp::now());
+            let sent = match &write {
+                EventWrite::Create { path, body } => self.cluster.post(path, body).await,
+                EventWrite::GoOn { path, body } => self.cluster.patch(path, PatchKind::Merge, body).await,
             };
-            match timeout(TIMEOUT, recorder.publish(&event, &about)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "an event was not taken"),
-                Err(_) => tracing::warn!(reason = event.reason, "an event was not sent in time"),
+            if let Err(error) = sent {
+                tracing::warn!(error = error.chain(), "an event was not taken");
+                series.forget(&write.path());
             }
         }
     }
-}
-
-/// Cut to `limit` bytes at a character boundary.
-fn cut(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        let end = (0..=limit)
-            .rev()
-            .find(|end| text.is_char_boundary(*end))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }

@@ -35,7 +35,8 @@ pub use kubelet::{FurtherNodes, KubeletOptions, VirtualKubelet};
 pub use leader::LeaderOptions;
 pub use pod_watch::Selection;
 pub use provider::{
-    Annotations, EventText, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner,
+    Annotations, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner,
     PodSnapshot, Provider, ReadyElsewhere,
 };
 pub use virtual_kubelet_core as core;
+pub use virtual_kubelet_core::EventText;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use virtual_kubelet_core::NodeAim;
 use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
+use virtual_kubelet_core::events::EventText;
 
 /// Runs pods somewhere. It sees every fact about its pods in the order in which the API server told them.
 pub trait Provider: Send + 'static {
@@ -119,18 +120,6 @@ pub struct ReadyElsewhere {
     pub wanted: u32,
     /// How many are Ready on other nodes, counted no further than `wanted`.
     pub ready: u32,
-}
-
-/// What an event says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventText {
-    pub warning: bool,
-    /// At most 128 characters.
-    pub reason: String,
-    /// What was done, at most 128 characters; events of one object that agree in reason and action within six minutes become a series.
-    pub action: String,
-    /// Cut to 1 KiB.
-    pub note: String,
 }
 
 /// All our pods, read to the end.

@@ -9,12 +9,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use virtual_kubelet_core::NodeAim;
+use virtual_kubelet_core::events::EventText;
 
 use crate::error::Error;
 use crate::events::EventsHandle;
 use crate::leader::Left;
 use crate::pod_writer::{PodWriter, Written};
-use crate::provider::{Annotations, EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
+use crate::provider::{Annotations, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
 use crate::successors::Look;
 
 const RETRY_CAP: Duration = Duration::from_secs(30);

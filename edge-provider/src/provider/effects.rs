@@ -148,6 +148,7 @@ impl EdgeProvider {
             reason: reason.to_owned(),
             action: "Bind".to_owned(),
             note: message,
+            at: None,
         };
         Some(PodEffect::PodEvent {
             uid: uid.to_string(),
@@ -169,6 +170,7 @@ impl EdgeProvider {
                             "{why}; nothing is started or removed on its ground. If the cluster was restored from a backup, stop \
                              outrigger-kubelet, remove the annotation outrigger.io/evidence from its leader lease, and start it"
                         ),
+                        at: None,
                     },
                 });
             }
@@ -202,6 +204,7 @@ impl EdgeProvider {
                             "{waiting} workloads whose pods are gone keep running: more than {allowed} at once is not removed \
                              without a person; SIGUSR1 to outrigger-kubelet lets them go"
                         ),
+                        at: None,
                     },
                 });
             }

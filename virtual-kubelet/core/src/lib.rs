@@ -7,12 +7,14 @@
 //! * [`successors`]: whether a pod's place is taken on another node.
 //! * [`tolerations`]: prevention of that reaction.
 //! * [`scope`]: which namespace may target what (law 12).
+//! * [`events`]: what is told of pods and nodes, with its own time, and what of it is a series.
 //! * [`patch`]: whether a status patch would change anything, by the object in the API server and never by what was sent last.
 //!
 //! Facts are read from the API server's own JSON; fields that no decision needs are not there. It must not know of kube, of the
 //! hub, or of manifests.
 
 pub mod deletion;
+pub mod events;
 pub mod leader;
 pub mod lease;
 pub mod node;
@@ -23,6 +25,7 @@ pub mod taint;
 pub mod tolerations;
 
 pub use deletion::{Cause, deletion_cause};
+pub use events::EventText;
 pub use leader::{Leader, LeaderStep};
 pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
 pub use node::{

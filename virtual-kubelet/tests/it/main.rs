@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 mod api;
+mod events;
 mod leader;
 mod node;
 mod objects;

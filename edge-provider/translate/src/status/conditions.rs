@@ -4,6 +4,7 @@ use edge_protocol::text::sanitise;
 use edge_protocol::v1::{DeploymentState, DeploymentStatus, LadderCounts};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
 use super::containers::have_started;
 use super::{NO_DEVICES_TARGETED, Refused, SUCCEEDED, Shown, Surroundings, is_terminal, time};
@@ -194,23 +195,33 @@ impl Conditions<'_> {
             .find(|condition| condition.type_ == name)
     }
 
+    /// A condition that changes does so now.
     pub(super) fn settle(&self, draft: Draft) -> PodCondition {
+        self.settle_at(draft, None)
+    }
+
+    /// One that changes did so when the device says; not in the future, and not before it changed last: then it is news of now.
+    pub(super) fn settle_at(&self, draft: Draft, said_at: Option<Timestamp>) -> PodCondition {
         let status = match draft.status {
             Some(true) => "True",
             Some(false) => "False",
             None => "Unknown",
         };
         let previous = self.find(draft.name);
-        let since = previous
-            .filter(|previous| previous.status == status)
-            .and_then(|p| p.last_transition_time.clone());
+        let changed = previous.and_then(|previous| previous.last_transition_time.as_ref());
+        let since = changed
+            .filter(|_| previous.is_some_and(|previous| previous.status == status))
+            .cloned();
+        let now = time::whole_seconds(self.around.now);
+        let is_possible = |at: &Timestamp| *at <= now && changed.is_none_or(|changed| changed.0 <= *at);
+        let at = said_at.filter(is_possible).unwrap_or(now);
         let some = |text: String| (!text.is_empty()).then_some(text);
         PodCondition {
             type_: draft.name.to_owned(),
             status: status.to_owned(),
             reason: some(draft.reason),
             message: some(draft.message),
-            last_transition_time: since.or_else(|| Some(Time(time::whole_seconds(self.around.now)))),
+            last_transition_time: since.or(Some(Time(at))),
             last_probe_time: None,
             observed_generation: self
                 .around

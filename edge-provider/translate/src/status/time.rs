@@ -1,5 +1,6 @@
 //! Instants and ages in the form that an API object can carry.
 
+use edge_protocol::DeviceTime;
 use k8s_openapi::jiff::Timestamp;
 
 /// The last second of the year 9999, the latest that RFC 3339 can write.
@@ -13,6 +14,11 @@ pub(super) fn of_millis(millis: i64) -> Timestamp {
         .div_euclid(1000)
         .clamp(0, LATEST_S.min(Timestamp::MAX.as_second()));
     Timestamp::from_second(seconds).expect("the range was cut to what a timestamp holds")
+}
+
+/// A moment of a device, where its clock can be trusted.
+pub(super) fn of_device(at: DeviceTime) -> Option<Timestamp> {
+    at.wall_trusted.then(|| of_millis(at.wall_ms))
 }
 
 /// The API server stores no fractions, so that a finer value would differ from what is read back.

@@ -38,21 +38,25 @@ pub(super) fn all(
         Shown::Deployed(_) | Shown::Stopped(_) => of_kubelet(facts, previous),
     };
     let is_over = facts.phase == FAILED || facts.phase == SUCCEEDED;
+    let said_at = facts.word.and_then(|word| time::of_device(word.since));
+    let mut own = Vec::new();
     if let Some(since) = silent_since.filter(|_| !is_over && matches!(shown, Shown::Deployed(_))) {
         drafts.retain(|draft| draft.name != READY);
         let since = time::whole_seconds(since);
         let message = format!("the device is past its deadline; it was last heard at {since}");
-        drafts.push(draft(READY, false, SILENT, &message));
+        own.push(draft(READY, false, SILENT, &message));
     }
-    drafts.extend(conditions.spec_honoured());
+    own.extend(conditions.spec_honoured());
     let settle = |draft: Draft| {
         let restarting = draft.name == RESTARTING;
-        let mut condition = conditions.settle(draft);
+        let mut condition = conditions.settle_at(draft, said_at);
         // The one that a kubelet sets without it (`GenerateAllContainersRestartingCondition`).
         condition.observed_generation = condition.observed_generation.filter(|_| !restarting);
         condition
     };
-    drafts.into_iter().map(settle).collect()
+    // What the bridge itself finds changes when it finds it.
+    let own = own.into_iter().map(|draft| conditions.settle(draft));
+    drafts.into_iter().map(settle).chain(own).collect()
 }
 
 fn of_kubelet(facts: &Facts<'_>, previous: &PodStatus) -> Vec<Draft> {

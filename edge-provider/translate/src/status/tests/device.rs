@@ -175,11 +175,9 @@ fn from_seen_to_ready_as_under_a_kubelet() {
         "containers with unready status: [web app]"
     );
 
-    let done = spoken(
-        Phase::Running,
-        init(),
-        vec![said("web", running()), said("app", running())],
-    );
+    let main = vec![said("web", running()), said("app", running())];
+    let mut done = spoken(Phase::Running, init(), main);
+    word_of(&mut done).since.wall_ms = LATER_MS;
     let status = show_in(&mut pod, Shown::Deployed(&done), on_device(LATER_MS));
     assert_eq!(all_of(&status), ["True/"; 5]);
     assert_eq!(status.phase.as_deref(), Some("Running"));
@@ -444,4 +442,79 @@ fn a_pod_shows_what_it_was_given_as_a_whole_where_that_is_kept() {
     let rejected = spoken(Phase::Failed, Vec::new(), Vec::new());
     let status = show_device(&mut pod, Shown::Deployed(&rejected));
     assert_eq!((status.resources, status.allocated_resources), (None, None));
+}
+
+/// Acceptance 3 of the issue, as the API object shows it: ten minutes in the dark, told when the hub is back.
+#[test]
+fn what_happened_in_the_dark_is_shown_with_the_devices_own_times() {
+    const MINUTE_MS: i64 = 60_000;
+    let mut pod = pod("Always", &["web"]);
+    let time_of = |status: &PodStatus, name: &str| {
+        let mut all = status.conditions.iter().flatten();
+        let found = all.find(|condition| condition.type_ == name).unwrap();
+        found.last_transition_time.as_ref().unwrap().0
+    };
+    let at_minute = |minutes: i64| time::of_millis(NOW_MS + minutes * MINUTE_MS);
+    let up = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let before = show_device(&mut pod, Shown::Deployed(&up));
+    assert_eq!(time_of(&before, "Ready"), at_minute(0));
+
+    // Its liveness probe failed in the fourth minute; it was started again in the fifth and is not ready by its probe yet.
+    let (ended_ms, started_ms) = (NOW_MS + 4 * MINUTE_MS, NOW_MS + 5 * MINUTE_MS);
+    let mut again = said(
+        "web",
+        ContainerState::Running {
+            started_at_ms: started_ms,
+        },
+    );
+    again.ready = false;
+    again.restart_count = 1;
+    again.last = Some(ContainerState::Terminated {
+        exit_code: 137,
+        reason: Reason::Error,
+        message: String::new(),
+        started_at_ms: NOW_MS,
+        finished_at_ms: ended_ms,
+    });
+    let mut late = spoken(Phase::Running, Vec::new(), vec![again]);
+    word_of(&mut late).since.wall_ms = started_ms;
+    let back = on_device(NOW_MS + 10 * MINUTE_MS);
+    let after = show_in(&mut pod, Shown::Deployed(&late), back);
+    let container = &after.container_statuses.as_ref().unwrap()[0];
+    let state = container.state.as_ref().unwrap().running.as_ref().unwrap();
+    assert_eq!(state.started_at.as_ref().unwrap().0, at_minute(5));
+    let last = container
+        .last_state
+        .as_ref()
+        .unwrap()
+        .terminated
+        .as_ref()
+        .unwrap();
+    assert_eq!(last.finished_at.as_ref().unwrap().0, at_minute(4));
+    assert_eq!(
+        time_of(&after, "Ready"),
+        at_minute(5),
+        "not when the hub was back"
+    );
+    assert_eq!(time_of(&after, "ContainersReady"), at_minute(5));
+    assert_eq!(
+        time_of(&after, "Initialized"),
+        at_minute(0),
+        "which did not change"
+    );
+
+    // What a clock says that cannot be trusted, that lies ahead, or that lies before the last change, happens now.
+    for (wall_ms, wall_trusted) in [
+        (NOW_MS + 11 * MINUTE_MS, false),
+        (NOW_MS + 50 * MINUTE_MS, true),
+        (NOW_MS + MINUTE_MS, true),
+    ] {
+        let mut pod = pod.clone();
+        let mut up = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+        let since = &mut word_of(&mut up).since;
+        (since.wall_ms, since.wall_trusted) = (wall_ms, wall_trusted);
+        let now = on_device(NOW_MS + 12 * MINUTE_MS);
+        let shown = show_in(&mut pod, Shown::Deployed(&up), now);
+        assert_eq!(time_of(&shown, "Ready"), at_minute(12), "{wall_ms}");
+    }
 }
