@@ -2,8 +2,8 @@
 
 use edge_agent_core::ProbeKind;
 use edge_protocol::v1::{
-    Action, ContainerState, Phase, Probe, Reason, ResizeResource, RestartAction, RestartPolicy, RestartRule,
-    Rung,
+    Action, ContainerState, ContainerStatus, Phase, Probe, Reason, ResizeResource, RestartAction,
+    RestartPolicy, RestartRule, Rung,
 };
 
 use crate::hub::{manifest, uid};
@@ -223,6 +223,17 @@ fn what_happens_while_the_hub_is_away_is_mended_here_and_told_later_with_its_own
         (Rung::Healthy, 1)
     );
     assert_eq!(status.init_containers[1].restart_count, 0);
+    let ContainerStatus { state, last, .. } = &status.containers[0];
+    let (ContainerState::Running { started_at_ms }, Some(ContainerState::Terminated { finished_at_ms, .. })) =
+        (state, last)
+    else {
+        panic!("{state:?} after {last:?}")
+    };
+    for (what, at) in [("ended", *finished_at_ms), ("started", *started_at_ms)] {
+        let after = at - broke.wall_ms;
+        assert!((0..=30_000).contains(&after), "{what} {after} ms after it broke");
+    }
+    assert!(finished_at_ms <= started_at_ms);
     let dark = &world.hub.events[before..];
     let at = |reason: Reason| {
         let event = dark.iter().find(|event| event.reason == reason);
