@@ -45,7 +45,7 @@ pub(crate) struct Session {
     state: State,
     /// Of the next frame.
     seq: u64,
-    last_sent_ms: u64,
+    last_asked_ms: u64,
     last_word_ms: u64,
     link: LinkClass,
     /// The class that the connection was dialled with: its CONNECT declared this keep-alive, which holds as long as it lasts.
@@ -59,7 +59,7 @@ impl Session {
             parties,
             state: State::Down,
             seq: 0,
-            last_sent_ms: 0,
+            last_asked_ms: 0,
             last_word_ms: 0,
             link,
             dialled: link,
@@ -145,10 +145,13 @@ impl Session {
         self.seq
     }
 
-    /// A frame is being sent.
-    pub(crate) fn sent(&mut self, now_ms: u64) {
+    /// A frame is being sent. One that the hub may leave without an answer takes no heartbeat's place: the silence after it would be
+    /// taken for the hub's end.
+    pub(crate) fn sent(&mut self, now_ms: u64, is_answered: bool) {
         self.seq += 1;
-        self.last_sent_ms = now_ms;
+        if is_answered {
+            self.last_asked_ms = now_ms;
+        }
     }
 
     /// Of the next CONNECT, in seconds.
@@ -187,7 +190,7 @@ impl Session {
             State::Up { .. } if self.resync_by_ms.is_some_and(|by| now_ms >= by) => {
                 Some(Due::Reconnect("the snapshot that was asked for did not come"))
             }
-            State::Up { .. } if now_ms >= self.last_sent_ms + self.heartbeat_ms() => Some(Due::Heartbeat),
+            State::Up { .. } if now_ms >= self.last_asked_ms + self.heartbeat_ms() => Some(Due::Heartbeat),
             _ => None,
         }
     }
@@ -197,7 +200,7 @@ impl Session {
             State::Asked { since_ms, .. } => Some(since_ms + ANSWER_MS),
             State::Up { .. } => {
                 let watchdog = self.last_word_ms + self.link.deadline_ms();
-                let beat = self.last_sent_ms + self.heartbeat_ms();
+                let beat = self.last_asked_ms + self.heartbeat_ms();
                 Some(watchdog.min(beat).min(self.resync_by_ms.unwrap_or(u64::MAX)))
             }
             _ => None,
@@ -213,7 +216,7 @@ impl Session {
 
     /// The monotonic clock began anew.
     pub(crate) fn rebase(&mut self, now_ms: u64) {
-        self.last_sent_ms = now_ms;
+        self.last_asked_ms = now_ms;
         self.last_word_ms = now_ms;
         self.resync_by_ms = self.resync_by_ms.map(|_| now_ms + RESYNC_MS);
         if let State::Asked { since_ms, .. } = &mut self.state {

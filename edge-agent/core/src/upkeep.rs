@@ -278,7 +278,7 @@ impl Agent {
         let Ok(bytes) = frame::encode(&frame) else {
             return false;
         };
-        self.session.sent(now.mono_ms);
+        self.session.sent(now.mono_ms, frame.body.is_answered());
         self.effects.push(Effect::Send(lane, bytes));
         true
     }

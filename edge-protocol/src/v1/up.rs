@@ -50,6 +50,17 @@ pub enum Up {
     Unknown,
 }
 
+impl Up {
+    /// Whether the hub answers it whatever it says, so that silence after it means that the hub, or the way to it, is gone. Facts that
+    /// come too often it passes over.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            Self::Hello(_) | Self::Status(_) | Self::Events(_) | Self::Heartbeat => true,
+            Self::Ack(_) | Self::Facts { .. } | Self::WantKeys { .. } | Self::Bye | Self::Unknown => false,
+        }
+    }
+}
+
 /// The beginning of a session. The hub answers with a signed statement bound to `nonce`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

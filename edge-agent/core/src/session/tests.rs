@@ -42,6 +42,18 @@ fn statement(seq: u64) -> Statement {
     }
 }
 
+#[test]
+fn what_is_not_answered_takes_no_heartbeats_place() {
+    let mut session = up();
+    session.sent(30_000, false);
+    assert_eq!(session.wake_at(), Some(31_000));
+    check(session, 31_000, Some(Due::Heartbeat));
+
+    let mut session = up();
+    session.sent(30_000, true);
+    check(session, 31_000, None);
+}
+
 fn down() -> Session {
     Session::new(parties(), LinkClass::Lan)
 }
@@ -54,7 +66,7 @@ fn unsaid() -> Session {
 
 fn asked() -> Session {
     let mut session = unsaid();
-    session.sent(1_000);
+    session.sent(1_000, true);
     session.ask(1_000);
     session
 }
@@ -110,7 +122,7 @@ fn an_assigned_class_slows_heartbeats_from_the_next_connection_on_only() {
     let mut session = Session::new(parties(), LinkClass::Cellular);
     session.link_up([1; 16]);
     session.ask(1_000);
-    session.sent(1_000);
+    session.sent(1_000, true);
     assert!(session.accept(&statement(1), 2_000));
     assert_eq!(session.wake_at(), Some(241_000));
     assert!(session.assign(LinkClass::Lan));
