@@ -10,6 +10,8 @@ use virtual_kubelet::core::node::{
     Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeInfo, NodeView, own_labels,
 };
 
+use edge_provider_translate::features;
+
 use crate::device_nodes::{DeviceNodes, is_label_key, is_label_value};
 
 /// Labels and annotations under it are this process's alone.
@@ -34,7 +36,8 @@ pub struct DeviceSpec {
 
 impl DeviceSpec {
     /// The Node of this device by its last word. A device that is silent past the deadline of its link shows what is unknown since.
-    pub fn view(&self, device: &Device, hub: &HubWord) -> NodeView {
+    /// `kubernetes` is the API server's version, once it is known.
+    pub fn view(&self, device: &Device, hub: &HubWord, kubernetes: Option<(u32, u32)>) -> NodeView {
         let (labels, annotations) = self.labels(device);
         let capacity = capacity(device);
         NodeView {
@@ -50,6 +53,7 @@ impl DeviceSpec {
             info: self.info(device),
             conditions: conditions(device, hub),
             images: Vec::new(),
+            declared_features: kubernetes.and_then(|version| features::declared(&device.features, version)),
             takes_new: hub.answers(),
             lives: device.online,
         }

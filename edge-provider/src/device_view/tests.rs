@@ -42,8 +42,23 @@ fn condition<'v>(view: &'v NodeView, kind: &str) -> &'v NodeCondition {
 }
 
 #[test]
+fn it_declares_what_its_agent_can_where_that_is_kept() {
+    let mut able = device("press-7");
+    let declared = |device: &Device, kubernetes| {
+        plain()
+            .view(device, &HubWord::Answers, kubernetes)
+            .declared_features
+    };
+    assert_eq!(declared(&able, Some((1, 37))), Some(vec![]));
+    able.features = vec![edge_protocol::v1::ability::CONTAINER_RESTART.to_owned()];
+    assert_eq!(declared(&able, Some((1, 37))).map(|all| all.len()), Some(1));
+    assert_eq!(declared(&able, Some((1, 35))), None);
+    assert_eq!(declared(&able, None), None);
+}
+
+#[test]
 fn it_shows_the_machine_that_it_is() {
-    let view = plain().view(&device("press-7"), &HubWord::Answers);
+    let view = plain().view(&device("press-7"), &HubWord::Answers, None);
     assert_eq!(view.capacity.unwrap().cpu_milli, 4000);
     assert_eq!(view.allocatable.unwrap().memory_bytes, (1024 - 100) << 20);
     assert_eq!(view.info.container_runtime_version, "containerd://2.1.1");
@@ -62,7 +77,7 @@ fn a_tag_that_is_no_label_is_an_annotation() {
     let mut device = device("press-7");
     device.tags.insert("owner".into(), "Ms. Möller".into());
     device.tags.insert("a/b".into(), "x".into());
-    let view = plain().view(&device, &HubWord::Answers);
+    let view = plain().view(&device, &HubWord::Answers, None);
     assert_eq!(view.annotations["tag.outrigger.io/owner"], "Ms. Möller");
     assert!(!view.labels.contains_key("tag.outrigger.io/owner"));
     assert_eq!(view.annotations["outrigger.io/tags"], r#"{"a/b":"x"}"#);
@@ -75,7 +90,7 @@ fn labels_come_from_tags_by_the_mapping_and_the_zone_is_always_an_own_one() {
     });
     let mut device = device("press-7");
     device.tags.insert("model".into(), "px-30".into());
-    let view = spec(json!({"condition": "*", "labels": labels})).view(&device, &HubWord::Answers);
+    let view = spec(json!({"condition": "*", "labels": labels})).view(&device, &HubWord::Answers, None);
     assert_eq!(view.labels["topology.kubernetes.io/zone"], "outrigger-hall-7");
     assert_eq!(view.labels["node.kubernetes.io/instance-type"], "px-30");
     assert!(!view.labels.contains_key("topology.kubernetes.io/region"));
@@ -85,7 +100,7 @@ fn labels_come_from_tags_by_the_mapping_and_the_zone_is_always_an_own_one() {
 fn past_its_deadline_all_is_unknown_since_its_last_word() {
     let mut device = device("press-7");
     (device.online, device.connected) = (false, false);
-    let view = plain().view(&device, &HubWord::Answers);
+    let view = plain().view(&device, &HubWord::Answers, None);
     assert!(!view.lives, "the lease is not renewed");
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
         let condition = condition(&view, kind);
@@ -105,7 +120,7 @@ fn while_only_the_hub_is_away_the_node_stays_ready_and_takes_nothing_new() {
     let hub = HubWord::Silent {
         message: "no answer".into(),
     };
-    let view = plain().view(&device("press-7"), &hub);
+    let view = plain().view(&device("press-7"), &hub, None);
     assert_eq!(condition(&view, "Ready").status, ConditionStatus::True);
     assert_eq!(
         condition(&view, "outrigger.io/HubReachable").status,
@@ -118,7 +133,7 @@ fn while_only_the_hub_is_away_the_node_stays_ready_and_takes_nothing_new() {
 fn what_the_device_lacks_is_a_condition_in_the_kubelets_words() {
     let mut pressed = device("press-7");
     pressed.facts.pressures.disk = true;
-    let view = plain().view(&pressed, &HubWord::Answers);
+    let view = plain().view(&pressed, &HubWord::Answers, None);
     let disk = condition(&view, "DiskPressure");
     assert_eq!(
         (disk.status, disk.reason),
@@ -132,7 +147,7 @@ fn its_address_is_shown_only_where_it_can_be_reached() {
     let mut device = device("press-7");
     device.facts.addresses = vec!["10.127.0.9".into(), "fd00::9".into()];
     let kinds = |spec: &DeviceSpec| -> Vec<&'static str> {
-        let view = spec.view(&device, &HubWord::Answers);
+        let view = spec.view(&device, &HubWord::Answers, None);
         view.addresses.iter().map(|address| address.kind).collect()
     };
     assert_eq!(kinds(&plain()), ["Hostname"]);

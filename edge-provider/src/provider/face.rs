@@ -104,7 +104,7 @@ impl Face {
     }
 
     /// What the Node should be. `None` while nothing is known of what it stands for, and the hub is not away either.
-    pub fn aim(&self, hub: HubWord) -> Option<NodeAim> {
+    pub fn aim(&self, hub: HubWord, kubernetes: Option<(u32, u32)>) -> Option<NodeAim> {
         match self {
             Self::Fleet(face) if !face.is_known && hub.answers() => None,
             Self::Fleet(face) => {
@@ -121,7 +121,9 @@ impl Face {
                     };
                 };
                 if face.spec.nodes.is_node(device) {
-                    Some(NodeAim::Present(Box::new(face.spec.view(device, &hub))))
+                    Some(NodeAim::Present(Box::new(
+                        face.spec.view(device, &hub, kubernetes),
+                    )))
                 } else {
                     Some(NodeAim::Absent)
                 }
@@ -201,18 +203,21 @@ mod tests {
             message: "no answer".into(),
         };
         let mut face = face();
-        assert_eq!(face.aim(HubWord::Answers), None, "it will say in a moment");
-        assert_eq!(face.aim(silent.clone()), Some(NodeAim::Kept(silent.clone())));
+        assert_eq!(face.aim(HubWord::Answers, None), None, "it will say in a moment");
+        assert_eq!(
+            face.aim(silent.clone(), None),
+            Some(NodeAim::Kept(silent.clone()))
+        );
         face.list(Vec::new());
-        assert_eq!(face.aim(silent.clone()), Some(NodeAim::Unheard));
+        assert_eq!(face.aim(silent.clone(), None), Some(NodeAim::Unheard));
         face.list(vec![device("press-7")]);
-        let Some(NodeAim::Present(view)) = face.aim(silent) else {
+        let Some(NodeAim::Present(view)) = face.aim(silent, None) else {
             panic!("it is a node")
         };
         assert!(view.lives && !view.takes_new);
         let mut other = device("press-7");
         other.tags.clear();
         face.see(other);
-        assert_eq!(face.aim(HubWord::Answers), Some(NodeAim::Absent));
+        assert_eq!(face.aim(HubWord::Answers, None), Some(NodeAim::Absent));
     }
 }

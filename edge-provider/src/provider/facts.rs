@@ -176,7 +176,8 @@ impl EdgeProvider {
             },
             None => HubWord::Answers,
         };
-        self.face.aim(hub).map(PodEffect::Node)
+        let aim = self.face.aim(hub, self.reading.kubernetes());
+        aim.map(PodEffect::Node)
     }
 
     pub(super) fn list(&mut self, snapshot: PodSnapshot, out: &mut Vec<PodEffect>) {

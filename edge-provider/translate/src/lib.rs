@@ -9,12 +9,14 @@
 //!   each path of the Kubernetes 1.37 `PodSpec` for each [`NodeKind`].
 //! * [`pod_status`]: the hub's roll-up of a deployment → the [`PodStatus`](k8s_openapi::api::core::v1::PodStatus) to patch, by the
 //!   API's own rules.
+//! * [`features`]: what a device's Node declares that it can.
 //! * [`annotations`]: the annotations read here.
 //!
 //! It must not know of the hub, of targets and namespaces' rights, or of how a pod is watched and patched.
 
 pub mod annotations;
 mod api_access;
+pub mod features;
 pub mod fields;
 mod node;
 mod not_yet;

@@ -54,12 +54,14 @@ pub fn missing<'a>(specs: impl IntoIterator<Item = &'a Value>) -> BTreeSet<&'sta
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
+    use edge_provider_translate::features::PROVED;
     use serde::Deserialize;
 
     use super::*;
-    use crate::case::Case;
+    use crate::case::{Case, Script};
     use crate::side::Side;
 
     /// So many paths are in `uncovered.yaml`, and never more again.
@@ -71,6 +73,38 @@ mod tests {
     struct Uncovered {
         why: String,
         paths: Vec<String>,
+    }
+
+    /// What all cases do on a device, by name.
+    fn played() -> BTreeMap<String, Script> {
+        let side = Side {
+            name: "device",
+            node: "edge".into(),
+            host_ip: "10.1.0.2".into(),
+            logs: "/nowhere".into(),
+            scratch: "/scratch".into(),
+            registry: "registry.example/".into(),
+        };
+        let cases = Case::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")).unwrap();
+        let played = cases
+            .into_iter()
+            .map(|case| (case.name.clone(), case.script(&side).unwrap()));
+        played.collect()
+    }
+
+    /// Bound by the scheduler, which leaves a pod alone that needs what its node does not declare.
+    #[test]
+    fn every_declared_feature_is_proved_by_a_case_that_is_scheduled() {
+        let played = played();
+        for feature in PROVED {
+            let case = &played[feature.proved_by];
+            assert!(!case.header.bound, "{feature:?}");
+            let mut objects = case.objects.iter().map(Value::to_string);
+            assert!(
+                objects.any(|object| object.contains(feature.needed_by)),
+                "{feature:?}"
+            );
+        }
     }
 
     #[test]
@@ -88,19 +122,7 @@ mod tests {
         assert_eq!(listed.len(), all.len(), "a path is listed twice");
         assert!(all.len() <= MOST, "the list only shrinks");
 
-        let side = Side {
-            name: "device",
-            node: "edge".into(),
-            host_ip: "10.1.0.2".into(),
-            logs: "/nowhere".into(),
-            scratch: "/scratch".into(),
-            registry: "registry.example/".into(),
-        };
-        let cases = Case::all(&home.join("cases")).unwrap();
-        let objects: Vec<Value> = cases
-            .iter()
-            .flat_map(|case| case.script(&side).unwrap().objects)
-            .collect();
+        let objects: Vec<Value> = played().into_values().flat_map(|case| case.objects).collect();
         let specs = objects.iter().filter_map(|object| match object["kind"].as_str() {
             Some("Pod") => Some(&object["spec"]),
             _ => object.pointer("/spec/template/spec"),

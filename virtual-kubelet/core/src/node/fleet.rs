@@ -88,6 +88,8 @@ impl FleetSpec {
             info: self.info(),
             conditions: conditions(&state.hub),
             images: Vec::new(),
+            // Its devices differ.
+            declared_features: None,
             takes_new: state.hub.answers(),
             lives: true,
         }

@@ -221,6 +221,29 @@ fn while_the_fleet_is_unknown_the_figures_stay() {
 }
 
 #[test]
+fn declared_features_stay_until_it_is_known_what_they_are() {
+    let mut view = spec().view(&state(true));
+    assert!(view.status_json(None, at(0)).get("declaredFeatures").is_none());
+    view.declared_features = Some(vec!["A", "B"]);
+    let shown = view.status_json(None, at(0));
+    assert_eq!(shown["declaredFeatures"], json!(["A", "B"]));
+    view.declared_features = None;
+    assert_eq!(
+        view.status_json(Some(&shown), at(0))["declaredFeatures"],
+        json!(["A", "B"])
+    );
+    view.declared_features = Some(vec![]);
+    let less = view.status_json(Some(&shown), at(0));
+    assert_eq!(less["declaredFeatures"], json!([]));
+    assert!(would_change(&shown, &less));
+    // The API server keeps no empty list.
+    assert!(!would_change(
+        &json!({}),
+        &json!({"declaredFeatures": less["declaredFeatures"]})
+    ));
+}
+
+#[test]
 fn what_is_ours_by_its_prefix_goes_when_it_is_no_longer_so() {
     let mut node = created();
     node["metadata"]["labels"]["tag.example/site"] = json!("7");

@@ -25,6 +25,9 @@ pub struct NodeView {
     pub info: NodeInfo,
     pub conditions: Vec<NodeCondition>,
     pub images: Vec<NodeImage>,
+    /// Features that a pod may need of its node (KEP-5328), sorted. `None` where the API server does not keep them, or may not: what the
+    /// Node shows stays.
+    pub declared_features: Option<Vec<&'static str>>,
     /// Whether new pods may come: else a taint says that the hub does not answer.
     pub takes_new: bool,
     /// Whether there is a sign of life behind it: heartbeats and the lease go on. Without, both stay as they are.
@@ -222,6 +225,11 @@ impl NodeView {
         if !self.images.is_empty() {
             let image = |image: &NodeImage| json!({"names": image.names, "sizeBytes": image.size_bytes});
             status.insert("images".into(), self.images.iter().map(image).collect());
+        }
+        let present = || current.and_then(|status| status.get("declaredFeatures").cloned());
+        let declared = self.declared_features.as_ref().map(|features| json!(features));
+        if let Some(declared) = declared.or_else(present) {
+            status.insert("declaredFeatures".into(), declared);
         }
         if let Some(port) = self.kubelet_port {
             status.insert(
