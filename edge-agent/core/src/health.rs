@@ -47,6 +47,10 @@ pub(crate) struct Remembered {
     pub(crate) ready: bool,
 }
 
+/// How long an instance runs at least before it is probed. A kubelet learns of a start from its relist, each second
+/// (`genericPlegRelistPeriod` of `pkg/kubelet/kubelet.go`), and probes no earlier: a program has that long to open its port.
+const FIRST_LOOK_MS: u64 = 1_000;
+
 const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
 pub(crate) fn probe_of(spec: &ContainerSpec, kind: ProbeKind) -> Option<&Probe> {
@@ -97,11 +101,12 @@ pub(crate) struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// When a probe of an instance that was just found is run first: after its initial delay; while the agent is younger than the probe's
-    /// period also at some moment within a period, so that a restart of the agent does not run them all at once.
+    /// When a probe of an instance that was just found is run first: after its initial delay, [`FIRST_LOOK_MS`] at the least; while the agent
+    /// is younger than the probe's period also at some moment within a period, so that a restart of the agent does not run them all at once.
     fn first_ms(&mut self, probe: &Probe, runs_since_ms: i64, now: &Now) -> u64 {
         let ran_ms = u64::try_from(now.wall_ms.saturating_sub(runs_since_ms)).unwrap_or(0);
-        let delay_ms = (u64::from(probe.initial_delay_s) * 1_000).saturating_sub(ran_ms);
+        let delay_ms = (u64::from(probe.initial_delay_s) * 1_000).max(FIRST_LOOK_MS);
+        let delay_ms = delay_ms.saturating_sub(ran_ms);
         let period = period_ms(probe);
         let spread = if now.mono_ms.saturating_sub(self.began_ms) < period {
             self.rng.below(period)

@@ -8,7 +8,7 @@ use crate::run::{Outcome, Verdict};
 /// Longest text that a cell shows, in characters.
 const CELL: usize = 240;
 
-/// One line per case that is not equal, its differences below, and the sums.
+/// One line per case that is not equal, its differences below, and the sums; also what one play alone showed.
 pub fn print(verdicts: &[Verdict]) {
     let mut table = Table::new();
     table.set_header(["case", "fact", "kubelet", "device"]);
@@ -18,11 +18,17 @@ pub fn print(verdicts: &[Verdict]) {
             Outcome::Failed(error) => {
                 table.add_row([&verdict.case, "not played", &cut(error), ""]);
             }
-            Outcome::Different(differences) => {
+            Outcome::Different(differences) | Outcome::Rare(differences) => {
+                let rare = matches!(verdict.outcome, Outcome::Rare(_));
+                let case = if rare {
+                    format!("{} (one of {} plays)", verdict.case, verdict.plays)
+                } else {
+                    verdict.case.clone()
+                };
                 for difference in differences {
                     let shown = |value: &Option<String>| value.as_deref().map_or_else(|| "-".to_owned(), cut);
                     table.add_row([
-                        verdict.case.clone(),
+                        case.clone(),
                         difference.fact.clone(),
                         shown(&difference.kubelet),
                         shown(&difference.device),
@@ -36,7 +42,7 @@ pub fn print(verdicts: &[Verdict]) {
     }
     let equal = verdicts
         .iter()
-        .filter(|verdict| matches!(verdict.outcome, Outcome::Equal))
+        .filter(|verdict| verdict.outcome.is_equal())
         .count();
     println!("{equal} of {} cases equal", verdicts.len());
     let again = verdicts.iter().filter(|verdict| verdict.plays > 1);

@@ -121,6 +121,16 @@ fn delays_and_periods_are_kept() {
 }
 
 #[test]
+fn a_program_has_a_second_to_open_its_port() {
+    let mut world = up();
+    run(&mut world, &with(|c| c.probes.readiness = Some(probe(10))));
+    world.pass(999);
+    assert_eq!((probed(&world), word(&world)), (0, (Some(true), false)));
+    world.pass(1);
+    assert_eq!((probed(&world), word(&world)), (1, (Some(true), true)));
+}
+
+#[test]
 fn a_failed_liveness_probe_restarts_with_the_probes_grace() {
     let mut world = up();
     let strict = Probe {
@@ -173,7 +183,7 @@ fn a_container_that_never_restarts_is_killed_all_the_same() {
     wanted.workload.restart_policy = RestartPolicy::Never;
     fail(&mut world, ProbeKind::Startup);
     run(&mut world, &wanted);
-    world.pass(10_000);
+    world.pass(11_000);
     assert_eq!(
         told(&world, Reason::Killing),
         ["Container c0 failed startup probe"]
@@ -230,6 +240,7 @@ fn the_startup_probe_comes_before_the_others_and_only_once() {
 fn a_restarted_agent_takes_nobody_for_less_than_it_was() {
     let mut world = up();
     run(&mut world, &with(|c| c.probes.readiness = Some(probe(60))));
+    world.pass(1_000);
     assert!(word(&world).1);
     world.crash();
     world.settle();
@@ -257,9 +268,9 @@ fn a_sidecar_that_has_not_started_holds_up_those_after_it() {
         .failing
         .insert(("side".to_owned(), ProbeKind::Startup));
     run(&mut world, &wanted);
-    world.pass(19_000);
+    world.pass(20_999);
     assert_eq!(world.runtime.started.len(), 1);
-    world.pass(1_000);
+    world.pass(1);
     assert_eq!(
         told(&world, Reason::Killing),
         ["Init container side failed startup probe"]
