@@ -230,7 +230,10 @@ impl Agent {
             // As the kubelet, whose back-off is kept by the hash of the spec.
             workload.crashes.remove(name);
         }
-        workload.record.ended.remove(name);
+        match workload.record.ended.remove(name) {
+            Some(ended) => drop(workload.record.last.insert(name.clone(), ended.status.state)),
+            None => drop(workload.record.last.remove(name)),
+        }
         workload.record.health.remove(name);
         let resources = start.container.resources.clone();
         workload.record.actuated.insert(name.clone(), resources);

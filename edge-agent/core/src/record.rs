@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{ContainerStatus, Manifest, Reason, Resources};
+use edge_protocol::v1::{ContainerState, ContainerStatus, Manifest, Reason, Resources};
 use edge_protocol::{BootId, DeploymentRevision, DeviceTime, Digest, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) replacing: BTreeSet<String>,
     /// How containers ended that will not be started again, for when the runtime has them no more.
     pub(crate) ended: BTreeMap<String, Ended>,
+    /// How the instance before the one that runs ended, by container, where the runtime may have nothing of it any more.
+    pub(crate) last: BTreeMap<String, ContainerState>,
     /// It failed as a whole, for good, such as past its deadline: it is stopped and stays so.
     pub(crate) failed: Option<Failed>,
     /// All its containers are being removed, to begin anew.

@@ -163,7 +163,8 @@ fn present(
     let previous = instances
         .iter()
         .filter(|c| c.attempt < current.attempt && !c.is_live())
-        .find_map(|c| terminated(c));
+        .find_map(|c| terminated(c))
+        .or_else(|| given.workload.record.last.get(&spec.name).cloned());
     let waits = || waiting(given, spec, decision).unwrap_or_else(|| creating(given));
     let (state, last) = match (&current.state, terminated(current)) {
         (ObservedState::Running { .. }, _) if given.workload.awaits_hook(&current.id) => (waits(), previous),

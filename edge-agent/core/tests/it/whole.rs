@@ -143,6 +143,17 @@ fn a_rule_may_have_all_containers_begin_anew() {
     let status = world.status("one");
     assert_eq!((status.phase, status.rung), (Phase::Running, Rung::Healthy));
     assert!(status.containers.iter().all(|status| status.restart_count == 1));
+    let lasts = status
+        .init_containers
+        .iter()
+        .chain(&status.containers)
+        .map(|each| &each.last);
+    let removed = |last: &Option<ContainerState>| matches!(last, Some(ContainerState::Terminated { reason, .. }) if *reason == Reason::RestartingAllContainers);
+    assert!(
+        lasts.clone().all(removed),
+        "{lasts:?}",
+        lasts = lasts.collect::<Vec<_>>()
+    );
     assert_eq!(world.runtime.sandboxes.len(), 1);
     exit(&mut world, "c0", 1);
     exit(&mut world, "c1", 1);
