@@ -1,17 +1,18 @@
-//! Tells the machine what the device is: at once what the kernel knows, the runtime's name when it answers, and later what changed.
+//! Tells the machine what the device is: at once what the kernel knows, the runtime's name and images when it answers, and later what
+//! changed.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use edge_agent_core::Input;
 use edge_protocol::BootId;
-use edge_protocol::v1::Facts;
+use edge_protocol::v1::{Facts, HeldImage, bounded_images};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::host;
-use crate::runtime::CriRuntime;
+use crate::runtime::{CriRuntime, RuntimeError};
 
 /// How often they are read. A kubelet reads them every 10 s (`nodeStatusUpdateFrequency`), and has a link to spare.
 const EVERY: Duration = Duration::from_secs(30);
@@ -30,45 +31,61 @@ pub(crate) struct FactsTask {
 
 impl FactsTask {
     pub(crate) async fn run(self, token: CancellationToken) {
-        let mut version = None;
+        let mut known = Runtime::default();
         let mut told = None;
         loop {
-            if let Some(facts) = news(&mut told, self.read(version.clone()))
+            if let Some(facts) = news(&mut told, self.read(&known))
                 && self.inputs.send(Input::Facts(Box::new(facts))).await.is_err()
             {
                 return;
             }
-            version = tokio::select! {
+            known = tokio::select! {
                 () = token.cancelled() => return,
-                version = self.next(version) => Some(version),
+                known = self.next(known) => known,
             };
         }
     }
 
-    fn read(&self, version: Option<(String, String)>) -> Facts {
+    fn read(&self, known: &Runtime) -> Facts {
+        let version = known.version.clone().unwrap_or_default();
         Facts {
             boot_id: self.boot_id.0.to_string(),
-            ..host::facts(version.unwrap_or_default(), &self.state_dir, self.max_pods)
+            images: known.images.clone(),
+            ..host::facts(version, &self.state_dir, self.max_pods)
         }
     }
 
-    /// What the runtime is when the facts are to be read again; one that is away is still what it was.
-    async fn next(&self, known: Option<(String, String)>) -> (String, String) {
-        if known.is_some() {
+    /// What the runtime is and has when the facts are to be read again; one that is away still is and has what it had.
+    async fn next(&self, known: Runtime) -> Runtime {
+        if known.version.is_some() {
             tokio::time::sleep(EVERY).await;
         }
         loop {
-            match (self.runtime.version().await, known.clone()) {
-                (Ok(version), _) => return version,
-                (Err(error), Some(known)) => {
+            match self.ask().await {
+                Ok(runtime) => return runtime,
+                Err(error) if known.version.is_some() => {
                     debug!(%error, "the container runtime does not say what it is");
                     return known;
                 }
-                (Err(error), None) => warn!(%error, "the container runtime does not say what it is yet"),
+                Err(error) => warn!(%error, "the container runtime does not say what it is yet"),
             }
             tokio::time::sleep(RUNTIME_AGAIN).await;
         }
     }
+
+    async fn ask(&self) -> Result<Runtime, RuntimeError> {
+        Ok(Runtime {
+            version: Some(self.runtime.version().await?),
+            images: bounded_images(self.runtime.held_images().await?),
+        })
+    }
+}
+
+/// What the runtime last said of itself.
+#[derive(Debug, Clone, Default)]
+struct Runtime {
+    version: Option<(String, String)>,
+    images: Vec<HeldImage>,
 }
 
 /// The facts, if they are not those that were told last.

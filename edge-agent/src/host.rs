@@ -73,6 +73,8 @@ pub fn facts(runtime: (String, String), state_dir: &Path, max_pods: u32) -> Fact
             .collect(),
         // The machine's word, from what is measured.
         pressures: Pressures::default(),
+        // The runtime's word.
+        images: Vec::new(),
     }
 }
 

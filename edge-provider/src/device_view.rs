@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edge_protocol::v1::Pressures;
+use edge_protocol::v1::{HeldImage, Pressures};
 use iot_hub_client::api::{Device, DeviceState};
 use jiff::Timestamp;
 use virtual_kubelet::core::node::{
-    Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeInfo, NodeView, own_labels,
+    Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeImage, NodeInfo, NodeView, own_labels,
 };
 
 use edge_provider_translate::features;
@@ -52,7 +52,7 @@ impl DeviceSpec {
             allocatable: Some(self.nodes.options.reserved.allocatable(capacity)),
             info: self.info(device),
             conditions: conditions(device, hub),
-            images: Vec::new(),
+            images: images(device),
             declared_features: kubernetes.and_then(|version| features::declared(&device.features, version)),
             takes_new: hub.answers(),
             lives: device.online,
@@ -146,6 +146,14 @@ fn capacity(device: &Device) -> Capacity {
         ephemeral_storage_bytes: Some(facts.ephemeral_storage_bytes).filter(|bytes| *bytes > 0),
         pods: u64::from(facts.pods),
     }
+}
+
+fn images(device: &Device) -> Vec<NodeImage> {
+    let image = |held: &HeldImage| NodeImage {
+        names: held.names.clone(),
+        size_bytes: held.size_bytes,
+    };
+    device.facts.images.iter().map(image).collect()
 }
 
 /// When the device was last heard.

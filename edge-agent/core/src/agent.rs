@@ -403,7 +403,7 @@ impl Agent {
             let wishes = [
                 self.reports.wake_at(),
                 self.history.wake_at(),
-                self.claims.wake_at(),
+                self.claims.wake_at(self.session.link()),
             ];
             wishes.into_iter().flatten().min()
         });

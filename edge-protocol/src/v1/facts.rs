@@ -32,6 +32,57 @@ pub struct Facts {
     pub addresses: Vec<String>,
     #[serde(skip_serializing_if = "Pressures::is_none")]
     pub pressures: Pressures,
+    /// What the runtime has, as [`bounded_images`] leaves it. No hello says it, and no frame on a link that counts bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<HeldImage>,
+}
+
+/// An image on a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct HeldImage {
+    /// With digests first, then with tags.
+    pub names: Vec<String>,
+    pub size_bytes: u64,
+}
+
+/// The most images that are told, as `nodeStatusMaxImages` of a kubelet.
+const MAX_IMAGES: usize = 50;
+/// The most names of one, as `MaxNamesPerImageInNodeStatus` of `pkg/kubelet/nodestatus/setters.go`.
+const MAX_IMAGE_NAMES: usize = 5;
+/// The longest name of one, in bytes.
+const MAX_IMAGE_NAME_BYTES: usize = 512;
+/// The most bytes of all their names: what a hub holds in memory for a device is bounded.
+const MAX_IMAGES_BYTES: usize = 4 << 10;
+
+/// The largest first, as a kubelet sorts them, and no more than a Node and a hub should hold of a device. An image without a name that can
+/// be told is left out.
+pub fn bounded_images(mut images: Vec<HeldImage>) -> Vec<HeldImage> {
+    images.sort_by(|a, b| {
+        b.size_bytes
+            .cmp(&a.size_bytes)
+            .then_with(|| a.names.cmp(&b.names))
+    });
+    let mut room = MAX_IMAGES_BYTES;
+    let mut told = Vec::new();
+    for HeldImage {
+        mut names,
+        size_bytes,
+    } in images
+    {
+        names.retain(|name| name.len() <= MAX_IMAGE_NAME_BYTES && !name.contains(char::is_control));
+        names.truncate(MAX_IMAGE_NAMES);
+        let bytes: usize = names.iter().map(String::len).sum();
+        if told.len() == MAX_IMAGES || bytes > room {
+            break;
+        }
+        if bytes > 0 {
+            room -= bytes;
+            told.push(HeldImage { names, size_bytes });
+        }
+    }
+    told
 }
 
 /// What the device lacks, by the kubelet's thresholds; each outlives its cause by five minutes.

@@ -23,7 +23,7 @@ pub use deployment::{
 };
 pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
 pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken, SealingKeyStatement};
-pub use facts::{Facts, LinkClass, Pressures};
+pub use facts::{Facts, HeldImage, LinkClass, Pressures, bounded_images};
 pub use manifest::{
     Action, ContainerResource, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, DownwardValue, EnvFrom,
     EnvVar, Header, HostAlias, HostPathCheck, KeyToPath, Lifecycle, Manifest, Medium, MountSpec, Names,

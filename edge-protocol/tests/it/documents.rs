@@ -6,13 +6,13 @@ use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{
     AckStage, Action, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
     ContainerStatus, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue, EnvFrom, EnvVar,
-    EventLevel, EventReport, Facts, Header, Hello, HostAlias, HostPathCheck, KeyToPath, KeyWrap, Lifecycle,
-    Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind, ObjectRef, Phase, PodField,
-    PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource, Propagation, PullPolicy,
-    QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeResource, ResourceField, Resources, RestartAction,
-    RestartPolicy, RestartRule, Rung, SealedObject, SetAck, StatementBody, StatusReport, SubPath, Terminal,
-    TerminationMessage, Tombstone, TombstoneReason, Up, UpFrame, ValueFrom, VolumeSource, VolumeSpec,
-    WorkloadSpec, WorkloadStatus, ability, object,
+    EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias, HostPathCheck, KeyToPath, KeyWrap,
+    Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind, ObjectRef, Phase,
+    PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource, Propagation,
+    PullPolicy, QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeResource, ResourceField, Resources,
+    RestartAction, RestartPolicy, RestartRule, Rung, SealedObject, SetAck, StatementBody, StatusReport,
+    SubPath, Terminal, TerminationMessage, Tombstone, TombstoneReason, Up, UpFrame, ValueFrom, VolumeSource,
+    VolumeSpec, WorkloadSpec, WorkloadStatus, ability, bounded_images, object,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceTime, Digest, Incarnation, ItemState, Nonce, PodUid, SessionEpoch,
@@ -426,7 +426,40 @@ fn hello_and_acknowledgement() {
         addresses: vec!["10.64.0.7".into(), "fd00::7".into()],
         ..facts
     });
-    check("up-facts", &up(4, Up::Facts { facts }));
+    check("up-facts", &up(4, Up::Facts { facts: facts.clone() }));
+    let images = vec![HeldImage {
+        names: vec![
+            "registry.example/press@sha256:11".into(),
+            "registry.example/press:1".into(),
+        ],
+        size_bytes: 4_194_304,
+    }];
+    let facts = Box::new(Facts { images, ..*facts });
+    check("up-facts-images", &up(5, Up::Facts { facts }));
+}
+
+#[test]
+fn the_largest_images_are_told_within_bounds() {
+    let image = |size_bytes, names: &[&str]| HeldImage {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        size_bytes,
+    };
+    let (long, wild) = ("x".repeat(513), "a\u{1b}b");
+    let odd = vec![
+        image(1, &["small"]),
+        image(9, &["large", &long, wild]),
+        image(5, &[wild]),
+        image(4, &["1", "2", "3", "4", "5", "6"]),
+    ];
+    let told = [
+        image(9, &["large"]),
+        image(4, &["1", "2", "3", "4", "5"]),
+        image(1, &["small"]),
+    ];
+    assert_eq!(bounded_images(odd), told);
+    let many = |count, length: usize| (0..count).map(|_| image(1, &[&"x".repeat(length)])).collect();
+    assert_eq!(bounded_images(many(60, 10)).len(), 50);
+    assert_eq!(bounded_images(many(60, 500)).len(), 8, "4 KiB of names");
 }
 
 #[test]

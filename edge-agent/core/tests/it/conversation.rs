@@ -4,7 +4,8 @@ use edge_agent_core::Input;
 use edge_protocol::frame;
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
-    AckStage, Down, DownFrame, Facts, LinkClass, Reason, ReportAck, Statement, StatementBody, Up,
+    AckStage, Down, DownFrame, Facts, HeldImage, LinkClass, Reason, ReportAck, Statement, StatementBody, Up,
+    UpFrame,
 };
 use edge_protocol::{DeviceId, EnrolmentSerial, HubId, Incarnation, Lane, Nonce, SessionEpoch};
 
@@ -375,6 +376,62 @@ fn facts_that_a_hub_does_not_acknowledge_are_told_by_another_hello() {
     assert_eq!(hello, Some(world.facts.clone()));
     world.pass(300_000);
     assert_eq!(world.reconnects.len(), 1, "the hello told all");
+}
+
+fn pull(world: &mut World, name: &str) {
+    let names = vec![name.to_owned()];
+    world.facts.images = vec![HeldImage { names, size_bytes: 7 }];
+    world.give(Input::Facts(Box::new(world.facts.clone())));
+    world.settle();
+}
+
+fn hellos_images(world: &World) -> usize {
+    let images = |frame: &UpFrame| match &frame.body {
+        Up::Hello(hello) => hello.facts.images.len(),
+        _ => 0,
+    };
+    world.hub.heard.iter().map(images).sum()
+}
+
+#[test]
+fn images_are_told_once_beside_the_hello() {
+    let mut world = running();
+    pull(&mut world, "a:1");
+    assert_eq!(told(&world), (vec![world.facts.clone()], 1));
+    world.link_down();
+    world.link_up();
+    world.settle();
+    world.pass(300_000);
+    assert_eq!(told(&world).0.len(), 1, "the hub keeps them");
+    pull(&mut world, "a:2");
+    assert_eq!(told(&world).0.last(), Some(&world.facts));
+    assert_eq!((told(&world).0.len(), hellos_images(&world)), (2, 0));
+}
+
+#[test]
+fn a_link_that_counts_bytes_carries_no_images() {
+    let mut world = running();
+    world.hub.link = LinkClass::Cellular;
+    world.push();
+    world.settle();
+    pull(&mut world, "a:1");
+    world.pass(600_000);
+    assert_eq!((told(&world), hellos_images(&world)), ((vec![], 1), 0));
+    measure(&mut world, "10.0.0.1");
+    assert!(told(&world).0[0].images.is_empty());
+}
+
+#[test]
+fn images_that_a_hub_does_not_acknowledge_cost_no_session() {
+    let mut world = running();
+    world.hub.is_old = true;
+    pull(&mut world, "a:1");
+    world.pass(300_000);
+    assert!(world.reconnects.is_empty());
+    assert_eq!(told(&world).0.len(), 1);
+    measure(&mut world, "10.0.0.1");
+    world.pass(30_000);
+    assert_eq!(world.reconnects.len(), 1, "for what is worth one");
 }
 
 #[test]

@@ -34,6 +34,7 @@ use edge_agent_core::ObservedImage;
 use edge_agent_core::step::{Observed, Step, StepOutcome};
 use edge_agent_core::usage::WorkloadUsage;
 use edge_agent_cri::{CriClient, CriError, CriOptions, Disposition};
+use edge_protocol::v1::HeldImage;
 use edge_protocol::{DeviceId, PodUid};
 use tokio::sync::Notify;
 
@@ -149,6 +150,19 @@ impl CriRuntime {
     pub async fn version(&self) -> Result<(String, String), RuntimeError> {
         let version = self.0.client.version().await?;
         Ok((version.runtime_name, version.runtime_version))
+    }
+
+    /// The images that the runtime has, in no order.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn held_images(&self) -> Result<Vec<HeldImage>, RuntimeError> {
+        let images = self.0.client.list_images().await?;
+        let held = images.into_iter().map(|image| HeldImage {
+            names: image.repo_digests.into_iter().chain(image.repo_tags).collect(),
+            size_bytes: image.size,
+        });
+        Ok(held.collect())
     }
 
     /// What every workload uses that has a running container, its volumes and logs included.

@@ -1,7 +1,7 @@
 //! A device's session: begun by a hello, bound to its nonce and connection, ended by the next one.
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{AckStage, Facts, HeldSet, Hello, SetAck};
+use edge_protocol::v1::{AckStage, Facts, HeldSet, Hello, SetAck, bounded_images};
 use edge_protocol::{DesiredSet, Digest, Nonce, Now, SessionEpoch, SetGeneration, Verdict, judge};
 
 use super::{Acknowledged, Device, Offered};
@@ -131,7 +131,10 @@ impl Device {
             .take(MAX_FEATURES)
             .map(|feature| clipped(feature, MAX_FEATURE_BYTES))
             .collect();
-        self.record.facts = bounded_facts(&hello.facts);
+        self.record.facts = Facts {
+            images: std::mem::take(&mut self.record.facts.images),
+            ..bounded_facts(&hello.facts)
+        };
         self.session = Some(Box::new(Session {
             epoch: self.record.last_session,
             nonce: hello.nonce.clone(),
@@ -313,7 +316,12 @@ fn bounded_facts(facts: &Facts) -> Facts {
             .take(MAX_ADDRESSES)
             .map(|address| text(address))
             .collect(),
-        ..*facts
+        images: bounded_images(facts.images.clone()),
+        pressures: facts.pressures,
+        cpu_milli: facts.cpu_milli,
+        memory_bytes: facts.memory_bytes,
+        ephemeral_storage_bytes: facts.ephemeral_storage_bytes,
+        pods: facts.pods,
     }
 }
 

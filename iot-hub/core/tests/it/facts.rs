@@ -1,7 +1,7 @@
 //! What a device says of itself within its session.
 
 use edge_protocol::DeviceId;
-use edge_protocol::v1::{Facts, Up};
+use edge_protocol::v1::{Facts, HeldImage, Up};
 
 use iot_hub_core::Change;
 
@@ -91,4 +91,34 @@ fn facts_in_a_session_are_bounded_as_those_of_a_hello() {
     let stored = &world.store.devices[&one].facts;
     assert!(stored.hostname.len() <= 253 && !stored.hostname.chars().any(char::is_control));
     assert_eq!(stored.addresses.len(), 2);
+}
+
+fn image(name: &str, size_bytes: u64) -> HeldImage {
+    HeldImage {
+        names: vec![name.to_owned()],
+        size_bytes,
+    }
+}
+
+#[test]
+fn images_are_bounded_and_outlive_a_session() {
+    let (mut world, one) = connected();
+    let told = Facts {
+        images: (0..60)
+            .map(|number| image(&format!("a:{number}"), number))
+            .collect(),
+        ..Facts::default()
+    };
+    tell(&mut world, &one, told);
+    let stored = world.store.devices[&one].facts.images.clone();
+    assert_eq!((stored.len(), &stored[0]), (50, &image("a:59", 59)));
+    world.disconnect(&one);
+    world.connect(&one);
+    world.settle();
+    assert_eq!(
+        world.store.devices[&one].facts.images, stored,
+        "a hello says nothing of them"
+    );
+    tell(&mut world, &one, Facts::default());
+    assert_eq!(world.store.devices[&one].facts.images, []);
 }

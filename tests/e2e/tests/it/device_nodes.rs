@@ -82,6 +82,12 @@ fn a_device_is_a_node_with_pods_of_its_own() {
         "{info}"
     );
     assert_eq!(press["metadata"]["labels"]["tag.outrigger.io/site"], "hall-7");
+    eventually("the device's images are on its Node", || {
+        let press = node(&site, "press-1").unwrap();
+        let image = &press["status"]["images"][0];
+        let is_told = image["names"][0].is_string() && image["sizeBytes"].as_u64() > Some(0);
+        is_told.then_some(()).ok_or_else(|| press["status"].to_string())
+    });
     assert_eq!(condition(&press, "outrigger.io/Connected").0, "True");
     let fleet = site.node_object(None);
     assert_eq!(
