@@ -136,6 +136,7 @@ mod tests {
                 container: Some("main".into()),
                 level: EventLevel::Warning,
                 reason: Reason::ImagePullBackOff,
+                cause: None,
                 message: message.into(),
             },
         }

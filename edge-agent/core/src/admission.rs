@@ -91,19 +91,25 @@ pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
 }
 
 fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
+    let spec = &workload.manifest.as_ref()?.workload;
     let staying = neighbours(world, uid, workload, false);
-    if let Some((reason, message)) = misfit(world, workload, &staying)? {
+    if let Some((reason, message)) = misfit(world, spec, &staying)? {
         return Some(Mark::Rejected { reason, message });
     }
     let all = neighbours(world, uid, workload, true);
-    match misfit(world, workload, &all)? {
+    match misfit(world, spec, &all)? {
         None => Some(Mark::Admitted),
         Some(_) => None,
     }
 }
 
 /// The admitted workloads beside this one that may still run, but those it replaces.
-fn neighbours<'a>(world: World<'a>, uid: &PodUid, of: &Workload, leaving: bool) -> Vec<&'a WorkloadSpec> {
+pub(crate) fn neighbours<'a>(
+    world: World<'a>,
+    uid: &PodUid,
+    of: &Workload,
+    leaving: bool,
+) -> Vec<&'a WorkloadSpec> {
     let replaced: Vec<&PodUid> = of
         .manifest
         .iter()
@@ -135,13 +141,12 @@ fn has_ended(world: World<'_>, uid: &PodUid, workload: &Workload) -> bool {
     clippy::option_option,
     reason = "unknown facts, fits, and does not fit are three answers"
 )]
-fn misfit(
+pub(crate) fn misfit(
     world: World<'_>,
-    workload: &Workload,
+    spec: &WorkloadSpec,
     others: &[&WorkloadSpec],
 ) -> Option<Option<(Reason, String)>> {
     let facts = world.facts?;
-    let spec = &workload.manifest.as_ref()?.workload;
     let own = Demand::of(spec);
     let used = others
         .iter()

@@ -359,14 +359,33 @@ impl Agent {
         message: &str,
     ) {
         let event = DeviceEvent {
+            container: container.map(str::to_owned),
+            ..self.event_of(now, uid, (level, reason), message)
+        };
+        self.tell_event(event);
+    }
+
+    /// One of the workload as a whole.
+    pub(crate) fn event_of(
+        &self,
+        now: &Now,
+        uid: &PodUid,
+        (level, reason): (EventLevel, Reason),
+        message: &str,
+    ) -> DeviceEvent {
+        DeviceEvent {
             seq: 0,
             at: self.device_time(now),
             uid: uid.clone(),
-            container: container.map(str::to_owned),
+            container: None,
             level,
             reason,
+            cause: None,
             message: edge_protocol::text::sanitise(message),
-        };
+        }
+    }
+
+    pub(crate) fn tell_event(&mut self, event: DeviceEvent) {
         let writes = self.history.push(event);
         self.writes.extend(writes);
     }

@@ -67,7 +67,9 @@ impl Agent {
         };
         workload.failures.insert(flight.subject, failure);
         let (what, event, container, text) = describe(&flight.step, message);
-        if !is_on_its_way(reason, since_ms, now) {
+        if matches!(flight.step, Step::Resize { .. }) {
+            self.resize_failed(now, uid, message);
+        } else if !is_on_its_way(reason, since_ms, now) {
             if reason == Reason::RunContainerError {
                 let created = (EventLevel::Normal, Reason::Created);
                 self.event(now, uid, created, container.as_deref(), CREATED);
@@ -106,7 +108,7 @@ fn describe(step: &Step, message: &str) -> (&'static str, Reason, Option<String>
             message.to_owned(),
         ),
         Step::Probe { .. } => ("probe", Reason::Unhealthy, None, message.to_owned()),
-        Step::Resize { .. } => ("resize", Reason::Failed, None, message.to_owned()),
+        Step::Resize { .. } => ("resize", Reason::ResizeError, None, message.to_owned()),
         Step::StartContainer(start) => (
             "start",
             Reason::Failed,

@@ -8,7 +8,7 @@
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
 //!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others, `keys` what opens the sealed ones.
 //! * `claims`: what the device says of itself. `workload` and `record`: one workload in memory and on disk.
-//! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `lifecycle` what a
+//! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `allocation` what of the device is whose, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for. `pulls`: images on their way here; `provenance`: whose credentials brought them.
 //! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
@@ -29,6 +29,7 @@
 
 mod admission;
 pub mod agent;
+mod allocation;
 mod backoff;
 mod checkup;
 mod claims;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use edge_protocol::v1::{ContainerSpec, Manifest, PullPolicy};
 
 pub(crate) use self::decide::{Decision, decide};
+use crate::allocation::Verdict;
 use crate::health::{self, Doom, Scope};
 use crate::plan::{Given, Mark, Plan};
 use crate::record::Failed;
@@ -101,6 +102,9 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
             Decision::Clear => tidy::clear(given, spec, &mut plan),
             _ => {}
         }
+    }
+    if given.workload.record.resizing.is_some() && !resize::is_under_way(given) {
+        plan.marks.push(Mark::Allocation(Verdict::InForce));
     }
     health::plan(given, Scope::All, &mut plan);
     if gate == Gate::Open {

@@ -4,6 +4,7 @@ use edge_protocol::v1::{EventLevel, Reason};
 use edge_protocol::{Digest, Now, PodUid};
 
 use crate::agent::Agent;
+use crate::allocation::Allocation;
 use crate::io::Note;
 use crate::plan::Mark;
 use crate::record::{Ended, Failed, Record, Rejection, Superseded};
@@ -31,7 +32,12 @@ impl Agent {
         workload.disk.dirty |= !only_memory;
         let record = &mut workload.record;
         match mark {
-            Mark::Admitted => record.admitted = true,
+            Mark::Admitted => {
+                record.admitted = true;
+                let asked = workload.asked.as_ref();
+                record.allocated = asked.map(|asked| Allocation::of(&asked.workload));
+            }
+            Mark::Allocation(verdict) => self.weighed(now, uid, verdict),
             Mark::Rejected { reason, message } => self.rejected(now, uid, reason, message),
             Mark::Failed(failed) => self.failed(now, uid, failed),
             Mark::Superseded { .. } => {
@@ -169,6 +175,7 @@ impl Agent {
         };
         let item = workload.item.clone();
         workload.record = Record::default();
+        workload.asked = None;
         workload.manifest = None;
         workload.images.clear();
         workload.missing.clear();

@@ -200,7 +200,7 @@ impl Agent {
                     ..
                 },
                 _,
-            ) => self.resized(now, uid, &container_id, resources),
+            ) => self.resized(uid, &container_id, resources),
             (Step::Probe { .. }, _) => {}
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
@@ -275,7 +275,7 @@ impl Agent {
         });
     }
 
-    fn resized(&mut self, now: &Now, uid: &PodUid, container_id: &str, resources: Resources) {
+    fn resized(&mut self, uid: &PodUid, container_id: &str, resources: Resources) {
         let pod = self.pods.get(uid);
         let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
         let (Some(workload), Some(container)) = (self.workloads.get_mut(uid), container) else {
@@ -284,8 +284,6 @@ impl Agent {
         workload.record.actuated.insert(container.name.clone(), resources);
         workload.disk.dirty = true;
         workload.blur(Sight::Changed);
-        let message = "Pod resize completed";
-        self.event(now, uid, (NORMAL, Reason::ResizeCompleted), None, message);
     }
 }
 

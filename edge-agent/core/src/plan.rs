@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_protocol::v1::{Action, Facts, Manifest, Reason};
 use edge_protocol::{ItemState, Now, PodUid};
 
+use crate::allocation::Verdict;
 use crate::health::{self, Scope};
 use crate::lifecycle::{self, Gate};
 use crate::record::Failed;
@@ -91,6 +92,8 @@ pub(crate) enum Mark {
         container: String,
         attempt: u32,
     },
+    /// What becomes of a wish for other resources.
+    Allocation(Verdict),
     /// The teardown came to its end while the workload is desired again: begin from nothing.
     Fresh,
 }

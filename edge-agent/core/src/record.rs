@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_protocol::v1::{ContainerState, ContainerStatus, Manifest, Reason, Resources};
+use edge_protocol::v1::{ContainerState, ContainerStatus, Manifest, Reason, Resizing, Resources};
 use edge_protocol::{BootId, DeploymentRevision, DeviceTime, Digest, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
+use crate::allocation::{Allocation, Deferred};
 use crate::health::Remembered;
 
 /// One row of the store, as JSON. Fields are only ever added, with a default.
@@ -36,6 +37,12 @@ pub(crate) struct Record {
     pub(crate) failed: Option<Failed>,
     /// All its containers are being removed, to begin anew.
     pub(crate) resetting: bool,
+    /// What it was admitted with; a change of that in place is weighed anew. Absent before admission, and where an older agent admitted it.
+    pub(crate) allocated: Option<Allocation>,
+    /// It asks for other resources, and cannot have them now.
+    pub(crate) deferred: Option<Deferred>,
+    /// It was given other resources, and its containers are not held to them yet.
+    pub(crate) resizing: Option<Resizing>,
     /// What the instances that run were last asked to be held to, by container.
     pub(crate) actuated: BTreeMap<String, Resources>,
     /// What probes found of the instances that run, by container; only of containers that have such probes.

@@ -48,6 +48,9 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
     let (reason, message) = reason(given)
         .filter(|_| record.failed.is_none() || phase == Phase::Failed)
         .map_or((None, String::new()), |(reason, message)| (Some(reason), message));
+    // As `determinePodResizeStatus` of `pkg/kubelet/kubelet_pods.go`.
+    let is_over = !matches!(phase, Phase::Pending | Phase::Running);
+    let wish = record.deferred.as_ref().filter(|_| !is_over);
     Some(WorkloadStatus {
         uid: given.uid.clone(),
         revision: item.map_or(record.revision, |item| item.revision),
@@ -65,6 +68,8 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
         sandbox_ready: given.pod.sandbox().is_some(),
         further_pod_ips: Vec::new(),
         started: record.started,
+        deferred: wish.map(|deferred| deferred.word.clone()),
+        resizing: record.resizing.clone().filter(|_| !is_over),
         since: saying.now,
         containers: shown(mains),
     })

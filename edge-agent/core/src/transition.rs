@@ -6,6 +6,7 @@ use edge_protocol::v1::{Manifest, Reason, Tombstone};
 use edge_protocol::{Digest, ItemState, Now, SetItem};
 
 use crate::admission;
+use crate::allocation;
 use crate::record::{Ending, Record};
 use crate::shelf::{self, Shelf};
 use crate::workload::{DEFAULT_GRACE_S, Subject, Workload};
@@ -156,11 +157,17 @@ impl Rules<'_> {
             None => None,
         };
         workload.item = item;
-        let manifest = match workload.record.manifest.and_then(|digest| self.doc(&digest)) {
+        workload.asked = match workload.record.manifest.and_then(|digest| self.doc(&digest)) {
             Some(Doc::Manifest(manifest)) => Some(Arc::clone(manifest)),
             _ => None,
         };
-        if manifest != workload.manifest {
+        let allocation = workload.record.allocated.as_ref();
+        let asked = workload.asked.as_ref();
+        let manifest = asked.map(|asked| allocation::allocated(asked, allocation));
+        if manifest == workload.manifest {
+            // Whether it is as asked is known by its being the very same.
+            workload.manifest = manifest;
+        } else {
             renew(workload, manifest);
         }
     }

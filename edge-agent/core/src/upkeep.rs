@@ -13,7 +13,7 @@ use crate::session::Due;
 use crate::status::{self, Saying};
 use crate::step::{Step, StepId};
 use crate::workload::{InFlight, Sight};
-use crate::{admission, succession};
+use crate::{admission, allocation, succession};
 
 const NORMAL: EventLevel = EventLevel::Normal;
 
@@ -40,7 +40,10 @@ impl Agent {
         // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
         for _ in 0..=4 * self.workloads.len() {
             let world = self.world(now);
-            let Some((uid, mark)) = succession::next(world).or_else(|| admission::next(world)) else {
+            let Some((uid, mark)) = succession::next(world)
+                .or_else(|| admission::next(world))
+                .or_else(|| allocation::next(world))
+            else {
                 break;
             };
             self.mark(now, &uid, mark);
@@ -103,7 +106,6 @@ impl Agent {
                 }
                 None
             }
-            Step::Resize { .. } => Some((Reason::ResizeStarted, None, "Pod resize started".to_owned())),
             Step::StopContainer { container_id, .. } => {
                 let pod = self.pods.get(uid);
                 let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));

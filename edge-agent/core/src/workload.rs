@@ -71,6 +71,8 @@ pub(crate) struct Workload {
     pub(crate) quarantined: bool,
     pub(crate) record: Record,
     /// The parsed manifest that the record names.
+    pub(crate) asked: Option<Arc<Manifest>>,
+    /// The same with what the workload was allocated in it: what is acted on.
     pub(crate) manifest: Option<Arc<Manifest>>,
     /// Why the desired manifest is not acted on.
     pub(crate) refused: Option<(Reason, String)>,

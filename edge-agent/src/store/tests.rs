@@ -19,6 +19,7 @@ fn event(seq: u64) -> DeviceEvent {
         container: None,
         level: EventLevel::Normal,
         reason: Reason::Started,
+        cause: None,
         message: String::new(),
     }
 }

@@ -34,7 +34,8 @@ pub use manifest::{
 };
 pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
 pub use status::{
-    ContainerState, ContainerStatus, DeviceEvent, EventLevel, LinuxUser, Phase, Reason, Rung, WorkloadStatus,
+    ContainerState, ContainerStatus, DeferredResize, DeviceEvent, EventLevel, LinuxUser, Phase, Reason,
+    ResizeFailure, Resizing, Rung, WorkloadStatus,
 };
 pub use up::{
     AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, MAX_WANTED_KEYS, SetAck,

@@ -69,7 +69,42 @@ pub struct WorkloadStatus {
     /// When the first sandbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<DeviceTime>,
+    /// It asks for other resources than it can have now, and goes on with what its containers were `allocated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<DeferredResize>,
+    /// It was given other resources, and not every container that runs is held to them yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resizing: Option<Resizing>,
     /// When what this status says became true.
+    pub since: DeviceTime,
+}
+
+/// Why other resources cannot be had now, and since when. They are weighed again whenever something changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeferredResize {
+    /// What there is not enough of, as at admission.
+    pub reason: Reason,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    pub since: DeviceTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resizing {
+    /// When the resources were given.
+    pub since: DeviceTime,
+    /// The runtime would not, the last time. It is asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ResizeFailure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResizeFailure {
+    pub message: String,
+    /// When it first would not.
     pub since: DeviceTime,
 }
 
@@ -91,6 +126,9 @@ pub struct ContainerStatus {
     /// It runs and its startup probe and `postStart` are past; absent from an agent that does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<bool>,
+    /// What it was given of the device; absent from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<Resources>,
     /// What the runtime holds it to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -115,6 +153,7 @@ impl ContainerStatus {
             restart_count: 0,
             ready: false,
             started: None,
+            allocated: None,
             resources: None,
             user: None,
         }
@@ -244,6 +283,8 @@ reasons! {
     FailedToRetrieveImagePullSecret,
     ResizeStarted,
     ResizeCompleted,
+    ResizeDeferred,
+    ResizeError,
 }
 
 /// As the enumeration is written, but for the one word that is no identifier.
@@ -278,6 +319,9 @@ pub struct DeviceEvent {
     pub container: Option<String>,
     pub level: EventLevel,
     pub reason: Reason,
+    /// What lies behind it, where the reason alone does not tell: of a deferred resize, what there is not enough of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Reason>,
     pub message: String,
 }
 

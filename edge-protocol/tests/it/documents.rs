@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{
     AckStage, Action, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
-    ContainerStatus, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue, EnvFrom, EnvVar,
-    EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias, HostPathCheck, KeyToPath, KeyWrap,
-    Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind, ObjectRef, Phase,
-    PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource, Propagation,
-    PullPolicy, QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeResource, ResourceField, Resources,
-    RestartAction, RestartPolicy, RestartRule, Rung, SealedObject, SetAck, StatementBody, StatusReport,
-    SubPath, Terminal, TerminationMessage, Tombstone, TombstoneReason, Up, UpFrame, ValueFrom, VolumeSource,
-    VolumeSpec, WorkloadSpec, WorkloadStatus, ability, bounded_images, object,
+    ContainerStatus, DeferredResize, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue,
+    EnvFrom, EnvVar, EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias, HostPathCheck,
+    KeyToPath, KeyWrap, Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind,
+    ObjectRef, Phase, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource,
+    Propagation, PullPolicy, QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeFailure, ResizeResource,
+    Resizing, ResourceField, Resources, RestartAction, RestartPolicy, RestartRule, Rung, SealedObject,
+    SetAck, StatementBody, StatusReport, SubPath, Terminal, TerminationMessage, Tombstone, TombstoneReason,
+    Up, UpFrame, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec, WorkloadStatus, ability, bounded_images,
+    object,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceTime, Digest, Incarnation, ItemState, Nonce, PodUid, SessionEpoch,
@@ -493,6 +494,8 @@ fn status_and_events() {
         init_containers: Vec::new(),
         sandbox_ready: false,
         further_pod_ips: Vec::new(),
+        deferred: None,
+        resizing: None,
         pod_ip: Some("10.88.0.7".into()),
         started: Some(time()),
         since: time(),
@@ -515,10 +518,78 @@ fn status_and_events() {
         container: Some("web".into()),
         level: EventLevel::Warning,
         reason: Reason::BackOff,
+        cause: None,
         message: "Back-off restarting failed container".into(),
     };
     check(
         "up-events",
+        &up(5, Up::Events(EventReport { events: vec![event] })),
+    );
+}
+
+#[test]
+fn a_resize_that_is_not_through() {
+    let millis = |request, limit| Resources {
+        cpu_request_milli: Some(request),
+        cpu_limit_milli: Some(limit),
+        ..Resources::default()
+    };
+    let no_room = "Node didn't have enough resource: cpu, requested: 3000, used: 2500, capacity: 4000";
+    let workload = WorkloadStatus {
+        uid: uid(1),
+        revision: DeploymentRevision(4),
+        manifest: Digest::of("manifest"),
+        rung: Rung::Healthy,
+        phase: Phase::Running,
+        reason: None,
+        message: String::new(),
+        containers: vec![ContainerStatus {
+            container_id: "containerd://abc".into(),
+            state: ContainerState::Running {
+                started_at_ms: 1_795_219_100_000,
+            },
+            ready: true,
+            allocated: Some(millis(1_000, 2_000)),
+            resources: Some(millis(500, 1_000)),
+            ..ContainerStatus::waiting("web", "registry.example/server:v1", Reason::Unknown)
+        }],
+        init_containers: Vec::new(),
+        sandbox_ready: true,
+        further_pod_ips: Vec::new(),
+        deferred: Some(DeferredResize {
+            reason: Reason::OutOfcpu,
+            message: no_room.into(),
+            since: time(),
+        }),
+        resizing: Some(Resizing {
+            since: time(),
+            failure: Some(ResizeFailure {
+                message: "device or resource busy".into(),
+                since: time(),
+            }),
+        }),
+        pod_ip: None,
+        started: Some(time()),
+        since: time(),
+    };
+    let report = StatusReport {
+        upto: 9,
+        complete: false,
+        workloads: vec![workload],
+    };
+    check("up-status-resize", &up(4, Up::Status(report)));
+    let event = DeviceEvent {
+        seq: 13,
+        at: time(),
+        uid: uid(1),
+        container: None,
+        level: EventLevel::Warning,
+        reason: Reason::ResizeDeferred,
+        cause: Some(Reason::OutOfcpu),
+        message: no_room.into(),
+    };
+    check(
+        "up-events-resize",
         &up(5, Up::Events(EventReport { events: vec![event] })),
     );
 }

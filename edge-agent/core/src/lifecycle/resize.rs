@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, ResizeResource, Resources};
 
+use super::order::{self, Place};
 use super::start::sandbox_spec;
 use crate::plan::{Given, Plan};
 use crate::record::Record;
-use crate::step::Step;
+use crate::step::{ObservedState, Step};
 use crate::workload::Subject;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,25 @@ pub(crate) fn change(record: &Record, spec: &ContainerSpec) -> Change {
     } else {
         Change::None
     }
+}
+
+/// Some container is not yet held to what was allocated: one that runs, or is stopped to be started with it
+/// (`isContainerResourceResizeInProgress`).
+pub(super) fn is_under_way(given: &Given<'_>) -> bool {
+    let record = &given.workload.record;
+    let runs = |spec: &ContainerSpec| {
+        let current = given.pod.current(&spec.name);
+        current.is_some_and(|current| matches!(current.state, ObservedState::Running { .. }))
+    };
+    let mut lasting = given
+        .workload
+        .all_containers()
+        .filter(|spec| order::place(given, spec) == Place::Main || spec.is_sidecar());
+    lasting.any(|spec| match change(record, spec) {
+        Change::None => false,
+        Change::InPlace => runs(spec),
+        Change::Restart => runs(spec) || record.replacing.contains(&spec.name),
+    })
 }
 
 pub(super) fn plan(given: &Given<'_>, manifest: &Arc<Manifest>, spec: &ContainerSpec, plan: &mut Plan) {

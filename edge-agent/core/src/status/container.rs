@@ -58,6 +58,7 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
         || spec.resources.clone(),
         |actual| held_to(&spec.resources, actual),
     );
+    status.allocated = Some(spec.resources.clone());
     status.resources = Some(resources).filter(|resources| *resources != Resources::default());
     status.user = current.and_then(|current| current.user.clone());
     status

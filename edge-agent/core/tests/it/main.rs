@@ -16,6 +16,7 @@ mod objects;
 mod order;
 mod probes;
 mod pulls;
+mod resize;
 mod runtime;
 mod shed;
 mod succession;

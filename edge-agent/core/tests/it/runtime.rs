@@ -347,7 +347,7 @@ impl Runtime {
             state: ObservedState::Running {
                 started_at_ms: wall_ms,
             },
-            resources: None,
+            resources: Some(start.container.resources.clone()),
             user: None,
         });
         self.started.push((uid.clone(), name.clone()));

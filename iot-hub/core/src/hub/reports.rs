@@ -226,6 +226,16 @@ fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
         .retain(|container| known(&container.name) && seen.insert(container.name.clone()));
     status.containers.iter_mut().for_each(clean_container);
     status.message = sanitise(&status.message);
+    if let Some(deferred) = &mut status.deferred {
+        deferred.message = sanitise(&deferred.message);
+    }
+    if let Some(failure) = status
+        .resizing
+        .as_mut()
+        .and_then(|resizing| resizing.failure.as_mut())
+    {
+        failure.message = sanitise(&failure.message);
+    }
     status.pod_ip = status.pod_ip.as_deref().map(sanitise);
     status
 }

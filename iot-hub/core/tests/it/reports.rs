@@ -22,6 +22,7 @@ fn events(uid: &PodUid, seqs: std::ops::RangeInclusive<u64>) -> Up {
         container: None,
         level: EventLevel::Normal,
         reason: Reason::Started,
+        cause: None,
         message: "a\u{1b}b".to_owned(),
     };
     Up::Events(EventReport {

@@ -359,6 +359,7 @@ fn event(seq: u64, of: &str) -> DeviceEvent {
         container: None,
         level: EventLevel::Normal,
         reason: Reason::Pulled,
+        cause: None,
         message: String::new(),
     }
 }

@@ -68,6 +68,8 @@ pub(super) fn spoken(phase: Phase, init: Vec<DeviceWord>, main: Vec<DeviceWord>)
         sandbox_ready: true,
         pod_ip: Some("10.1.0.4".to_owned()),
         further_pod_ips: vec!["fd00::4".to_owned()],
+        deferred: None,
+        resizing: None,
         started: Some(time),
         since: time,
     };
