@@ -29,6 +29,8 @@ pub enum Bench {
     Memory(Handed),
     /// Bytes of an idle device per day.
     Idle(Handed),
+    /// Time of one step of the device's machine alone.
+    Step(Handed),
     /// CPU, memory and API calls of one process with many device nodes.
     Nodes(Handed),
 }
@@ -93,6 +95,7 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
             ("memory", handed)
         }
         Bench::Idle(handed) => ("idle", handed),
+        Bench::Step(handed) => ("step", handed),
         Bench::Nodes(handed) => ("nodes", handed),
     };
     let program = root.join("target/release/outrigger-bench");

@@ -15,6 +15,7 @@ use bench::pods::Cluster;
 use bench::report::{self, ApplyReport, Machine, SeriesReport};
 use bench::side::{Side, Token};
 use bench::stage::{Stage, blocking};
+use bench::step::StepReport;
 use bench::{idle, programs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::{ControlPlaneOptions, Lab, LabOptions};
@@ -47,6 +48,11 @@ enum Command {
         /// Keep-alive intervals of 240 s to count for.
         #[arg(long, default_value_t = 4)]
         beats: u32,
+    },
+    /// Time of one step of the device's machine alone, by how many workloads the device has.
+    Step {
+        #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+        counts: Vec<usize>,
     },
     /// CPU, memory and API calls of one process with more and more device nodes, at rest.
     Nodes {
@@ -130,6 +136,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(arguments) => stage.perform(measure_apply(&stage, arguments)),
         Command::Memory { pods } => stage.perform(measure_memory(&stage, pods)),
         Command::Idle { beats } => stage.perform(measure_idle(&stage, beats)),
+        Command::Step { counts } => measure_step(&stage, &counts),
         Command::Nodes { counts, seconds } => {
             let window = Duration::from_secs(seconds);
             stage.perform(measure_nodes(&stage, NodesPlan { counts, window }))
@@ -199,6 +206,13 @@ async fn measure_idle(stage: &Stage, beats: u32) -> anyhow::Result<()> {
     let report = idle::measure(ours, beats).await?;
     report.print();
     println!("{}", report::write(stage.results(), "idle", &report)?.display());
+    Ok(())
+}
+
+fn measure_step(stage: &Stage, counts: &[usize]) -> anyhow::Result<()> {
+    let report = StepReport::measure(counts)?;
+    report.print();
+    println!("{}", report::write(stage.results(), "step", &report)?.display());
     Ok(())
 }
 
