@@ -23,10 +23,10 @@ use crate::provenance::{PULLED_KEY, Provenance};
 use crate::pulls::Pulls;
 use crate::reports::Reports;
 use crate::restore::{read_blobs, read_meta, read_records};
+use crate::roster::{Roster, Touch};
 use crate::session::{Parties, Session};
 use crate::shelf::Shelf;
 use crate::transition::Rules;
-use crate::workload::{Pod, Workload};
 
 /// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
 pub(crate) const FLOOR_KEY: &str = "time-floor";
@@ -97,6 +97,13 @@ pub(crate) enum Reach {
     Seen,
 }
 
+/// What plans and statuses depend on beside the workloads themselves.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Common {
+    pub(crate) wall_trusted: bool,
+    pub(crate) runtime: String,
+}
+
 /// What waits for a transaction.
 #[derive(Debug)]
 pub(crate) enum Deferred {
@@ -122,8 +129,9 @@ pub struct Agent {
     /// Blobs on disk.
     pub(crate) shelf: Shelf,
     pub(crate) keys: Keys,
-    pub(crate) workloads: BTreeMap<PodUid, Workload>,
-    pub(crate) pods: BTreeMap<PodUid, Pod>,
+    pub(crate) roster: Roster,
+    /// What plans and statuses of all workloads depend on, as of when they were last made.
+    pub(crate) common: Common,
     pub(crate) reach: Reach,
     pub(crate) reports: Reports,
     pub(crate) history: History,
@@ -142,6 +150,8 @@ pub struct Agent {
     pub(crate) deferred: Vec<Deferred>,
     /// Blobs or records may have lost their last user.
     pub(crate) sweep_due: bool,
+    /// Other blobs may be missing than before.
+    pub(crate) fetch_due: bool,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -195,8 +205,8 @@ impl Agent {
                 restored.objects.into_iter().collect(),
             ),
             keys,
-            workloads: read_records(restored.workloads, &mut damage),
-            pods: BTreeMap::new(),
+            roster: Roster::new(read_records(restored.workloads, &mut damage)),
+            common: Common::default(),
             reach: Reach::Never,
             reports: Reports::default(),
             history: History::new(restored.events, last_seq, config.limits.events),
@@ -213,6 +223,7 @@ impl Agent {
             writes: unusable,
             deferred: Vec::new(),
             sweep_due: true,
+            fetch_due: true,
             effects: Vec::new(),
             config,
         };
@@ -290,7 +301,7 @@ impl Agent {
         self.history.rebase();
         self.fetches.rebase(now.mono_ms);
         self.pulls.rebase();
-        for workload in self.workloads.values_mut() {
+        self.roster.each(|_, workload, _| {
             workload.failures.values_mut().for_each(|failure| {
                 failure.until_ms = now.mono_ms;
                 failure.fresh_until_ms = failure.fresh_until_ms.map(|_| now.mono_ms);
@@ -304,7 +315,8 @@ impl Agent {
                 .values_mut()
                 .for_each(|health| health.rebase(now.mono_ms));
             workload.halt_ms = None;
-        }
+            Touch::Yes
+        });
     }
 
     pub(crate) fn settle_restored(&mut self, now: &Now) {
@@ -315,21 +327,17 @@ impl Agent {
             features: &self.config.features,
             now,
         };
+        self.fetch_due = true;
         for uid in in_force.keys() {
-            self.workloads.entry(uid.clone()).or_default();
+            self.roster.ensure(uid);
         }
-        for (uid, workload) in &mut self.workloads {
+        self.roster.each(|uid, workload, _| {
             let item = in_force.get(uid);
             let before = workload.record.clone();
-            rules.apply(
-                &mut workload.record,
-                item.map(|(item, _)| item),
-                item.map(|(item, _)| item),
-            );
+            let touch = rules.settle(workload, item.map(|(item, _)| item), item);
             workload.disk.dirty |= workload.record != before || (item.is_some() && !workload.disk.stored);
-            workload.quarantined = item.is_some_and(|(_, quarantined)| *quarantined);
-            rules.sync(workload, item.map(|(item, _)| item.clone()));
-        }
+            touch
+        });
     }
 
     fn stop(&mut self, now: &Now) {
@@ -408,7 +416,7 @@ impl Agent {
             Deferred::Trust => self.trust(now),
             Deferred::EventsUpTo(seq) => self.history.committed(seq),
             Deferred::Record(uid) => {
-                if let Some(workload) = self.workloads.get_mut(&uid) {
+                if let Some(workload) = self.roster.get_mut(&uid) {
                     workload.disk.writing = workload.disk.writing.saturating_sub(1);
                     workload.disk.stored = true;
                 }

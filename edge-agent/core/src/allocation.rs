@@ -134,6 +134,29 @@ pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
     deferred
 }
 
+/// Whether [`next`] has something to say of it, be it now or when there is more room.
+pub(crate) fn is_unsettled(workload: &Workload) -> bool {
+    let (Some(asked), Some(manifest)) = (&workload.asked, &workload.manifest) else {
+        return false;
+    };
+    let record = &workload.record;
+    let is_noted = |allocation: &Allocation| allocation.covers(&asked.workload);
+    let is_settled = Arc::ptr_eq(asked, manifest)
+        && record.allocated.as_ref().is_some_and(is_noted)
+        && record.deferred.is_none();
+    counts(workload) && !is_settled
+}
+
+/// It has, or gets, something of the device that may change while it runs.
+fn counts(workload: &Workload) -> bool {
+    let record = &workload.record;
+    record.admitted
+        && record.rejected.is_none()
+        && record.failed.is_none()
+        && record.superseded.is_none()
+        && workload.wants_run()
+}
+
 enum Look<'a> {
     Decided(Verdict),
     Pending(Pending<'a>),
@@ -143,12 +166,7 @@ enum Look<'a> {
 fn look<'a>(world: World<'a>, uid: &'a PodUid, workload: &'a Workload) -> Option<Look<'a>> {
     let record = &workload.record;
     let (asked, manifest) = (workload.asked.as_ref()?, workload.manifest.as_ref()?);
-    let counts = record.admitted
-        && record.rejected.is_none()
-        && record.failed.is_none()
-        && record.superseded.is_none()
-        && workload.wants_run();
-    if !counts {
+    if !counts(workload) {
         return None;
     }
     if Arc::ptr_eq(asked, manifest) {
@@ -201,7 +219,7 @@ impl Pending<'_> {
 impl Agent {
     pub(crate) fn weighed(&mut self, now: &Now, uid: &PodUid, verdict: Verdict) {
         let at = self.device_time(now);
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         let Some(asked) = workload.asked.clone() else {
@@ -250,7 +268,7 @@ impl Agent {
     /// The runtime would not: told once, and again when it says something else (`SetPodResizeInProgressCondition`).
     pub(crate) fn resize_failed(&mut self, now: &Now, uid: &PodUid, message: &str) {
         let at = self.device_time(now);
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         let resizing = workload.record.resizing.get_or_insert(Resizing {

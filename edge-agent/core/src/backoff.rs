@@ -2,6 +2,8 @@
 
 use edge_protocol::v1::Reason;
 
+use crate::roster::Touch;
+
 /// Splitmix64: enough to spread retries, seeded by the pump, so that a simulation replays.
 #[derive(Debug)]
 pub(crate) struct Rng(u64);
@@ -92,10 +94,10 @@ pub(crate) struct CrashBackoff {
 }
 
 impl CrashBackoff {
-    /// An instance was seen to have ended. Idempotent per attempt.
-    pub(crate) fn saw_end(&mut self, attempt: u32, now_ms: u64) {
+    /// An instance was seen to have ended. Idempotent per attempt; whether it is news.
+    pub(crate) fn saw_end(&mut self, attempt: u32, now_ms: u64) -> Touch {
         if self.ended.is_some_and(|(seen, _)| seen >= attempt) {
-            return;
+            return Touch::No;
         }
         // As `hasExpired`: after twice the cap without a crash the past is forgotten.
         self.entry = self
@@ -103,6 +105,12 @@ impl CrashBackoff {
             .filter(|(_, set_ms)| now_ms.saturating_sub(*set_ms) <= 2 * CRASHES.cap_ms);
         let until = now_ms + self.entry.map_or(0, |(delay, _)| delay);
         self.ended = Some((attempt, until));
+        Touch::Yes
+    }
+
+    /// From when on the successor of the attempt whose end was seen last may start.
+    pub(crate) fn over_ms(&self) -> Option<u64> {
+        self.ended.map(|(_, until)| until)
     }
 
     /// From when on the successor of this attempt may start; absent when its end was not yet seen.

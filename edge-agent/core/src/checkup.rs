@@ -20,9 +20,8 @@ impl Agent {
             began_ms: self.began_ms,
             rng: &mut self.rng,
         };
-        for (uid, workload) in &mut self.workloads {
-            mind(workload, self.pods.get(uid), now, &mut life);
-        }
+        self.roster
+            .attend(|_, workload, pod| mind(workload, pod, now, &mut life));
     }
 
     /// A probe of this instance is run now.
@@ -137,7 +136,7 @@ impl Agent {
     }
 
     pub(crate) fn pre_stop_failed(&mut self, now: &Now, uid: &PodUid, container_id: &str) {
-        let pod = self.pods.get(uid);
+        let pod = self.roster.pod(uid);
         let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
         let name = container.map(|container| container.name.clone());
         let what = (WARNING, Reason::FailedPreStopHook);
@@ -146,9 +145,8 @@ impl Agent {
 
     /// The workload, and what its container of this runtime id is made from.
     fn probed_container(&mut self, uid: &PodUid, id: &str) -> Option<(&mut Workload, ContainerSpec)> {
-        let pod = self.pods.get(uid)?;
+        let (workload, pod) = self.roster.get_mut_with_pod(uid)?;
         let container = pod.containers.iter().find(|container| container.id == id)?;
-        let workload = self.workloads.get_mut(uid)?;
         let spec = workload
             .all_containers()
             .find(|spec| spec.name == container.name)?

@@ -34,7 +34,7 @@ impl Agent {
             }
             _ => {}
         }
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         // What it left in the runtime, only a look can tell.

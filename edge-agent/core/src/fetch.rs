@@ -27,13 +27,27 @@ impl Fetches {
         }
     }
 
-    /// Exactly these are wanted now; what to ask for next.
-    pub(crate) fn want(&mut self, digests: &BTreeSet<Digest>, now_ms: u64) -> Vec<Digest> {
+    /// Exactly these are wanted from now on.
+    pub(crate) fn want(&mut self, digests: &BTreeSet<Digest>) {
         self.wanted
             .retain(|digest, fetch| fetch.under_way || digests.contains(digest));
         for digest in digests {
             self.wanted.entry(*digest).or_default();
         }
+    }
+
+    /// Whether it is exactly these that are wanted, but for what is under way.
+    #[cfg(debug_assertions)]
+    pub(crate) fn wants(&self, digests: &BTreeSet<Digest>) -> bool {
+        digests.iter().all(|digest| self.wanted.contains_key(digest))
+            && self
+                .wanted
+                .iter()
+                .all(|(digest, fetch)| fetch.under_way || digests.contains(digest))
+    }
+
+    /// What to ask for next.
+    pub(crate) fn next(&mut self, now_ms: u64) -> Vec<Digest> {
         let under_way = self.wanted.values().filter(|fetch| fetch.under_way).count();
         let free = self.at_once.saturating_sub(under_way);
         let ready = self

@@ -88,6 +88,7 @@ impl Agent {
                 .push(Effect::KeepAlive(statement.link.keep_alive_s()));
             self.put_meta(LINK_KEY, &statement.link);
         }
+        self.fetch_due = true;
         let (generation, digest) = (statement.generation, statement.set_digest);
         let offer = self
             .desired
@@ -155,6 +156,7 @@ impl Agent {
         {
             return;
         }
+        self.fetch_due = true;
         let Some(body) = body else { return };
         self.desired.fill(digest, &body, &self.shelf);
         let named = self.named();
@@ -177,7 +179,7 @@ impl Agent {
 
     /// The blobs that sets on disk and records name.
     fn named(&self) -> BTreeSet<Digest> {
-        let records = self.workloads.values();
+        let records = self.roster.workloads().values();
         let records = records.filter_map(|workload| workload.record.manifest);
         let items = self.desired.on_disk().map(|item| item.digest);
         items.chain(records).collect()
@@ -193,6 +195,14 @@ impl Agent {
 
     /// Asks for the blobs that are named and not here. What only a record names no hub would give any more.
     pub(crate) fn fetch_missing(&mut self, now: &Now) {
+        if std::mem::take(&mut self.fetch_due) {
+            self.fetches.want(&self.missing());
+        }
+        let next = self.fetches.next(now.mono_ms);
+        self.effects.extend(next.into_iter().map(Effect::Fetch));
+    }
+
+    pub(crate) fn missing(&self) -> BTreeSet<Digest> {
         let mut missing = self.desired.missing(&self.shelf);
         for digest in self.desired.blobs_in_force() {
             if self.shelf.doc(&digest).is_none() {
@@ -201,8 +211,7 @@ impl Agent {
             let objects = self.shelf.objects_of(&digest).into_iter();
             missing.extend(objects.filter(|object| !self.shelf.has_object(object)));
         }
-        let next = self.fetches.want(&missing, now.mono_ms);
-        self.effects.extend(next.into_iter().map(Effect::Fetch));
+        missing
     }
 
     /// What this step wants on disk of sets and records. While a set is being committed the records wait: a record written in between
@@ -213,15 +222,16 @@ impl Agent {
         }
         if self.desired.candidate.is_some() && self.desired.missing(&self.shelf).is_empty() {
             self.desired.committing = self.desired.candidate.take();
+            self.fetch_due = true;
         }
         if let Some(candidate) = &mut self.desired.committing {
             self.writes.extend(candidate.coming.write());
         }
         let mut records: BTreeMap<PodUid, Record> = self
-            .workloads
-            .iter()
-            .filter(|(_, workload)| workload.disk.dirty)
-            .map(|(uid, workload)| (uid.clone(), workload.record.clone()))
+            .roster
+            .take_unsaved()
+            .into_iter()
+            .filter_map(|uid| Some((uid.clone(), self.roster.get(&uid)?.record.clone())))
             .collect();
         if let Some(candidate) = &self.desired.committing {
             let (writes, changed) = self.candidate_writes(now, candidate);
@@ -237,7 +247,7 @@ impl Agent {
                 uid: uid.clone(),
                 record: text,
             });
-            if let Some(workload) = self.workloads.get_mut(&uid) {
+            if let Some(workload) = self.roster.get_mut(&uid) {
                 workload.disk.dirty = false;
                 workload.disk.writing += 1;
                 self.deferred.push(Deferred::Record(uid));
@@ -255,8 +265,8 @@ impl Agent {
         let rules = self.rules(now, Some(&candidate.coming.shelf));
         let after = in_force(&candidate.set.items, &quarantine);
         let mut records = BTreeMap::new();
-        for uid in self.workloads.keys().chain(after.keys()) {
-            let workload = self.workloads.get(uid);
+        for uid in self.roster.workloads().keys().chain(after.keys()) {
+            let workload = self.roster.get(uid);
             let old = workload
                 .map(|workload| workload.record.clone())
                 .unwrap_or_default();
@@ -288,7 +298,7 @@ impl Agent {
         };
         let quarantine = self.desired.quarantine_after(&candidate.set);
         self.shelf.absorb(candidate.coming.shelf);
-        self.sweep_due = true;
+        (self.sweep_due, self.fetch_due) = (true, true);
         let TrustedSet {
             generation, digest, ..
         } = candidate.set;
@@ -324,7 +334,9 @@ impl Agent {
         let in_force = self.desired.in_force();
         for uid in in_force.keys() {
             // Its record was written with the set.
-            self.workloads.entry(uid.clone()).or_default().disk.stored = true;
+            if self.roster.get(uid).is_none_or(|workload| !workload.disk.stored) {
+                self.roster.ensure(uid).disk.stored = true;
+            }
         }
         let rules = Rules {
             stored: &self.shelf,
@@ -332,19 +344,18 @@ impl Agent {
             features: &self.config.features,
             now,
         };
-        for (uid, workload) in &mut self.workloads {
-            let item = in_force.get(uid);
+        let effects = &mut self.effects;
+        self.roster.each(|uid, workload, _| {
             let before = workload.item.clone();
-            rules.apply(&mut workload.record, before.as_ref(), item.map(|(item, _)| item));
-            workload.quarantined = item.is_some_and(|(_, quarantined)| *quarantined);
-            rules.sync(workload, item.map(|(item, _)| item.clone()));
+            let touch = rules.settle(workload, before.as_ref(), in_force.get(uid));
             if let Some((_, why)) = &workload.refused {
-                self.effects.push(Effect::Report(Note::Refused {
+                effects.push(Effect::Report(Note::Refused {
                     uid: uid.clone(),
                     why: why.clone(),
                 }));
             }
-        }
+            touch
+        });
     }
 
     /// Drops blobs that nothing names any more. What only a step under way may still read goes after it.
@@ -354,7 +365,8 @@ impl Agent {
         let mut named = self.objects_of(&docs);
         named.extend(docs.iter().flat_map(|digest| self.desired.coming_objects(digest)));
         let steps = self
-            .workloads
+            .roster
+            .workloads()
             .values()
             .flat_map(|workload| workload.steps.values());
         let manifests = steps.filter_map(|flight| flight.step.manifest());

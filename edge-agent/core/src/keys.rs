@@ -8,6 +8,7 @@ use edge_protocol::{Digest, Lane, Now, SealingSecret};
 
 use crate::agent::Agent;
 use crate::io::{Note, Write};
+use crate::roster::Touch;
 
 /// How long an answer is waited for before the hub is asked again: what it did not have then it tells of by itself.
 const ASK_AGAIN_MS: u64 = 60_000;
@@ -92,7 +93,10 @@ impl Agent {
             }
         }
         let opened = self.shelf.objects_with(&taken);
-        for workload in self.workloads.values_mut() {
+        if opened.is_empty() {
+            return;
+        }
+        self.roster.each(|_, workload, _| {
             let manifest = workload.manifest.as_ref();
             let waits = manifest.is_some_and(|manifest| {
                 manifest
@@ -105,6 +109,7 @@ impl Agent {
                 let failures = workload.failures.values_mut();
                 failures.for_each(|failure| failure.until_ms = failure.until_ms.min(now.mono_ms));
             }
-        }
+            Touch::of(waits)
+        });
     }
 }

@@ -7,7 +7,8 @@
 //! * [`agent`]: the machine, its bounds, and the one transaction that ends each step; `restore` reads the store.
 //! * `session`: hello, binding, heartbeat, watchdog. `intake` takes frames; `desired` holds the set, assembles the next and keeps a
 //!   restored hub from changing what it contradicts; `transition` says what a new set makes of a record; `shelf` knows which blobs are here, `fetch` gets the others, `keys` what opens the sealed ones.
-//! * `claims`: what the device says of itself. `workload` and `record`: one workload in memory and on disk.
+//! * `claims`: what the device says of itself. `workload` and `record`: one workload in memory and on disk. `roster`: all of them, and which
+//!   must be attended to, by `ties` between them; `proof`: that the others need not.
 //! * `plan`: the total function from desired and observed to steps. `succession` and `admission` say who has a place, `allocation` what of the device is whose, `lifecycle` what a
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for. `pulls`: images on their way here; `provenance`: whose credentials brought them.
@@ -49,11 +50,14 @@ mod outcome;
 mod phase;
 mod plan;
 mod probe;
+#[cfg(debug_assertions)]
+mod proof;
 mod provenance;
 mod pulls;
 mod record;
 mod reports;
 mod restore;
+mod roster;
 mod session;
 mod shed;
 mod shelf;
@@ -63,6 +67,7 @@ mod succession;
 mod sums;
 mod teardown;
 mod tidy;
+mod ties;
 mod transition;
 mod upkeep;
 pub mod usage;

@@ -8,6 +8,7 @@ use crate::allocation::Allocation;
 use crate::io::Note;
 use crate::plan::Mark;
 use crate::record::{Ended, Failed, Record, Rejection, Superseded};
+use crate::roster::Touch;
 use crate::status::{self, Saying};
 use crate::transition::Rules;
 use crate::words;
@@ -25,7 +26,7 @@ impl Agent {
             Mark::Superseded { by } => Some(self.superseded(uid, by)),
             _ => None,
         };
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         let only_memory = matches!(mark, Mark::BackingOff { .. } | Mark::Halting { .. });
@@ -81,7 +82,7 @@ impl Agent {
             runtime: self.runtime(),
             now: self.device_time(now),
         };
-        let Some(workload) = self.workloads.get(uid) else {
+        let Some(workload) = self.roster.get(uid) else {
             return Vec::new();
         };
         let given = self.world(now).given(uid, workload);
@@ -93,33 +94,33 @@ impl Agent {
 
     /// Who waited for the one that goes now waits for the one that takes its place.
     fn superseded(&mut self, uid: &PodUid, by: &PodUid) -> Superseded {
-        let older = self.workloads.get(uid).and_then(|older| older.manifest.clone());
-        if let (Some(older), Some(successor)) = (older, self.workloads.get_mut(by))
+        let older = self.roster.get(uid).and_then(|older| older.manifest.clone());
+        if let (Some(older), Some(successor)) = (older, self.roster.get_mut(by))
             && let Some(manifest) = &successor.manifest
         {
             successor.record.follows(&older, manifest);
             successor.disk.dirty = true;
         }
-        let successor = self.workloads.get(by);
+        let successor = self.roster.get(by);
         let superseded = Superseded {
             by: by.clone(),
             manifest: successor.and_then(|successor| successor.record.manifest),
             for_good: false,
         };
-        let heirs = self
-            .workloads
-            .values_mut()
-            .filter(|workload| workload.record.superseded.as_ref().is_some_and(|s| s.by == *uid));
-        for heir in heirs {
-            heir.record.superseded = Some(superseded.clone());
-            heir.disk.dirty = true;
-        }
+        self.roster.each(|_, heir, _| {
+            let waits = heir.record.superseded.as_ref().is_some_and(|s| s.by == *uid);
+            if waits {
+                heir.record.superseded = Some(superseded.clone());
+                heir.disk.dirty = true;
+            }
+            Touch::of(waits)
+        });
         superseded
     }
 
     /// In the words of `rejectPod` of pkg/kubelet/kubelet.go.
     fn rejected(&mut self, now: &Now, uid: &PodUid, reason: Reason, message: String) {
-        if let Some(workload) = self.workloads.get_mut(uid) {
+        if let Some(workload) = self.roster.get_mut(uid) {
             workload.record.rejected = Some(Rejection {
                 manifest: workload.record.manifest.unwrap_or_else(|| Digest::of("")),
                 reason,
@@ -142,7 +143,7 @@ impl Agent {
             };
             self.event(now, uid, (level, reason), None, &failed.message);
         }
-        if let Some(workload) = self.workloads.get_mut(uid) {
+        if let Some(workload) = self.roster.get_mut(uid) {
             workload.record.failed = Some(failed);
             workload.disk.dirty = true;
         }
@@ -150,7 +151,7 @@ impl Agent {
 
     /// Tells that a container waits in crash back-off.
     fn back_off(&mut self, now: &Now, uid: &PodUid, container: &str, attempt: u32) {
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         if let Some(crash) = workload.crashes.get_mut(container) {
@@ -170,7 +171,7 @@ impl Agent {
             features: &self.config.features,
             now,
         };
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         let item = workload.item.clone();
@@ -185,8 +186,8 @@ impl Agent {
         workload.halt_ms = None;
         workload.volumes = None;
         workload.cleaned = false;
-        rules.apply(&mut workload.record, None, item.as_ref());
-        rules.sync(workload, item);
+        let item = item.map(|item| (item, workload.quarantined));
+        rules.settle(workload, None, item.as_ref());
         // The steps that follow are planned in another turn, when this is on disk.
         workload.disk.stored = false;
     }

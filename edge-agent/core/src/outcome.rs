@@ -12,6 +12,7 @@ use crate::health::Hook;
 use crate::io::Note;
 use crate::lifecycle::resize::{self, Change};
 use crate::pulls::Took;
+use crate::roster::Touch;
 use crate::step::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
     StepOutcome,
@@ -24,47 +25,34 @@ const NORMAL: EventLevel = EventLevel::Normal;
 impl Agent {
     /// A complete look: what is not in it is not in the runtime. Of a workload that changed while it was taken, it says nothing.
     pub(crate) fn observe(&mut self, now: &Now, observed: Observed, told: u64) {
-        let first = std::mem::replace(&mut self.reach, Reach::Seen) == Reach::Never;
-        let mut before = std::mem::replace(&mut self.pods, by_workload(observed));
-        for (uid, workload) in &self.workloads {
-            if workload.changed_at > told {
-                self.pods.remove(uid);
-                self.pods.extend(before.remove_entry(uid));
-            }
+        let before = std::mem::replace(&mut self.reach, Reach::Seen);
+        if before != Reach::Seen {
+            self.roster.touch_all();
         }
-        for uid in self.pods.keys() {
-            self.workloads.entry(uid.clone()).or_default();
-        }
+        self.take_pods(by_workload(observed), told);
         let at = self.device_time(now);
         let mut adopted = Vec::new();
-        let believed = |workload: &Workload| workload.changed_at <= told;
-        for (uid, workload) in self
-            .workloads
-            .iter_mut()
-            .filter(|(_, workload)| believed(workload))
-        {
-            workload.sight = Sight::Clear;
-            let Some(pod) = self.pods.get(uid) else {
+        self.roster.each(|uid, workload, pod| {
+            if workload.changed_at > told {
+                return Touch::No;
+            }
+            let cleared = std::mem::take(&mut workload.sight) != Sight::Clear;
+            let Some(pod) = pod else {
+                let forgot = !workload.stopped.is_empty();
                 workload.stopped.clear();
-                continue;
+                return Touch::of(cleared || forgot);
             };
-            see(workload, pod, now.mono_ms);
+            let mut touch = Touch::of(cleared).or(see(workload, pod, now.mono_ms));
             if workload.record.started.is_none() && (workload.disk.stored || workload.item.is_some()) {
                 workload.record.started = Some(at);
                 workload.disk.dirty = true;
+                touch = Touch::Yes;
             }
             let live = pod.live().count();
-            if first && live > 0 {
+            if before == Reach::Never && live > 0 {
                 adopted.push((uid.clone(), live));
             }
-        }
-        // What no set named and the runtime no longer has is nothing.
-        self.workloads.retain(|uid, workload| {
-            workload.disk.stored
-                || workload.item.is_some()
-                || workload.disk.dirty
-                || workload.disk.writing > 0
-                || self.pods.contains_key(uid)
+            touch
         });
         for (uid, live) in adopted {
             self.event(
@@ -75,6 +63,31 @@ impl Agent {
                 &format!("Adopted {live} running containers"),
             );
             self.note(Note::Adopted { uid });
+        }
+    }
+
+    /// What is not believed stays what it was; what no set named and the runtime no longer has is nothing.
+    fn take_pods(&mut self, mut pods: BTreeMap<PodUid, Pod>, told: u64) {
+        for (uid, workload) in self.roster.workloads() {
+            if workload.changed_at > told {
+                pods.remove(uid);
+                pods.extend(self.roster.pod(uid).map(|pod| (uid.clone(), pod.clone())));
+            }
+        }
+        for uid in pods.keys() {
+            if self.roster.get(uid).is_none() {
+                self.roster.ensure(uid);
+            }
+        }
+        self.roster.observe(pods);
+        let is_nothing = |(uid, workload): &(&PodUid, &Workload)| {
+            let kept = workload.disk.stored || workload.disk.dirty || workload.disk.writing > 0;
+            !kept && workload.item.is_none() && self.roster.pod(uid).is_none()
+        };
+        let nothing = self.roster.workloads().iter().filter(is_nothing);
+        let nothing: Vec<PodUid> = nothing.map(|(uid, _)| uid.clone()).collect();
+        for uid in nothing {
+            self.roster.remove(&uid);
         }
     }
 
@@ -91,15 +104,15 @@ impl Agent {
     pub(crate) fn step_ended(&mut self, now: &Now, id: StepId, outcome: StepOutcome) {
         self.told += 1;
         let took = self.pulls.ended(id, now.mono_ms);
-        let owner = self.workloads.iter_mut().find_map(|(uid, workload)| {
-            let flight = workload.steps.remove(&id)?;
-            if flight.step.touches_containers() {
-                workload.changed_at = self.told;
-            }
-            Some((uid.clone(), flight))
-        });
-        // A step of an earlier life, or one told twice.
-        let Some((uid, flight)) = owner else { return };
+        // A step of an earlier life, or one told twice, is nobody's.
+        let Some((uid, flight)) = self.roster.end_step(id) else {
+            return;
+        };
+        if flight.step.touches_containers()
+            && let Some(workload) = self.roster.get_mut(&uid)
+        {
+            workload.changed_at = self.told;
+        }
         match outcome {
             StepOutcome::Failed { reason, message } => {
                 self.step_failed(now, &uid, flight, reason, &sanitise(&message));
@@ -118,11 +131,10 @@ impl Agent {
         flight: InFlight,
         (outcome, took): (StepOutcome, Option<Took>),
     ) {
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
             return;
         };
         workload.failures.remove(&flight.subject);
-        let pod = self.pods.entry(uid.clone()).or_default();
         match (flight.step, outcome) {
             (Step::FindImage { image } | Step::PullImage { image, .. }, outcome) => {
                 let StepOutcome::Image {
@@ -220,7 +232,7 @@ impl Agent {
     }
 
     fn started(&mut self, now: &Now, uid: &PodUid, start: &StartContainer, container_id: String) {
-        let (Some(workload), Some(pod)) = (self.workloads.get_mut(uid), self.pods.get_mut(uid)) else {
+        let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
             return;
         };
         let name = &start.container.name;
@@ -276,9 +288,10 @@ impl Agent {
     }
 
     fn resized(&mut self, uid: &PodUid, container_id: &str, resources: Resources) {
-        let pod = self.pods.get(uid);
-        let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
-        let (Some(workload), Some(container)) = (self.workloads.get_mut(uid), container) else {
+        let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
+            return;
+        };
+        let Some(container) = pod.containers.iter().find(|c| c.id == *container_id) else {
             return;
         };
         workload.record.actuated.insert(container.name.clone(), resources);
@@ -287,7 +300,10 @@ impl Agent {
     }
 }
 
-fn by_workload(observed: Observed) -> BTreeMap<PodUid, Pod> {
+/// Ordered by their ids, for runtimes list in any order.
+fn by_workload(mut observed: Observed) -> BTreeMap<PodUid, Pod> {
+    observed.sandboxes.sort_by(|one, other| one.id.cmp(&other.id));
+    observed.containers.sort_by(|one, other| one.id.cmp(&other.id));
     let mut pods: BTreeMap<PodUid, Pod> = BTreeMap::new();
     for sandbox in observed.sandboxes {
         pods.entry(sandbox.uid.clone())
@@ -304,8 +320,9 @@ fn by_workload(observed: Observed) -> BTreeMap<PodUid, Pod> {
     pods
 }
 
-/// What a look at one workload adds to memory.
-fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
+/// What a look at one workload adds to memory, and whether it adds anything.
+fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) -> Touch {
+    let stopped = workload.stopped.len();
     workload.stopped.retain(|id| {
         let container = pod.containers.iter().find(|container| container.id == *id);
         // A stop that ended well while its container runs was none.
@@ -336,17 +353,16 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) {
         .filter(|name| kept(name))
         .cloned()
         .collect();
+    let mut touch = Touch::of(stopped != workload.stopped.len() || !over.is_empty());
     for name in over {
         workload.record.replacing.remove(&name);
         workload.disk.dirty = true;
     }
     for container in pod.containers.iter().filter(|container| !container.is_live()) {
-        workload
-            .crashes
-            .entry(container.name.clone())
-            .or_default()
-            .saw_end(container.attempt, now_ms);
+        let crash = workload.crashes.entry(container.name.clone()).or_default();
+        touch = touch.or(crash.saw_end(container.attempt, now_ms));
     }
+    touch
 }
 
 fn add_sandbox(pod: &mut Pod, spec: SandboxSpec, id: String, ip: Option<String>, now: &Now) {

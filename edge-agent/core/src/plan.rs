@@ -19,6 +19,8 @@ use crate::workload::{Pod, Subject, Workload};
 pub(crate) struct World<'a> {
     pub(crate) workloads: &'a BTreeMap<PodUid, Workload>,
     pub(crate) pods: &'a BTreeMap<PodUid, Pod>,
+    /// Of the workloads those on their way out.
+    pub(crate) leaving: &'a BTreeSet<PodUid>,
     pub(crate) facts: Option<&'a Facts>,
     pub(crate) now: &'a Now,
     /// The wall clock can be trusted.
@@ -178,13 +180,12 @@ impl Given<'_> {
     }
 }
 
-/// The next steps of every workload. It may be called at any time and as often as wanted: what is under way is not planned again, and
-/// a converged state plans nothing.
-pub(crate) fn plan(world: World<'_>) -> Vec<(PodUid, Plan)> {
+/// The next steps of each of these workloads. It may be called at any time and as often as wanted: what is under way is not planned again,
+/// and a converged state plans nothing.
+pub(crate) fn plan<'a>(world: World<'a>, whom: impl IntoIterator<Item = &'a PodUid>) -> Vec<(PodUid, Plan)> {
     let vacating = succession::vacating(world);
-    world
-        .workloads
-        .iter()
+    whom.into_iter()
+        .filter_map(|uid| world.workloads.get_key_value(uid))
         .filter(|(_, workload)| !workload.is_blind())
         .map(|(uid, workload)| {
             let plan = plan_workload(world, &vacating, &world.given(uid, workload));

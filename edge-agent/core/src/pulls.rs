@@ -14,9 +14,10 @@ use crate::io::{Effect, Note};
 use crate::lifecycle::{decide, pull_policy, wants_image};
 use crate::plan::Plan;
 use crate::provenance;
+use crate::roster::Touch;
 use crate::step::{Step, StepId, StepOutcome};
 use crate::words;
-use crate::workload::{InFlight, Pod, Subject, Workload};
+use crate::workload::{InFlight, Subject, Workload};
 
 const NORMAL: EventLevel = EventLevel::Normal;
 const WARNING: EventLevel = EventLevel::Warning;
@@ -91,6 +92,16 @@ impl Pulls {
         })
     }
 
+    /// Those that wait for the turn of one of theirs.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &PodUid> {
+        self.queue.iter().map(|waiting| &waiting.uid)
+    }
+
+    /// When to tell next that one goes on.
+    pub(crate) fn wake_at(&self) -> Option<u64> {
+        self.under_way.values().map(|pull| pull.tell_ms).min()
+    }
+
     /// The monotonic clock began anew, and no process outlived that.
     pub(crate) fn rebase(&mut self) {
         *self = Self::default();
@@ -144,7 +155,7 @@ impl Agent {
             })
             .collect();
         // Of a workload that only a look can tell of, nothing is planned; it keeps its place.
-        let blind = |uid: &PodUid| self.workloads.get(uid).is_some_and(Workload::is_blind);
+        let blind = |uid: &PodUid| self.roster.get(uid).is_some_and(Workload::is_blind);
         let mut queue = std::mem::take(&mut self.pulls.queue);
         queue.retain(|it| wanted.contains(&(it.uid.clone(), it.image.clone())) || blind(&it.uid));
         for (uid, image) in &wanted {
@@ -191,27 +202,22 @@ impl Agent {
             self.image_event(now, &uid, (NORMAL, Reason::Pulling), &image, &message);
         }
         let mut waits = Vec::new();
-        let mut wake = self.pulls.under_way.values().map(|pull| pull.tell_ms).min();
-        for (uid, workload) in &mut self.workloads {
+        self.roster.attend(|uid, workload, _| {
             for (subject, failure) in &mut workload.failures {
-                let (Subject::Image(image), Some(fresh_until)) = (subject, failure.fresh_until_ms) else {
-                    continue;
-                };
-                if fresh_until <= now.mono_ms {
+                if let Subject::Image(image) = subject
+                    && failure.fresh_until_ms.is_some_and(|until| until <= now.mono_ms)
+                {
                     failure.fresh_until_ms = None;
                     waits.push((uid.clone(), image.clone()));
-                } else {
-                    wake = Some(wake.map_or(fresh_until, |earlier| earlier.min(fresh_until)));
                 }
             }
-        }
+        });
         for (uid, image) in waits {
             let text = format!("Back-off pulling image \"{image}\"");
             self.image_event(now, &uid, (NORMAL, Reason::BackOff), &image, &text);
             let what = (WARNING, Reason::Failed);
             self.image_event(now, &uid, what, &image, "Error: ImagePullBackOff");
         }
-        self.plan_wake = self.plan_wake.into_iter().chain(wake).min();
     }
 
     /// Whether what was found is not for this workload: nothing, or what others' credentials brought.
@@ -219,7 +225,7 @@ impl Agent {
         let (Step::FindImage { image }, StepOutcome::Image { image_id, .. }) = (step, outcome) else {
             return *outcome == StepOutcome::NoImage;
         };
-        let Some(workload) = self.workloads.get(uid) else {
+        let Some(workload) = self.roster.get(uid) else {
             return false;
         };
         // What ran from it goes on, whatever became of its secrets.
@@ -238,7 +244,7 @@ impl Agent {
         (image_id, secret): (String, Option<String>),
     ) {
         let manifest = self
-            .workloads
+            .roster
             .get(uid)
             .and_then(|workload| workload.manifest.as_deref());
         let namespace = manifest.map_or("", |manifest| &manifest.namespace);
@@ -250,7 +256,7 @@ impl Agent {
     /// A pull failed: that may be for want of secrets that the cluster does not have (`SyncPod` of pkg/kubelet/kubelet.go).
     fn tell_secrets(&mut self, now: &Now, uid: &PodUid) {
         let Some(manifest) = self
-            .workloads
+            .roster
             .get(uid)
             .and_then(|workload| workload.manifest.clone())
         else {
@@ -267,11 +273,11 @@ impl Agent {
 
     /// The image is not on the device, or not for this workload.
     pub(crate) fn image_absent(&mut self, now: &Now, uid: &PodUid, flight: InFlight) {
-        let (Some(workload), Subject::Image(image)) = (self.workloads.get_mut(uid), &flight.subject) else {
+        let (Some((workload, pod)), Subject::Image(image)) =
+            (self.roster.get_mut_with_pod(uid), &flight.subject)
+        else {
             return;
         };
-        let nothing = Pod::default();
-        let pod = self.pods.get(uid).unwrap_or(&nothing);
         match pull_policy(pod, workload, image) {
             PullPolicy::Never => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
@@ -291,7 +297,7 @@ impl Agent {
         (image, size_bytes): (&str, u64),
         took: Option<Took>,
     ) {
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         workload.missing.remove(image);
@@ -316,13 +322,14 @@ impl Agent {
     /// Others that wait for the image look for it here first.
     fn image_came(&mut self, image: &str) {
         let subject = Subject::Image(image.to_owned());
-        for workload in self.workloads.values_mut() {
-            workload.missing.remove(image);
+        self.roster.each(|_, workload, _| {
             let waits = |failure: &Failure| failure.reason == Reason::ErrImagePull;
-            if workload.failures.get(&subject).is_some_and(waits) {
+            let failed = workload.failures.get(&subject).is_some_and(waits);
+            if failed {
                 workload.failures.remove(&subject);
             }
-        }
+            Touch::of(workload.missing.remove(image) || failed)
+        });
     }
 
     pub(crate) fn image_failed(
@@ -333,7 +340,7 @@ impl Agent {
         reason: Reason,
         message: &str,
     ) {
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some(workload) = self.roster.get_mut(uid) else {
             return;
         };
         workload.missing.remove(image);
@@ -390,7 +397,7 @@ impl Agent {
         image: &str,
         message: &str,
     ) {
-        let Some(workload) = self.workloads.get(uid) else {
+        let Some(workload) = self.roster.get(uid) else {
             return;
         };
         let given = self.world(now).given(uid, workload);

@@ -13,6 +13,8 @@ const BATCH: usize = 50;
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     entries: BTreeMap<PodUid, Entry>,
+    /// Those that the hub does not have, by their versions.
+    open: BTreeMap<u64, PodUid>,
     /// Rises with every change; a report's `upto`.
     version: u64,
     /// One report is under way at a time, so that a slow link sees fewer and newer ones.
@@ -36,7 +38,6 @@ struct Sent {
 struct Entry {
     status: WorkloadStatus,
     version: u64,
-    acknowledged: bool,
 }
 
 impl Reports {
@@ -48,45 +49,52 @@ impl Reports {
                 return;
             }
             status.since = since;
+            self.open.remove(&entry.version);
         }
         self.version += 1;
-        let entry = Entry {
-            version: self.version,
-            acknowledged: false,
-            status,
-        };
-        self.entries.insert(entry.status.uid.clone(), entry);
+        let uid = status.uid.clone();
+        self.open.insert(self.version, uid.clone());
+        let version = self.version;
+        self.entries.insert(uid, Entry { status, version });
+    }
+
+    /// What is said of this workload.
+    #[cfg(debug_assertions)]
+    pub(crate) fn status(&self, uid: &PodUid) -> Option<&WorkloadStatus> {
+        self.entries.get(uid).map(|entry| &entry.status)
     }
 
     /// Says the same of every status, such as that the runtime is out of reach, and leaves the rest as it was.
     pub(crate) fn remark(&mut self, message: &str) {
-        for entry in self
-            .entries
-            .values_mut()
-            .filter(|entry| entry.status.message != message)
-        {
-            self.version += 1;
+        let others = self.entries.iter_mut();
+        for (uid, entry) in others.filter(|(_, entry)| entry.status.message != message) {
             message.clone_into(&mut entry.status.message);
+            self.version += 1;
+            self.open.remove(&entry.version);
+            self.open.insert(self.version, uid.clone());
             entry.version = self.version;
-            entry.acknowledged = false;
         }
     }
 
     pub(crate) fn forget(&mut self, uid: &PodUid) {
-        self.entries.remove(uid);
+        if let Some(entry) = self.entries.remove(uid) {
+            self.open.remove(&entry.version);
+        }
     }
 
     pub(crate) fn is_acknowledged(&self, uid: &PodUid) -> bool {
-        self.entries.get(uid).is_none_or(|entry| entry.acknowledged)
+        let entry = self.entries.get(uid);
+        entry.is_none_or(|entry| !self.open.contains_key(&entry.version))
     }
 
     /// A session began, or the hub is another than it was: it gets the whole, numbered after all that the hub remembers.
     pub(crate) fn begin(&mut self, floor: u64) {
         self.version = self.version.max(floor);
-        for entry in self.entries.values_mut() {
+        self.open.clear();
+        for (uid, entry) in &mut self.entries {
             self.version += 1;
             entry.version = self.version;
-            entry.acknowledged = false;
+            self.open.insert(self.version, uid.clone());
         }
         self.version += 1;
         self.sent = None;
@@ -95,9 +103,7 @@ impl Reports {
     }
 
     pub(crate) fn acknowledged(&mut self, upto: u64) {
-        for entry in self.entries.values_mut().filter(|entry| entry.version <= upto) {
-            entry.acknowledged = true;
-        }
+        self.open = self.open.split_off(&upto.saturating_add(1));
         if let Some(sent) = self.sent.filter(|sent| sent.upto <= upto) {
             self.sent = None;
             // A part is not the whole, however much of it the hub has by now.
@@ -109,14 +115,15 @@ impl Reports {
     pub(crate) fn report(&mut self, now_ms: u64) -> Option<StatusReport> {
         let waits = self.sent.is_some_and(|sent| now_ms < sent.at_ms + RESEND_MS);
         let complete = self.complete_due && self.too_large != Some(self.version);
-        if waits || !(complete || self.entries.values().any(|entry| !entry.acknowledged)) {
+        let nothing = !complete && self.open.is_empty();
+        if waits || nothing {
             return None;
         }
-        let chosen = self
-            .entries
-            .values()
-            .filter(|entry| complete || !entry.acknowledged);
-        let workloads = chosen.map(|entry| entry.status.clone()).collect();
+        let workloads = if complete {
+            self.entries.values().map(|entry| entry.status.clone()).collect()
+        } else {
+            self.open_statuses(usize::MAX)
+        };
         self.sent = Some(Sent {
             upto: self.version,
             at_ms: now_ms,
@@ -133,14 +140,7 @@ impl Reports {
     /// changed. It is never complete: the whole stays owed.
     pub(crate) fn part(&mut self, now_ms: u64) -> Option<StatusReport> {
         self.too_large = Some(self.version);
-        let mut open: Vec<&Entry> = self
-            .entries
-            .values()
-            .filter(|entry| !entry.acknowledged)
-            .collect();
-        open.sort_by_key(|entry| entry.version);
-        open.truncate(BATCH);
-        let Some(upto) = open.last().map(|entry| entry.version) else {
+        let Some(upto) = self.open.keys().take(BATCH).next_back().copied() else {
             self.sent = None;
             return None;
         };
@@ -152,8 +152,15 @@ impl Reports {
         Some(StatusReport {
             upto,
             complete: false,
-            workloads: open.iter().map(|entry| entry.status.clone()).collect(),
+            workloads: self.open_statuses(BATCH),
         })
+    }
+
+    /// The oldest of those that the hub does not have, at most so many.
+    fn open_statuses(&self, most: usize) -> Vec<WorkloadStatus> {
+        let open = self.open.values().take(most);
+        let entries = open.filter_map(|uid| self.entries.get(uid));
+        entries.map(|entry| entry.status.clone()).collect()
     }
 
     pub(crate) fn wake_at(&self) -> Option<u64> {

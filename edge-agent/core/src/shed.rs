@@ -64,7 +64,10 @@ impl Agent {
             workload.wants_run() && record.failed.is_none() && record.superseded.is_none()
         };
         let runs = |(uid, workload): (&'a PodUid, &'a Workload)| {
-            let live = self.pods.get(uid).is_some_and(|pod| pod.live().next().is_some());
+            let live = self
+                .roster
+                .pod(uid)
+                .is_some_and(|pod| pod.live().next().is_some());
             let manifest = workload
                 .manifest
                 .as_deref()
@@ -75,7 +78,7 @@ impl Agent {
                 usage: usage.workloads.get(uid),
             })
         };
-        self.workloads.iter().filter_map(runs).collect()
+        self.roster.workloads().iter().filter_map(runs).collect()
     }
 
     /// Images to remove; those that a workload names, runs from, or had in its previous generation stay. Only lack of disk takes the
@@ -85,18 +88,20 @@ impl Agent {
             return Vec::new();
         };
         let lacking = self.pressure.wants_images_gone(usage);
-        let wanted = self.workloads.values().flat_map(|workload| {
+        let wanted = self.roster.workloads().values().flat_map(|workload| {
             workload
                 .all_containers()
                 .map(|container| container.image.as_str())
         });
         let previous = self
-            .workloads
+            .roster
+            .workloads()
             .iter()
             .filter(|(uid, workload)| !(lacking && self.is_ready(uid, workload)))
             .flat_map(|(_, workload)| workload.record.previous_images.iter().map(String::as_str));
         let running = self
-            .pods
+            .roster
+            .pods()
             .values()
             .flat_map(|pod| &pod.containers)
             .flat_map(|container| [container.image.as_str(), container.image_id.as_str()]);
@@ -114,7 +119,7 @@ impl Agent {
     }
 
     fn is_ready(&self, uid: &PodUid, workload: &Workload) -> bool {
-        self.pods.get(uid).is_some_and(|pod| {
+        self.roster.pod(uid).is_some_and(|pod| {
             workload.containers().iter().all(|spec| {
                 pod.current(&spec.name)
                     .is_some_and(|current| workload.is_ready(spec, current))

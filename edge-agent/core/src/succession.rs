@@ -16,17 +16,13 @@ use crate::plan::{Mark, World};
 use crate::record::Superseded;
 use crate::workload::{Subject, Workload};
 
-/// The next change of places, at most one per call.
-pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
-    world
-        .workloads
-        .iter()
+/// The next change of places among these, at most one per call.
+pub(crate) fn next(world: World<'_>, whom: &BTreeSet<PodUid>) -> Option<(PodUid, Mark)> {
+    let them = || whom.iter().filter_map(|uid| world.workloads.get_key_value(uid));
+    them()
         .find_map(|(uid, workload)| displaced(world, uid, workload))
         .or_else(|| {
-            world
-                .workloads
-                .iter()
-                .find_map(|(uid, workload)| returned(world, workload).map(|mark| (uid.clone(), mark)))
+            them().find_map(|(uid, workload)| returned(world, workload).map(|mark| (uid.clone(), mark)))
         })
 }
 
@@ -74,10 +70,10 @@ pub(crate) fn replaced<'a>(world: World<'a>, manifest: &'a Manifest) -> impl Ite
 /// The workloads whose place another has that is on its way out: when they are desired again, they wait until it has left.
 pub(crate) fn vacating(world: World<'_>) -> BTreeSet<&PodUid> {
     world
-        .workloads
+        .leaving
         .iter()
-        .filter(|(uid, leaving)| leaving.record.ending.is_some() && !world.is_clear(uid))
-        .filter_map(|(_, leaving)| leaving.manifest.as_deref())
+        .filter(|uid| !world.is_clear(uid))
+        .filter_map(|uid| world.workloads.get(uid)?.manifest.as_deref())
         .flat_map(|manifest| replaced(world, manifest))
         .collect()
 }

@@ -8,6 +8,7 @@ use edge_protocol::{Digest, ItemState, Now, SetItem};
 use crate::admission;
 use crate::allocation;
 use crate::record::{Ending, Record};
+use crate::roster::Touch;
 use crate::shelf::{self, Shelf};
 use crate::workload::{DEFAULT_GRACE_S, Subject, Workload};
 
@@ -143,8 +144,29 @@ impl Rules<'_> {
         }
     }
 
+    /// Brings a workload in line with its item in force, which is held against the hub's word or not, where `before` was in force. Idempotent.
+    pub(crate) fn settle(
+        &self,
+        workload: &mut Workload,
+        before: Option<&SetItem>,
+        after: Option<&(SetItem, bool)>,
+    ) -> Touch {
+        let state = |workload: &Workload| {
+            // Whether it is acted on as asked is known by its being the very same.
+            let manifests = [&workload.asked, &workload.manifest].map(|it| it.as_ref().map(Arc::as_ptr));
+            let (item, refused) = (workload.item.clone(), workload.refused.clone());
+            (item, workload.quarantined, refused, manifests)
+        };
+        let (was, record) = (state(workload), workload.record.clone());
+        let item = after.map(|(item, _)| item);
+        self.apply(&mut workload.record, before, item);
+        workload.quarantined = after.is_some_and(|(_, quarantined)| *quarantined);
+        self.sync(workload, item.cloned());
+        Touch::of(workload.record != record || state(workload) != was)
+    }
+
     /// Brings what is derived from item and record up to date.
-    pub(crate) fn sync(&self, workload: &mut Workload, item: Option<SetItem>) {
+    fn sync(&self, workload: &mut Workload, item: Option<SetItem>) {
         workload.refused = match &item {
             Some(item) if item.state == ItemState::Stop => match self.doc(&item.digest) {
                 Some(Doc::Unusable(why)) => Some((Reason::RequirementNotMet, why.clone())),

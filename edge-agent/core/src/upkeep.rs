@@ -1,11 +1,13 @@
 //! The end of every step: plan, execute the plan on paper, and tell the hub what it does not know.
 
+use std::collections::BTreeSet;
+
 use edge_protocol::frame;
 use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{EventLevel, Hello, Reason, StatusReport, Up, UpFrame, VERSION};
 use edge_protocol::{Lane, Now, PodUid};
 
-use crate::agent::{Agent, Reach};
+use crate::agent::{Agent, Common, Reach};
 use crate::claims::Telling;
 use crate::io::{Effect, Note, Write};
 use crate::plan::{self, Plan, Planned, World};
@@ -20,45 +22,81 @@ const NORMAL: EventLevel = EventLevel::Normal;
 impl Agent {
     pub(crate) fn world<'a>(&'a self, now: &'a Now) -> World<'a> {
         World {
-            workloads: &self.workloads,
-            pods: &self.pods,
+            workloads: self.roster.workloads(),
+            pods: self.roster.pods(),
+            leaving: self.roster.leaving(),
             facts: self.claims.facts(),
             now,
             wall_trusted: self.device_time(now).wall_trusted,
         }
     }
 
-    /// Plans from what is desired and observed, and starts the steps. Blind, it plans nothing.
+    /// Plans from what is desired and observed, and starts the steps. Blind, it plans nothing. Only those are planned of which a plan may be
+    /// another than it was: see [`roster`](crate::roster).
     pub(crate) fn reconcile(&mut self, now: &Now) {
         self.fetch_missing(now);
         self.plan_wake = None;
         if self.reach != Reach::Seen {
             return;
         }
+        self.mind_common(now);
+        self.roster.begin_turn(now);
         self.mind_health(now);
         self.mind_pulls(now);
-        // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
-        for _ in 0..=4 * self.workloads.len() {
-            let world = self.world(now);
-            let Some((uid, mark)) = succession::next(world)
-                .or_else(|| admission::next(world))
-                .or_else(|| allocation::next(world))
-            else {
-                break;
-            };
-            self.mark(now, &uid, mark);
-        }
-        let mut plans = plan::plan(self.world(now));
+        self.give_places(now);
+        // A pull that waits for its turn is planned at every step.
+        let mut whom = self.roster.turn().clone();
+        whom.extend(self.pulls.waiting().cloned());
+        let mut plans = plan::plan(self.world(now), &whom);
+        self.set_moments(now, &whom, &plans);
         self.take_turns(now, &mut plans);
+        #[cfg(debug_assertions)]
+        self.prove_plans(now, &whom);
         for (uid, plan) in plans {
             self.execute(now, &uid, plan);
         }
     }
 
-    fn execute(&mut self, now: &Now, uid: &PodUid, plan: Plan) {
-        if let Some(at) = plan.wake_at {
-            self.plan_wake = Some(self.plan_wake.map_or(at, |earlier| earlier.min(at)));
+    /// What all plans and statuses depend on.
+    fn mind_common(&mut self, now: &Now) {
+        let common = Common {
+            wall_trusted: self.device_time(now).wall_trusted,
+            runtime: self.runtime().to_owned(),
+        };
+        if self.common != common {
+            self.common = common;
+            self.roster.touch_all();
         }
+    }
+
+    /// Who takes whose place, who is admitted, and what of the device is whose.
+    fn give_places(&mut self, now: &Now) {
+        // Every mark is final for its workload or waits for another step, so this ends; the bound guards the claim.
+        for _ in 0..=4 * self.roster.workloads().len() {
+            let world = self.world(now);
+            let weighed = || admission::next(world).or_else(|| allocation::next(world));
+            let weighed = || weighed().filter(|_| self.roster.is_any_unweighed());
+            let Some((uid, mark)) = succession::next(world, self.roster.turn()).or_else(weighed) else {
+                break;
+            };
+            self.mark(now, &uid, mark);
+            self.roster.gather(now);
+        }
+    }
+
+    fn set_moments(&mut self, now: &Now, whom: &BTreeSet<PodUid>, plans: &[(PodUid, Plan)]) {
+        let mut wakes = plans.iter().map(|(uid, plan)| (uid, plan.wake_at)).peekable();
+        for uid in whom {
+            let planned = wakes.next_if(|(planned, _)| *planned == uid);
+            let own = self.roster.get(uid).and_then(|it| it.next_moment(now.mono_ms));
+            let wake = planned.and_then(|(_, wake)| wake);
+            self.roster.set_moment(uid, wake.into_iter().chain(own).min());
+        }
+        let wishes = [self.roster.next_moment(), self.pulls.wake_at()];
+        self.plan_wake = wishes.into_iter().flatten().min();
+    }
+
+    fn execute(&mut self, now: &Now, uid: &PodUid, plan: Plan) {
         for mark in plan.marks {
             self.mark(now, uid, mark);
         }
@@ -78,7 +116,7 @@ impl Agent {
             self.probe_begins(now, uid, target, *kind);
         }
         let at = self.device_time(now);
-        let Some(workload) = self.workloads.get_mut(uid) else {
+        let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
             return;
         };
         let event = match &step {
@@ -92,11 +130,7 @@ impl Agent {
             }
             Step::StartContainer(start) => {
                 let name = &start.container.name;
-                let restart = self
-                    .pods
-                    .get(uid)
-                    .and_then(|pod| pod.current(name))
-                    .is_some_and(|c| !c.is_live());
+                let restart = pod.current(name).is_some_and(|c| !c.is_live());
                 if restart {
                     workload
                         .crashes
@@ -107,8 +141,7 @@ impl Agent {
                 None
             }
             Step::StopContainer { container_id, .. } => {
-                let pod = self.pods.get(uid);
-                let container = pod.and_then(|pod| pod.containers.iter().find(|c| c.id == *container_id));
+                let container = pod.containers.iter().find(|c| c.id == *container_id);
                 let name = container
                     .map_or("", |container| container.name.as_str())
                     .to_owned();
@@ -123,14 +156,12 @@ impl Agent {
             self.writes.extend(self.provenance.begin(image, manifest));
             self.pulls.begin(id, uid, image, now.mono_ms);
         }
-        workload.steps.insert(
-            id,
-            InFlight {
-                subject,
-                step: step.clone(),
-                deadline_ms,
-            },
-        );
+        let flight = InFlight {
+            subject,
+            step: step.clone(),
+            deadline_ms,
+        };
+        self.roster.begin_step(uid, id, flight);
         if let Some((reason, container, message)) = event {
             self.event(now, uid, (NORMAL, reason), container.as_deref(), &message);
         }
@@ -207,38 +238,35 @@ impl Agent {
             now: self.device_time(now),
         };
         let said: Vec<_> = self
-            .workloads
-            .iter()
+            .roster
+            .changed()
             .filter(|(_, workload)| workload.sight == Sight::Clear)
             .filter_map(|(uid, workload)| status::build(&world.given(uid, workload), saying))
             .collect();
         for status in said {
             self.reports.update(status);
         }
-        // Those that are gone and told, and that no set names, are over.
-        let world = World {
-            workloads: &self.workloads,
-            pods: &self.pods,
-            facts: self.claims.facts(),
-            now,
-            wall_trusted: self.device_time(now).wall_trusted,
-        };
-        let committing = self.desired.committing.is_some();
-        let over: Vec<PodUid> = self
-            .workloads
-            .iter()
-            .filter(|(uid, workload)| {
-                !committing
-                    && workload.item.is_none()
+        #[cfg(debug_assertions)]
+        self.prove_statuses(now);
+        self.drop_over(now);
+    }
+
+    /// Those that are gone and told, and that no set names, are over.
+    fn drop_over(&mut self, now: &Now) {
+        let world = self.world(now);
+        let is_over = |uid: &&PodUid| {
+            world.workloads.get(*uid).is_some_and(|workload| {
+                workload.item.is_none()
                     && workload.disk.writing == 0
                     && status::is_gone(&world.given(uid, workload))
                     && self.reports.is_acknowledged(uid)
             })
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        };
+        let committing = self.desired.committing.is_some();
+        let leaving = world.leaving.iter().filter(|_| !committing);
+        let over: Vec<PodUid> = leaving.filter(is_over).cloned().collect();
         for uid in over {
-            self.workloads.remove(&uid);
-            self.pods.remove(&uid);
+            self.roster.remove(&uid);
             self.reports.forget(&uid);
             self.writes.push(Write::DropWorkload(uid));
             self.sweep_due = true;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
-use edge_protocol::{Digest, ItemState, SetItem};
+use edge_protocol::{Digest, ItemState, Now, SetItem};
 
 use crate::backoff::{CrashBackoff, Failure};
 use crate::health::Health;
@@ -152,6 +152,28 @@ impl Workload {
                 .is_some_and(|item| item.state != ItemState::Stop)
     }
 
+    /// Admission has not said yet whether it has a place.
+    pub(crate) fn awaits_admission(&self) -> bool {
+        self.wants_run() && self.manifest.is_some() && !self.record.admitted && self.record.rejected.is_none()
+    }
+
+    /// Its deadline is counted from a start in an earlier boot: what is left of it depends on the wall clock.
+    pub(crate) fn counts_wall_clock(&self, now: &Now) -> bool {
+        let has_deadline = |manifest: &Arc<Manifest>| manifest.workload.active_deadline_s.is_some();
+        self.manifest.as_ref().is_some_and(has_deadline)
+            && self
+                .record
+                .started
+                .is_some_and(|started| started.boot_id != now.boot_id)
+    }
+
+    /// When something by itself shows otherwise than before: the next such moment. Whatever a plan waits for, the plan says.
+    pub(crate) fn next_moment(&self, now_ms: u64) -> Option<u64> {
+        let fresh = self.failures.values().map(|failure| failure.fresh_until_ms);
+        let backed_off = self.crashes.values().map(CrashBackoff::over_ms);
+        fresh.chain(backed_off).flatten().filter(|at| *at > now_ms).min()
+    }
+
     pub(crate) fn containers(&self) -> &[ContainerSpec] {
         self.manifest
             .as_ref()
@@ -224,5 +246,32 @@ impl ObservedContainer {
     /// It runs, may run, or could be made to run: no other instance may start beside it.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.state, ObservedState::Exited { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_back_off_and_of_a_fresh_failure_show() {
+        let mut workload = Workload::default();
+        let crash = workload.crashes.entry("c".to_owned()).or_default();
+        crash.restarted(1_000);
+        crash.saw_end(1, 2_000);
+        assert_eq!(workload.next_moment(2_000), Some(12_000));
+        let failure = Failure {
+            delay_ms: 10_000,
+            since_ms: 2_000,
+            until_ms: 12_000,
+            fresh_until_ms: Some(3_000),
+            reason: Reason::ErrImagePull,
+            message: String::new(),
+        };
+        let image = Subject::Image("image".to_owned());
+        workload.failures.insert(image, failure);
+        assert_eq!(workload.next_moment(2_000), Some(3_000));
+        assert_eq!(workload.next_moment(3_000), Some(12_000));
+        assert_eq!(workload.next_moment(12_000), None);
     }
 }

@@ -124,14 +124,19 @@ impl Case {
         let now = now();
         let workloads = BTreeMap::from([(uid.clone(), workload)]);
         let pods = BTreeMap::from([(uid, pod)]);
+        let leaving = workloads.keys().cloned();
+        let leaving = leaving
+            .filter(|uid| workloads[uid].record.ending.is_some())
+            .collect();
         let world = World {
             workloads: &workloads,
             pods: &pods,
+            leaving: &leaving,
             facts: None,
             now: &now,
             wall_trusted: false,
         };
-        let plans = plan(world);
+        let plans = plan(world, workloads.keys());
         let words = plans.iter().flat_map(|(_, plan)| {
             plan.marks
                 .iter()
