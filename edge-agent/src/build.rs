@@ -137,6 +137,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         runtime: runtime.clone(),
         inputs: inputs.clone(),
         state_dir: options.state_dir.clone(),
+        thresholds: options.eviction.thresholds,
     };
     let facts = FactsTask {
         boot_id,

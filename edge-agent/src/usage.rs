@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edge_agent_core::Input;
 use edge_agent_core::usage::{Disk, Room, Usage};
+use edge_agent_core::{Input, Thresholds};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -23,6 +23,8 @@ pub(crate) struct UsageTask {
     pub(crate) inputs: mpsc::Sender<Input>,
     /// On the file system that workloads share.
     pub(crate) state_dir: PathBuf,
+    /// Close to one of these, everything is measured each time.
+    pub(crate) thresholds: Thresholds,
 }
 
 impl UsageTask {
@@ -39,7 +41,7 @@ impl UsageTask {
             }
             let mut usage = self.device(images.as_deref());
             count += 1;
-            if count % WHOLE == 0 || is_tight(&usage) {
+            if count % WHOLE == 0 || self.thresholds.are_near(&usage) {
                 self.add_workloads(&mut usage).await;
             }
             if self.inputs.send(Input::Usage(Box::new(usage))).await.is_err() {
@@ -107,16 +109,6 @@ fn on_disk(directory: &Path) -> Option<(u64, Disk)> {
         },
     };
     Some((number, disk))
-}
-
-/// Whether so little is left that the next decision may need everything measured. Generous: it only costs a measurement.
-fn is_tight(usage: &Usage) -> bool {
-    let is_little = |room: Room| room.available < room.capacity / 5;
-    let disks = [usage.node_disk, usage.image_disk].into_iter().flatten();
-    let mut rooms = disks
-        .flat_map(|disk| [disk.bytes, disk.inodes])
-        .chain(usage.processes);
-    usage.memory.is_some_and(|room| room.available < 256 << 20) || rooms.any(is_little)
 }
 
 /// Tasks that there may be, by the least of the kernel's bounds, less those that there are (pkg/kubelet/stats/pidlimit).

@@ -38,6 +38,10 @@ impl Threshold {
     fn is_crossed(self, room: Room) -> bool {
         room.capacity > 0 && room.available < self.of(room.capacity)
     }
+
+    fn is_near(self, room: Room) -> bool {
+        room.available < self.of(room.capacity).saturating_mul(2)
+    }
 }
 
 /// When a device lacks what.
@@ -63,6 +67,17 @@ impl Default for Thresholds {
             image_inodes: Threshold::Percent(5),
             processes: None,
         }
+    }
+}
+
+impl Thresholds {
+    /// Whether so little is left, twice a threshold, that the next decision may need everything measured. Generous: it only costs a
+    /// measurement.
+    pub fn are_near(&self, usage: &Usage) -> bool {
+        Signal::ALL.into_iter().any(|signal| {
+            let measured = signal.threshold(self).zip(signal.room(usage));
+            measured.is_some_and(|(threshold, room)| threshold.is_near(room))
+        })
     }
 }
 
@@ -209,7 +224,8 @@ pub(crate) fn over_limit(workloads: &[Runs<'_>]) -> Vec<Eviction> {
         .collect()
 }
 
-/// Who goes for the first thing that the device lacks; nobody when it lacks nothing.
+/// Who goes for the first thing that the device lacks; nobody when it lacks nothing, or when it is not known who uses how much (`synchronize`
+/// ends where `summaryProvider.Get` fails).
 pub(crate) fn for_lack(
     pressure: &Pressure,
     usage: &Usage,
@@ -217,6 +233,7 @@ pub(crate) fn for_lack(
     workloads: &[Runs<'_>],
 ) -> Option<Eviction> {
     let signal = *pressure.lacking.first()?;
+    usage.workloads.as_ref()?;
     let first = workloads
         .iter()
         .filter(|runs| !is_critical(runs.manifest))

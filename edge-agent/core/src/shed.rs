@@ -75,7 +75,7 @@ impl Agent {
             Some(Runs {
                 uid,
                 manifest,
-                usage: usage.workloads.get(uid),
+                usage: usage.workloads.as_ref().and_then(|all| all.get(uid)),
             })
         };
         self.roster.workloads().iter().filter_map(runs).collect()

@@ -18,7 +18,8 @@ pub struct Usage {
     /// Whether the two are different disks.
     pub disks_differ: bool,
     pub processes: Option<Room>,
-    pub workloads: BTreeMap<PodUid, WorkloadUsage>,
+    /// Of all that run, complete; absent where they were not measured this time.
+    pub workloads: Option<BTreeMap<PodUid, WorkloadUsage>>,
     /// All images of the runtime, complete; absent where they were not listed this time.
     pub images: Option<Vec<ObservedImage>>,
 }

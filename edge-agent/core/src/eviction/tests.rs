@@ -46,13 +46,20 @@ fn uses(memory_bytes: u64) -> WorkloadUsage {
     }
 }
 
+fn measured() -> Usage {
+    Usage {
+        workloads: Some(BTreeMap::new()),
+        ..Usage::default()
+    }
+}
+
 fn short_of_memory() -> Usage {
     Usage {
         memory: Some(Room {
             capacity: 1024 * MIB,
             available: 52 * MIB,
         }),
-        ..Usage::default()
+        ..measured()
     }
 }
 
@@ -163,7 +170,7 @@ fn of_two_disks_only_what_is_on_the_full_one_counts() {
         node_disk,
         image_disk,
         disks_differ,
-        ..Usage::default()
+        ..measured()
     };
     let free = || disk(900, 900);
     check_disks(&usage(free(), free(), true), None, false);
@@ -180,7 +187,7 @@ fn of_two_disks_only_what_is_on_the_full_one_counts() {
     check_disks(&usage(disk(99, 900), None, false), Some("volumes"), true);
     let processes = Usage {
         processes: Some(room(99)),
-        ..Usage::default()
+        ..measured()
     };
     check_disks(&processes, Some("volumes"), false);
 }
@@ -219,7 +226,7 @@ fn a_condition_outlives_its_cause_by_five_minutes_but_evicts_nobody() {
             capacity: 1024 * MIB,
             available: 900 * MIB,
         }),
-        ..Usage::default()
+        ..measured()
     };
     pressure.measure(&fine, &thresholds, 300_999);
     assert_eq!(pressure.conditions(), memory);
@@ -306,4 +313,20 @@ fn quantities_are_written_as_kubernetes_writes_them() {
     ] {
         assert_eq!(binary(bytes), text);
     }
+}
+
+#[test]
+fn everything_is_measured_from_twice_a_threshold_on() {
+    let thresholds = |memory| Thresholds {
+        memory,
+        ..Thresholds::default()
+    };
+    let near = |thresholds: Thresholds| thresholds.are_near(&short_of_memory());
+    assert!(near(thresholds(Threshold::Least(27 * MIB))));
+    assert!(!near(thresholds(Threshold::Least(26 * MIB))));
+    assert!(near(thresholds(Threshold::Percent(3))));
+    assert!(
+        !Thresholds::default().are_near(&Usage::default()),
+        "nothing is known"
+    );
 }

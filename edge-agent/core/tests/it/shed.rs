@@ -62,7 +62,10 @@ fn the_greatest_eater_is_evicted_and_the_others_go_on() {
     let mut world = with(&["big", "small"]);
     let usage = Usage {
         memory: Some(room(50 * MIB)),
-        workloads: BTreeMap::from([(uid("big"), uses(500 * MIB)), (uid("small"), uses(5 * MIB))]),
+        workloads: Some(BTreeMap::from([
+            (uid("big"), uses(500 * MIB)),
+            (uid("small"), uses(5 * MIB)),
+        ])),
         ..Usage::default()
     };
     measured(&mut world, usage);
@@ -115,7 +118,7 @@ fn nothing_goes_while_there_is_room_or_nothing_was_measured() {
     for memory in [Some(room(500 * MIB)), None] {
         let usage = Usage {
             memory,
-            workloads: BTreeMap::from([(uid("one"), uses(900 * MIB))]),
+            workloads: Some(BTreeMap::from([(uid("one"), uses(900 * MIB))])),
             ..Usage::default()
         };
         measured(&mut world, usage);
@@ -131,6 +134,36 @@ fn nothing_goes_while_there_is_room_or_nothing_was_measured() {
 }
 
 #[test]
+fn nobody_goes_while_it_is_not_known_who_uses_how_much() {
+    let mut world = with(&["one", "two"]);
+    let usage = |workloads| Usage {
+        memory: Some(room(50 * MIB)),
+        workloads,
+        ..Usage::default()
+    };
+    measured(&mut world, usage(None));
+    world.settle();
+    let running = |world: &World| ["one", "two"].map(|name| world.runtime.running(&uid(name)));
+    assert_eq!(running(&world), [1, 1]);
+    assert!(
+        world
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::Pressure(pressures) if pressures.memory)),
+        "but the device says what it lacks"
+    );
+    measured(
+        &mut world,
+        usage(Some(BTreeMap::from([
+            (uid("two"), uses(5 * MIB)),
+            (uid("one"), uses(0)),
+        ]))),
+    );
+    world.settle();
+    assert_eq!(running(&world), [1, 0]);
+}
+
+#[test]
 fn images_that_nobody_uses_go_before_any_workload() {
     let mut world = with(&["one"]);
     let image = |id: &str, name: &str| ObservedImage {
@@ -141,7 +174,7 @@ fn images_that_nobody_uses_go_before_any_workload() {
     };
     let lacking = || Usage {
         node_disk: Some(disk(10 * MIB)),
-        workloads: BTreeMap::from([(uid("one"), uses(0))]),
+        workloads: Some(BTreeMap::from([(uid("one"), uses(0))])),
         images: Some(vec![image("sha256:1", "a:1"), image("sha256:2", "old:1")]),
         ..Usage::default()
     };

@@ -169,7 +169,7 @@ impl CriRuntime {
     ///
     /// # Errors
     /// The runtime does not answer.
-    pub async fn workloads(&self) -> Result<BTreeMap<PodUid, WorkloadUsage>, RuntimeError> {
+    pub async fn workloads(&self) -> Result<Option<BTreeMap<PodUid, WorkloadUsage>>, RuntimeError> {
         Ok(self.0.workloads().await?)
     }
 

@@ -18,8 +18,8 @@ use super::{Inner, labels};
 const DEPTH: u32 = 64;
 
 impl Inner {
-    /// Of all workloads that have a running container.
-    pub(super) async fn workloads(&self) -> Result<BTreeMap<PodUid, WorkloadUsage>, CriError> {
+    /// Of all workloads that have a running container; absent when the measurement was cut off.
+    pub(super) async fn workloads(&self) -> Result<Option<BTreeMap<PodUid, WorkloadUsage>>, CriError> {
         let stats = self
             .client
             .list_container_stats(labels::ours(&self.settings.agent))
@@ -41,8 +41,7 @@ impl Inner {
             }
             found
         });
-        // What is not measured counts as nothing, and the next measurement is in a minute.
-        Ok(measured.await.unwrap_or_default())
+        Ok(measured.await.ok())
     }
 
     /// Where the file system is that has the images, and beside them the layers of containers: the first, as for the kubelet
