@@ -6,9 +6,10 @@ use std::time::Duration;
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::EventLevel;
 use edge_protocol::{DeviceId, DeviceTime, PodUid};
-use edge_provider_translate::Note;
+use edge_provider_translate::{Note, events};
 use iot_hub_client::api::DeviceEventRecord;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use virtual_kubelet::EventText;
 
@@ -28,7 +29,7 @@ pub struct Notices {
 
 impl Notices {
     /// The event of a device as the pod's. `None` for one that was told before.
-    pub fn happened(&mut self, record: &DeviceEventRecord) -> Option<(PodUid, EventText)> {
+    pub fn happened(&mut self, record: &DeviceEventRecord, pod: Option<&Pod>) -> Option<(PodUid, EventText)> {
         let event = &record.event;
         let told = self.told.entry(record.device.clone()).or_default();
         if event.seq <= *told {
@@ -45,7 +46,7 @@ impl Notices {
             reason: event.reason.as_str().to_owned(),
             // Kept apart per device and container: events of one reason and action become one series.
             action: format!("{}/{}", record.device, container.unwrap_or_default()),
-            note: format!("{subject}: {}", sanitise(&event.message)),
+            note: format!("{subject}: {}", sanitise(&events::message(event, pod))),
             at: happened(event.at),
         };
         Some((event.uid.clone(), text))
@@ -145,26 +146,26 @@ mod tests {
     #[test]
     fn an_event_names_its_device_once_and_without_control_characters() {
         let mut notices = Notices::default();
-        let (uid, text) = notices.happened(&record(4, "no\nsuch image")).unwrap();
+        let (uid, text) = notices.happened(&record(4, "no\nsuch image"), None).unwrap();
         assert_eq!(uid.as_str(), "u1");
         assert_eq!(text.reason, "ImagePullBackOff");
         assert_eq!(text.note, "device press-7, container main: no\\u{a}such image");
-        assert!(notices.happened(&record(4, "again")).is_none());
-        assert!(notices.happened(&record(3, "older")).is_none());
-        assert!(notices.happened(&record(5, "newer")).is_some());
+        assert!(notices.happened(&record(4, "again"), None).is_none());
+        assert!(notices.happened(&record(3, "older"), None).is_none());
+        assert!(notices.happened(&record(5, "newer"), None).is_some());
     }
 
     #[test]
     fn it_happened_when_the_device_says_if_its_clock_can_be_trusted() {
         let mut record = record(4, "was dark");
         record.event.at.wall_ms = 1_795_316_645_500;
-        let (_, text) = Notices::default().happened(&record).unwrap();
+        let (_, text) = Notices::default().happened(&record, None).unwrap();
         assert_eq!(text.at, None);
         record.event.at.wall_trusted = true;
-        let (_, text) = Notices::default().happened(&record).unwrap();
+        let (_, text) = Notices::default().happened(&record, None).unwrap();
         assert_eq!(text.at.unwrap().to_string(), "2026-11-22T03:04:05.5Z");
         record.event.at.wall_ms = i64::MAX;
-        assert_eq!(Notices::default().happened(&record).unwrap().1.at, None);
+        assert_eq!(Notices::default().happened(&record, None).unwrap().1.at, None);
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::Owner;
 use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
 use edge_provider_translate::NodeKind;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize as _;
 use tokio::time::Instant;
 use virtual_kubelet::core::HubWord;
 use virtual_kubelet::core::tolerations::clear_seconds;
@@ -92,7 +94,9 @@ impl EdgeProvider {
                 self.feed(Input::DeploymentEnded { uid }, out);
             }
             HubEvent::Happened(record) => {
-                let event = self.notices.happened(&record);
+                let pod = self.pods.get(&record.event.uid);
+                let pod = pod.and_then(|pod| Pod::deserialize(&pod.raw).ok());
+                let event = self.notices.happened(&record, pod.as_ref());
                 out.extend(event.map(|(uid, event)| PodEffect::PodEvent {
                     uid: uid.to_string(),
                     event,

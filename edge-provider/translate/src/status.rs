@@ -83,7 +83,7 @@ pub struct Refused<'a> {
 /// The status of `pod`, whose own `status` is taken as the previous one.
 ///
 /// Only what a bridge owns is set; the rest is absent and must be left alone: `qosClass`, which the API server has set, `podIP` where nobody
-/// can reach it, and the conditions of others (`DisruptionTarget`, on a fleet node `PodScheduled`). Patch it by strategic merge, which keeps those; whether that would change
+/// can reach it, and the conditions of others (`DisruptionTarget`, on a fleet node `PodScheduled`). A condition with an empty status is one to take away. Patch it by strategic merge, which keeps those; whether that would change
 /// anything is for whoever patches to say. `reason` and `message` are empty texts where an older value must be cleared.
 ///
 /// On a device node the device's whole word is shown as a kubelet shows its own, without the conditions that count devices.

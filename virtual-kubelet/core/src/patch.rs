@@ -25,7 +25,7 @@ pub fn would_change(current: &Value, wanted: &Value) -> bool {
 }
 
 /// `wanted` with a `null` for each member of a condition that it no longer has: a strategic merge would keep it, and a reason of
-/// yesterday would stand beside the status of today. Other addresses replace the former ones for the same reason: both together would be refused.
+/// yesterday would stand beside the status of today. One that is wanted with an empty status is taken away. Other addresses replace the former ones for the same reason: both together would be refused.
 #[must_use]
 pub fn completed(current: &Value, mut wanted: Value) -> Value {
     replace_addresses(current, &mut wanted);
@@ -43,7 +43,26 @@ pub fn completed(current: &Value, mut wanted: Value) -> Value {
             condition.entry(member.clone()).or_insert(Value::Null);
         }
     }
+    take_away(current, &mut wanted);
     wanted
+}
+
+/// A condition that is wanted with no status goes, where it is; a strategic merge would keep what is only left out.
+fn take_away(current: &Value, wanted: &mut Value) {
+    let present = current.get("conditions").and_then(Value::as_array);
+    let Some(conditions) = wanted.get_mut("conditions").and_then(Value::as_array_mut) else {
+        return;
+    };
+    conditions.retain_mut(|condition| {
+        if condition.get("status").and_then(Value::as_str) != Some("") {
+            return true;
+        }
+        let name = condition["type"].take();
+        let mut present = present.into_iter().flatten();
+        let is_there = present.any(|item| item.get("type") == Some(&name));
+        *condition = json!({"$patch": "delete", "type": name});
+        is_there
+    });
 }
 
 /// `mergeSliceWithSpecialElements` of strategicpatch/patch.go: what stands beside this directive is the whole list, in its order.
@@ -140,6 +159,23 @@ mod tests {
             json!({"hostIPs": [{"ip": "192.0.2.2"}]}),
         );
         assert_eq!(host["hostIPs"][0], json!({"$patch": "replace"}));
+    }
+
+    #[test]
+    fn a_condition_without_a_status_goes_where_it_is() {
+        let current = json!({"conditions": [{"type": "A", "status": "True", "reason": "Why"}, {"type": "B", "status": "True"}]});
+        let wanted = |name: &str| json!({"conditions": [{"type": name, "status": ""}, {"type": "B", "status": "True"}]});
+        let gone = completed(&current, wanted("A"));
+        let expected =
+            json!({"conditions": [{"$patch": "delete", "type": "A"}, {"type": "B", "status": "True"}]});
+        assert_eq!(gone, expected);
+        check(&current, &gone, true);
+        let never_there = completed(&current, wanted("C"));
+        assert_eq!(
+            never_there,
+            json!({"conditions": [{"type": "B", "status": "True"}]})
+        );
+        check(&current, &never_there, false);
     }
 
     #[test]

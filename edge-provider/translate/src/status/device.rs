@@ -5,6 +5,7 @@
 
 mod conditions;
 mod containers;
+mod resizing;
 mod resources;
 mod totals;
 
@@ -38,6 +39,7 @@ pub(super) fn status(
     let unset = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&unset);
     let word = word(shown);
+    let spec = &resources::as_allocated(spec, word);
     let [init, main] = containers::both(spec, previous, shown);
     let phase = phase(previous, shown, word, &main);
     let conditions = conditions::all(

@@ -171,7 +171,9 @@ fn patch(pod: &mut Pod, wanted: &PodStatus) {
     let conditions = status.conditions.get_or_insert_default();
     for condition in wanted.conditions.iter().flatten() {
         conditions.retain(|held| held.type_ != condition.type_);
-        conditions.push(condition.clone());
+        if !condition.status.is_empty() {
+            conditions.push(condition.clone());
+        }
     }
 }
 

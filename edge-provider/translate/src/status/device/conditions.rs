@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::super::conditions::{CONTAINERS_READY, Conditions, Draft, INITIALIZED, READY, draft};
 use super::super::containers::have_started;
 use super::super::{FAILED, Refused, SUCCEEDED, Shown, Surroundings, time};
-use super::{Facts, is_rejected};
+use super::{Facts, is_rejected, resizing};
 
 const SANDBOX: &str = "PodReadyToStartContainers";
 const SCHEDULED: &str = "PodScheduled";
@@ -56,7 +56,12 @@ pub(super) fn all(
     };
     // What the bridge itself finds changes when it finds it.
     let own = own.into_iter().map(|draft| conditions.settle(draft));
-    drafts.into_iter().map(settle).chain(own).collect()
+    let resizes = match (shown, facts.word) {
+        (Shown::Accepted | Shown::Refused(_), _) | (Shown::Deployed(_), None) => Vec::new(),
+        (Shown::Deployed(_), word) => resizing::all(&conditions, word.filter(|_| !is_over)),
+        (Shown::Stopped(_), _) => resizing::all(&conditions, None),
+    };
+    drafts.into_iter().map(settle).chain(own).chain(resizes).collect()
 }
 
 fn of_kubelet(facts: &Facts<'_>, previous: &PodStatus) -> Vec<Draft> {

@@ -2,20 +2,65 @@
 
 use std::collections::BTreeMap;
 
-use edge_protocol::v1::Resources;
-use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
+use edge_protocol::v1::{Resources, WorkloadStatus};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity::Amount;
 
 pub(super) type Quantities = BTreeMap<String, Quantity>;
 
-/// What the pod asks for.
+/// The pod as its device took it in: with what its containers were allocated in the place of what they ask (`UpdatePodFromAllocation` of
+/// `pkg/kubelet/allocation/allocation_manager.go`).
+pub(super) fn as_allocated(spec: &PodSpec, word: Option<&WorkloadStatus>) -> PodSpec {
+    let mut spec = spec.clone();
+    let Some(word) = word else { return spec };
+    let lists = [
+        (spec.init_containers.as_mut(), &word.init_containers),
+        (Some(&mut spec.containers), &word.containers),
+    ];
+    for (containers, said) in lists {
+        for container in containers.into_iter().flatten() {
+            let said = said.iter().find(|said| said.name == container.name);
+            if let Some(allocated) = said.and_then(|said| said.allocated.as_ref()) {
+                allocate(container.resources.get_or_insert_default(), allocated);
+            }
+        }
+    }
+    spec
+}
+
+fn allocate(resources: &mut ResourceRequirements, allocated: &Resources) {
+    let figures = [
+        (
+            &mut resources.requests,
+            allocated.cpu_request_milli,
+            allocated.memory_request_bytes,
+        ),
+        (
+            &mut resources.limits,
+            allocated.cpu_limit_milli,
+            allocated.memory_limit_bytes,
+        ),
+    ];
+    for (list, cpu, memory) in figures {
+        let mut quantities = list.take().unwrap_or_default();
+        for (resource, held) in [("cpu", cpu.map(milli)), ("memory", memory.map(bytes))] {
+            if held.is_none() {
+                quantities.remove(resource);
+            }
+            put(&mut quantities, resource, held);
+        }
+        *list = Some(quantities).filter(|quantities| !quantities.is_empty());
+    }
+}
+
+/// What the pod was allocated.
 pub(super) fn allocated(container: &Container) -> Option<Quantities> {
     container.resources.as_ref()?.requests.clone()
 }
 
-/// What the pod asks for, and of a running container what the runtime holds it to in its place.
+/// What the pod was allocated, and of a running container what the runtime holds it to in its place.
 pub(super) fn granted(container: &Container, held: Option<&Resources>) -> ResourceRequirements {
     let mut granted = container.resources.clone().unwrap_or_default();
     let Some(held) = held else { return granted };

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 
 mod containers;
+mod resize;
 
 const LATER_MS: i64 = NOW_MS + 3_600_000;
 
