@@ -1,6 +1,7 @@
 //! A case: a YAML file whose first document says what is done and whose others are applied before.
 //!
-//! Texts may hold `${namespace}`, `${node}`, `${side}` and `${scratch}` (a directory of the machine for this case and side alone). An image
+//! Texts may hold `${namespace}`, `${node}`, `${side}`, `${scratch}` (a directory of the machine for this case and side alone), and `${cpu:60}` (so many hundredths of
+//! the machine's CPUs, in thousandths of one). An image
 //! without a registry is one of the lab's.
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,10 @@ pub enum Step {
     /// Merges into the object, or creates it.
     Apply(Value),
     Delete(Target),
+    /// Merges into the pod as a resize of it.
+    Resize(Value),
+    /// A resize that the API server refuses.
+    ResizeRefused(Value),
     /// Remembers what can be seen now; it is compared under this name.
     Observe(String),
 }

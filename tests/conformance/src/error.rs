@@ -27,6 +27,9 @@ pub enum ConformanceError {
         seconds: u64,
         state: String,
     },
+    /// The API server took what a case says that it refuses.
+    #[error("the API server takes on the {side} what it should refuse")]
+    NotRefused { side: &'static str },
     /// An entry of `faults.yaml` that cannot be planted.
     #[error("fault {fault:?}: {problem}")]
     Fault { fault: String, problem: String },
@@ -38,6 +41,14 @@ impl ConformanceError {
     pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
+    }
+
+    /// The API server would not, as it is asked for something that may not be.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Cluster { source, .. } = self else {
+            return false;
+        };
+        matches!(&**source, kube::Error::Api(status) if matches!(status.code, 403 | 422))
     }
 
     pub(crate) fn cluster(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {

@@ -51,6 +51,8 @@ impl Play<'_> {
                 Step::Delete(Target { kind, name, grace }) => {
                     self.cluster.delete(&namespace, kind, name, *grace).await?;
                 }
+                Step::Resize(pod) => self.cluster.resize(&namespace, pod).await?,
+                Step::ResizeRefused(pod) => self.refused(&namespace, pod).await?,
                 Step::Observe(name) => {
                     seen.insert(name.clone(), self.still().await?);
                 }
@@ -61,6 +63,14 @@ impl Play<'_> {
             seen.insert(MOMENT.to_owned(), moment);
         }
         Ok(seen)
+    }
+
+    async fn refused(&self, namespace: &str, pod: &Value) -> Result<(), ConformanceError> {
+        match self.cluster.resize(namespace, pod).await {
+            Err(error) if error.is_refusal() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => Err(ConformanceError::NotRefused { side: self.side.name }),
+        }
     }
 
     async fn apply(&self, namespace: &str, mut object: Value) -> Result<(), ConformanceError> {

@@ -35,10 +35,12 @@ impl Side {
     }
 
     pub(crate) fn fill(&self, text: &str, slug: &str) -> String {
-        text.replace("${namespace}", &self.namespace(slug))
+        let text = text
+            .replace("${namespace}", &self.namespace(slug))
             .replace("${node}", &self.node)
             .replace("${side}", self.name)
-            .replace("${scratch}", &self.scratch(slug).display().to_string())
+            .replace("${scratch}", &self.scratch(slug).display().to_string());
+        shares_of_cpus(&text)
     }
 
     /// Sends the pods of an object to this side's node.
@@ -75,6 +77,22 @@ impl Side {
             }
         }
     }
+}
+
+/// `${cpu:60}` as 60 hundredths of what both nodes have: they are the same machine. What is no number stays as it is.
+fn shares_of_cpus(text: &str) -> String {
+    const BEGIN: &str = "${cpu:";
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut parts = text.split(BEGIN);
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let share = part.split_once('}');
+        match share.and_then(|(share, after)| Some((share.parse::<usize>().ok()?, after))) {
+            Some((share, after)) => filled.extend([&format!("{}m", cpus * share * 10), after]),
+            None => filled.extend([BEGIN, part]),
+        }
+    }
+    filled
 }
 
 fn pod_spec(object: &mut Value) -> Option<&mut Map<String, Value>> {
