@@ -144,6 +144,8 @@ pub struct ObservedPod {
     /// The owning controller, followed from a `ReplicaSet` to its Deployment.
     pub owner: Option<PodOwner>,
     pub namespace_labels: BTreeMap<String, String>,
+    /// The taint manager deleted it, and its Node bears a taint of someone's that drives it away.
+    pub driven_away: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,11 +179,7 @@ impl ObservedPod {
 
     /// What the conditions say of a deletion; also for an object that is gone already.
     pub fn deletion_cause(&self) -> Cause {
-        let conditions = self.status().and_then(|status| status.get("conditions")).cloned();
-        let conditions: Vec<Condition> = conditions
-            .and_then(|conditions| serde_json::from_value(conditions).ok())
-            .unwrap_or_default();
-        deletion_cause(&conditions)
+        deletion_cause(&conditions(&self.raw), self.driven_away)
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -192,4 +190,15 @@ impl ObservedPod {
     pub fn status(&self) -> Option<&Value> {
         self.raw.get("status")
     }
+}
+
+/// Those of a pod that can be read.
+pub(crate) fn conditions(pod: &Value) -> Vec<Condition> {
+    let conditions = pod
+        .get("status")
+        .and_then(|status| status.get("conditions"))
+        .cloned();
+    conditions
+        .and_then(|conditions| serde_json::from_value(conditions).ok())
+        .unwrap_or_default()
 }

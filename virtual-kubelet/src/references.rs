@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use virtual_kubelet_core::deletion::is_by_taint;
+use virtual_kubelet_core::taint::{Taint, Toleration, drives_away};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::provider::{ObservedPod, PodOwner};
+use crate::provider::{ObservedPod, PodOwner, conditions};
 
 /// Labels of a namespace may change; a `ReplicaSet`'s Deployment does not.
 const LABELS_FRESH: Duration = Duration::from_secs(30);
@@ -49,13 +51,9 @@ impl References {
                 .to_owned()
         };
         let (uid, namespace, name) = (text("uid"), text("namespace"), text("name"));
-        let owners = metadata.get("ownerReferences").and_then(Value::as_array);
-        let controller = owners.into_iter().flatten().find_map(controller);
-        let owner = match controller {
-            Some(owner) if owner.kind == "ReplicaSet" => self.follow(&namespace, owner).await?,
-            other => other,
-        };
+        let owner = self.owner(&namespace, &raw).await?;
         let namespace_labels = self.labels_of(&namespace).await?;
+        let driven_away = self.is_driven_away(&raw).await?;
         Ok(ObservedPod {
             uid,
             namespace,
@@ -63,7 +61,42 @@ impl References {
             raw,
             owner,
             namespace_labels,
+            driven_away,
         })
+    }
+
+    /// Read anew each time: what stands on the Node when the taint manager's deletion is seen decides whether it is meant.
+    async fn is_driven_away(&self, pod: &Value) -> Result<bool, Error> {
+        if !is_by_taint(&conditions(pod)) {
+            return Ok(false);
+        }
+        let Some(node) = pod.get("spec").and_then(|spec| spec.get("nodeName")?.as_str()) else {
+            return Ok(false);
+        };
+        let node = self.cluster.get(&format!("/api/v1/nodes/{node}")).await?;
+        let list = |object: Option<&Value>, key: &str| object?.get("spec")?.get(key).cloned();
+        let taints: Option<Vec<Taint>> =
+            list(node.as_ref(), "taints").and_then(|taints| serde_json::from_value(taints).ok());
+        let tolerations: Option<Vec<Toleration>> =
+            list(Some(pod), "tolerations").and_then(|tolerations| serde_json::from_value(tolerations).ok());
+        Ok(drives_away(
+            &taints.unwrap_or_default(),
+            &tolerations.unwrap_or_default(),
+        ))
+    }
+
+    /// The owning controller of a pod, followed from a `ReplicaSet` to its Deployment.
+    ///
+    /// # Errors
+    /// When that cannot be read now.
+    pub async fn owner(&mut self, namespace: &str, pod: &Value) -> Result<Option<PodOwner>, Error> {
+        let owners = pod
+            .get("metadata")
+            .and_then(|metadata| metadata.get("ownerReferences")?.as_array());
+        match owners.into_iter().flatten().find_map(controller) {
+            Some(owner) if owner.kind == "ReplicaSet" => self.follow(namespace, owner).await,
+            other => Ok(other),
+        }
     }
 
     /// A `ReplicaSet` that is gone, or that no Deployment owns, is the owner itself.

@@ -118,7 +118,7 @@ impl SuccessorTask {
                 if ready >= wanted {
                     return Ok(ready);
                 }
-                let owner = self.references.resolve(pod).await?.owner;
+                let owner = self.references.owner(&line.namespace, &pod).await?;
                 let same = owner.map(|owner| owner.uid) == line.owner.as_ref().map(|owner| owner.uid.clone());
                 ready += u32::from(same);
             }

@@ -139,6 +139,7 @@ fn pod(volumes: &Value, links: bool) -> ObservedPod {
         }),
         owner: None,
         namespace_labels: BTreeMap::new(),
+        driven_away: false,
     }
 }
 

@@ -22,6 +22,7 @@ fn pod(annotations: &Value, spec: &Value) -> ObservedPod {
         }),
         owner: None,
         namespace_labels: BTreeMap::from([("team".to_owned(), "press".to_owned())]),
+        driven_away: false,
     }
 }
 

@@ -24,16 +24,30 @@ pub struct Condition {
 /// The reasons of `DisruptionTarget` that controllers give when they act on a silent or missing node; the others
 /// (`EvictionByEvictionAPI`, `PreemptionByScheduler`, `TerminationByKubelet`) are someone's intent.
 /// `k8s.io/api/core/v1` `PodReason…`, KEP-3329.
-const REACTIONS: [&str; 2] = ["DeletionByTaintManager", "DeletionByPodGC"];
+const REACTIONS: [&str; 2] = [BY_TAINT, "DeletionByPodGC"];
+const BY_TAINT: &str = "DeletionByTaintManager";
 
 /// The cause of a deletion. Without a condition that says otherwise it is intent: that is what `kubectl delete` leaves.
-pub fn deletion_cause(conditions: &[Condition]) -> Cause {
-    let reacted = conditions.iter().any(|condition| {
-        condition.kind == "DisruptionTarget"
-            && condition.status == "True"
-            && REACTIONS.contains(&condition.reason.as_str())
-    });
+///
+/// The taint manager acts on silence and on what a person tainted alike: `driven_away` says that its Node bears such a taint
+/// ([`drives_away`](crate::taint::drives_away)), and then it is intent too.
+pub fn deletion_cause(conditions: &[Condition], driven_away: bool) -> Cause {
+    let reacted =
+        reasons(conditions).any(|reason| REACTIONS.contains(&reason) && !(driven_away && reason == BY_TAINT));
     if reacted { Cause::Reaction } else { Cause::Intent }
+}
+
+/// Whether the taint manager deleted it, so that what its Node bears decides.
+pub fn is_by_taint(conditions: &[Condition]) -> bool {
+    reasons(conditions).any(|reason| reason == BY_TAINT)
+}
+
+fn reasons(conditions: &[Condition]) -> impl Iterator<Item = &str> {
+    let told = |condition: &&Condition| condition.kind == "DisruptionTarget" && condition.status == "True";
+    conditions
+        .iter()
+        .filter(told)
+        .map(|condition| condition.reason.as_str())
 }
 
 #[cfg(test)]
@@ -47,7 +61,11 @@ mod tests {
             status: status.into(),
             reason: reason.into(),
         };
-        assert_eq!(deletion_cause(&[condition]), expected, "{kind} {status} {reason}");
+        assert_eq!(
+            deletion_cause(&[condition], false),
+            expected,
+            "{kind} {status} {reason}"
+        );
     }
 
     #[test]
@@ -69,6 +87,20 @@ mod tests {
         ] {
             check("DisruptionTarget", "True", reason, Cause::Intent);
         }
-        assert_eq!(deletion_cause(&[]), Cause::Intent);
+        assert_eq!(deletion_cause(&[], false), Cause::Intent);
+    }
+
+    #[test]
+    fn what_a_person_tainted_is_meant() {
+        let by = |reason: &str| {
+            [Condition {
+                kind: "DisruptionTarget".into(),
+                status: "True".into(),
+                reason: reason.into(),
+            }]
+        };
+        assert_eq!(deletion_cause(&by(BY_TAINT), true), Cause::Intent);
+        assert_eq!(deletion_cause(&by("DeletionByPodGC"), true), Cause::Reaction);
+        assert!(is_by_taint(&by(BY_TAINT)) && !is_by_taint(&by("DeletionByPodGC")));
     }
 }

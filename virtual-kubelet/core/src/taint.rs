@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::tolerations::SILENCE;
+
 /// Every virtual node carries it; a pod comes on by tolerating this key.
 pub const PROVIDER_KEY: &str = "virtual-kubelet.io/provider";
 pub const PROVIDER_VALUE: &str = "outrigger";
@@ -64,6 +66,15 @@ impl Toleration {
     fn is_exists(&self) -> bool {
         self.operator.as_deref() == Some("Exists")
     }
+
+    /// As `ToleratesTaint` of `k8s.io/component-helpers`, for `Exists` and `Equal`.
+    fn covers(&self, taint: &Taint) -> bool {
+        let effect = self.effect.as_deref().unwrap_or_default();
+        let is_equal = matches!(self.operator.as_deref(), None | Some("" | "Equal"));
+        (effect.is_empty() || effect == taint.effect)
+            && self.key().is_none_or(|key| key == taint.key)
+            && (self.is_exists() || (is_equal && self.value.as_deref().unwrap_or_default() == taint.value))
+    }
 }
 
 /// Whether a pod may run here: not one that is here only because it tolerates everything without naming our taint, as the
@@ -78,6 +89,22 @@ pub fn acknowledges(tolerations: &[Toleration]) -> bool {
         toleration.key().is_none() && toleration.is_exists() && toleration.covers_no_schedule()
     });
     by_key || !by_everything
+}
+
+/// Whether a taint that is no word of silence drives a pod away from its Node, now or after a while: what the taint manager does then is
+/// someone's intent (`GetMatchingTolerations` and `getMinTolerationTime` of `pkg/controller/tainteviction`: the least of the seconds counts).
+pub fn drives_away(taints: &[Taint], tolerations: &[Toleration]) -> bool {
+    let is_tolerated = |taint: &Taint| {
+        let mut matching = tolerations
+            .iter()
+            .filter(|toleration| toleration.covers(taint))
+            .peekable();
+        matching.peek().is_some() && matching.all(|toleration| toleration.toleration_seconds.is_none())
+    };
+    taints
+        .iter()
+        .filter(|taint| taint.effect == "NoExecute" && !SILENCE.contains(&taint.key.as_str()))
+        .any(|taint| !is_tolerated(taint))
 }
 
 /// A JSON patch (RFC 6902) that adds the taint, and that fails if the taints changed in between. `None` when it is there.
@@ -117,6 +144,50 @@ mod tests {
     fn check(tolerations: &Value, expected: bool) {
         let parsed: Vec<Toleration> = serde_json::from_value(tolerations.clone()).unwrap();
         assert_eq!(acknowledges(&parsed), expected, "{tolerations}");
+    }
+
+    #[track_caller]
+    fn check_driven(taint: (&str, &str), tolerations: &Value, expected: bool) {
+        let (key, effect) = taint;
+        let taint = Taint {
+            key: key.to_owned(),
+            value: "1".to_owned(),
+            effect: effect.to_owned(),
+        };
+        let parsed: Vec<Toleration> = serde_json::from_value(tolerations.clone()).unwrap();
+        assert_eq!(
+            drives_away(&[taint], &parsed),
+            expected,
+            "{key}:{effect} {tolerations}"
+        );
+    }
+
+    #[test]
+    fn a_taint_of_a_persons_drives_away_who_does_not_tolerate_it_for_ever() {
+        let mine = ("maintenance", "NoExecute");
+        check_driven(mine, &json!([]), true);
+        check_driven(("maintenance", "NoSchedule"), &json!([]), false);
+        check_driven(("node.kubernetes.io/unreachable", "NoExecute"), &json!([]), false);
+        check_driven(("node.kubernetes.io/not-ready", "NoExecute"), &json!([]), false);
+        check_driven(mine, &json!([{"operator": "Exists"}]), false);
+        check_driven(
+            mine,
+            &json!([{"key": "maintenance", "operator": "Exists", "effect": "NoExecute"}]),
+            false,
+        );
+        check_driven(mine, &json!([{"key": "maintenance", "value": "1"}]), false);
+        check_driven(mine, &json!([{"key": "maintenance", "value": "2"}]), true);
+        check_driven(mine, &json!([{"key": "other", "operator": "Exists"}]), true);
+        check_driven(
+            mine,
+            &json!([{"operator": "Exists", "effect": "NoSchedule"}]),
+            true,
+        );
+        check_driven(
+            mine,
+            &json!([{"operator": "Exists"}, {"key": "maintenance", "operator": "Exists", "tolerationSeconds": 60}]),
+            true,
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::taint::Toleration;
 
-const SILENCE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+pub(crate) const SILENCE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// A JSON patch that clears `tolerationSeconds` of the `NotReady` and unreachable tolerations of a live pod; the API allows just
 /// that. It fails if the pod is another or its tolerations changed in between. `None` when there is nothing to clear.

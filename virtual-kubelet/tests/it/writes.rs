@@ -16,6 +16,7 @@ fn observed(uid: &str) -> ObservedPod {
         raw: pod(uid),
         owner: None,
         namespace_labels: BTreeMap::new(),
+        driven_away: false,
     }
 }
 

@@ -235,6 +235,18 @@ fn workloads_are_placed_and_nodes_are_maintained_as_on_any_cluster() {
             _ => Err(format!("{back:?}")),
         }
     });
+
+    // Tainted by a person: who does not tolerate that goes, and not only from the API.
+    site.kubectl(&["taint", "node", "press-3", "maintenance=now:NoExecute"]);
+    eventually("nothing of the shop runs on press-3", || {
+        let running = site.containers().of_app("shop").on("press-3");
+        let pods = site.pods("shop");
+        if running.is_empty() && !by_node(&pods).contains_key("press-3") {
+            Ok(())
+        } else {
+            Err(format!("{running:?} {:?}", by_node(&pods).get("press-3")))
+        }
+    });
     site.nothing_was_forbidden();
 }
 
