@@ -25,7 +25,7 @@ pub(crate) struct Record {
     /// The greatest attempt ever started, by container: the restart count, also when the runtime forgot.
     pub(crate) attempts: BTreeMap<String, u32>,
     pub(crate) sandbox_attempt: Option<u32>,
-    /// When the first sandbox was asked for.
+    /// When its volumes or its first sandbox were asked for.
     pub(crate) started: Option<DeviceTime>,
     /// Containers stopped because their spec changed: they start again whatever the restart policy says of their exit.
     pub(crate) replacing: BTreeSet<String>,

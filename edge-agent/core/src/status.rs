@@ -82,7 +82,7 @@ pub(crate) fn is_gone(given: &Given<'_>) -> bool {
         && given.pod.is_empty()
         && !workload.is_busy()
         && !workload.is_blind()
-        && (workload.cleaned || workload.record.started.is_none())
+        && workload.is_clean()
 }
 
 fn is_leaving(given: &Given<'_>) -> bool {

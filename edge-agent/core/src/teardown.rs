@@ -194,8 +194,7 @@ fn remove_all(given: &Given<'_>, depth: Depth, plan: &mut Plan) -> Stage {
     if !given.pod.is_empty() || given.workload.is_busy() {
         return Stage::Removing;
     }
-    let clean = given.workload.cleaned || given.workload.record.started.is_none();
-    if depth == Depth::Everything && !clean {
+    if depth == Depth::Everything && !given.workload.is_clean() {
         given.try_step(
             plan,
             Subject::Workload,

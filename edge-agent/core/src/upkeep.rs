@@ -119,12 +119,13 @@ impl Agent {
         let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
             return;
         };
+        let begins = matches!(step, Step::RunSandbox(_) | Step::SyncVolumes { .. });
+        if begins && workload.record.started.is_none() {
+            workload.record.started = Some(at);
+            workload.disk.dirty = true;
+        }
         let event = match &step {
             Step::RunSandbox(spec) => {
-                if workload.record.started.is_none() {
-                    workload.record.started = Some(at);
-                    workload.disk.dirty = true;
-                }
                 let changed = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                 (spec.attempt > 0).then_some((Reason::SandboxChanged, None, changed))
             }

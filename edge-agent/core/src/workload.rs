@@ -157,6 +157,11 @@ impl Workload {
         self.wants_run() && self.manifest.is_some() && !self.record.admitted && self.record.rejected.is_none()
     }
 
+    /// The device has nothing of it beside what the runtime shows. What was admitted may have had volumes, with or without a sandbox.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.cleaned || !(self.record.admitted || self.record.started.is_some())
+    }
+
     /// Its deadline is counted from a start in an earlier boot: what is left of it depends on the wall clock.
     pub(crate) fn counts_wall_clock(&self, now: &Now) -> bool {
         let has_deadline = |manifest: &Arc<Manifest>| manifest.workload.active_deadline_s.is_some();

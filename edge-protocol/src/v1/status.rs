@@ -66,7 +66,7 @@ pub struct WorkloadStatus {
     /// Of a second address family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_pod_ips: Vec<String>,
-    /// When the first sandbox was asked for.
+    /// When its volumes or its first sandbox were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<DeviceTime>,
     /// It asks for other resources than it can have now, and goes on with what its containers were `allocated`.

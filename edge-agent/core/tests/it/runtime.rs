@@ -38,6 +38,8 @@ pub struct Runtime {
     /// Those with a secret whose key has not come.
     pub unsealed: BTreeSet<PodUid>,
     pub volumes: BTreeSet<PodUid>,
+    /// Workloads of which some volume may be on the disk, or in memory with a secret.
+    pub leftovers: BTreeSet<PodUid>,
     /// Initial containers that are no sidecars end by themselves, by workload and name.
     pub ends: BTreeSet<(PodUid, String)>,
     pub init_ends: bool,
@@ -198,6 +200,7 @@ impl Runtime {
                 );
                 self.logs.remove(uid);
                 self.volumes.remove(uid);
+                self.leftovers.remove(uid);
                 StepOutcome::Done
             }
         }
@@ -226,6 +229,7 @@ impl Runtime {
 
     fn sync(&mut self, manifest: &Manifest) -> StepOutcome {
         self.acts.push("volumes".to_owned());
+        self.leftovers.insert(manifest.uid.clone());
         if self.bad_volumes.contains(&manifest.uid) {
             return StepOutcome::Failed {
                 reason: Reason::FailedMount,

@@ -7,7 +7,7 @@ use edge_protocol::v1::{
 };
 
 use crate::hub::{manifest, uid};
-use crate::order::{acts, exit, run, shown, told, up, with_initial};
+use crate::order::{acts, exit, run, shown, told, up, with_initial, with_volume};
 
 #[test]
 fn past_its_deadline_a_workload_fails_and_stays_so() {
@@ -91,6 +91,37 @@ fn a_workload_that_ended_in_time_has_no_deadline() {
     exit(&mut world, "c0", 0);
     world.pass(600_000);
     assert_eq!(world.status("one").phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_deadline_counts_while_volumes_are_missing() {
+    let mut world = up();
+    let mut wanted = with_volume();
+    wanted.workload.active_deadline_s = Some(60);
+    world.runtime.bad_volumes.insert(uid("one"));
+    run(&mut world, &wanted);
+    world.pass(61_000);
+    let status = world.status("one");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Failed, Some(Reason::DeadlineExceeded))
+    );
+}
+
+#[test]
+fn volumes_that_were_begun_go_with_their_workload() {
+    let mut world = up();
+    world.runtime.bad_volumes.insert(uid("one"));
+    run(&mut world, &with_volume());
+    assert!(world.runtime.leftovers.contains(&uid("one")));
+    // Also when the agent's record of it is only that it has its place.
+    world.crash();
+    world.link_up();
+    world.hub.stop(&uid("one"), None);
+    world.push();
+    world.settle();
+    assert_eq!(world.status("one").phase, Phase::Gone);
+    assert!(world.runtime.leftovers.is_empty());
 }
 
 #[test]
