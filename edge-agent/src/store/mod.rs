@@ -1,8 +1,11 @@
 //! The agent's durable memory: SQLite in WAL mode with `synchronous=FULL`, on one thread of its own.
 //!
+//! Transactions that wait for the disk go there together, in order: one wait serves all of them.
+//!
 //! It maps [`Write`]s to rows and knows nothing of their meaning. A transaction is reported committed only after SQLite said so;
 //! a failed one ends the process, because a store that cannot keep promises must not be asked for more.
 
+mod checkpoint;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +51,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// For checkpoints.
+    beside: Connection,
 }
 
 /// Hands transactions to the writer thread, in order.
@@ -78,7 +83,9 @@ impl Store {
             });
         }
         schema::migrate(&connection)?;
-        Ok(Self { connection })
+        let beside = Connection::open(path).map_err(open)?;
+        schema::configure_beside(&beside).map_err(open)?;
+        Ok(Self { connection, beside })
     }
 
     /// Everything the store holds.
@@ -170,13 +177,25 @@ impl Store {
     ) -> (StoreHandle, thread::JoinHandle<()>) {
         let (queue, mut transactions) = mpsc::channel::<Tx>(QUEUE);
         let mut connection = self.connection;
+        let wrote = checkpoint::start(self.beside);
         let writer = thread::spawn(move || {
-            while let Some(tx) = transactions.blocking_recv() {
-                let outcome = commit(&mut connection, &tx).map(|()| tx.id);
-                let failed = outcome.is_err();
-                if committed.blocking_send(outcome).is_err() || failed {
+            while let Some(first) = transactions.blocking_recv() {
+                let mut batch = vec![first];
+                while let Ok(next) = transactions.try_recv() {
+                    batch.push(next);
+                }
+                if let Err(error) = commit(&mut connection, &batch) {
+                    // Whoever would hear it may have gone.
+                    let _ = committed.blocking_send(Err(error));
                     return;
                 }
+                for tx in &batch {
+                    if committed.blocking_send(Ok(tx.id)).is_err() {
+                        return;
+                    }
+                }
+                // A thread that ended of itself does nothing that is missed: SQLite has a bound of its own.
+                let _ = wrote.send(batch.iter().map(|tx| tx.writes.len()).sum());
             }
         });
         (StoreHandle { queue }, writer)
@@ -193,13 +212,13 @@ impl StoreHandle {
     }
 }
 
-fn commit(connection: &mut Connection, tx: &Tx) -> Result<(), StoreError> {
+fn commit(connection: &mut Connection, batch: &[Tx]) -> Result<(), StoreError> {
     let failed = |source| StoreError::Failed {
         doing: "committing",
         source,
     };
     let transaction = connection.transaction().map_err(failed)?;
-    for write in &tx.writes {
+    for write in batch.iter().flat_map(|tx| &tx.writes) {
         apply(&transaction, write)?;
     }
     transaction.commit().map_err(failed)

@@ -18,14 +18,24 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE key_wrap (key TEXT PRIMARY KEY, wrap TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
-/// `synchronous=FULL`: what was acknowledged survives a power cut. The small cache keeps the agent small.
+/// `synchronous=FULL`: what was acknowledged survives a power cut. The small cache keeps the agent small. Checkpoints are made beside the
+/// writer; should they fall behind, its own bound is 4 MiB.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 256;
+         PRAGMA wal_autocheckpoint = 1024;
          PRAGMA cache_size = -512;",
+    )
+}
+
+/// As [`configure`], of a connection that makes checkpoints and nothing else.
+pub(super) fn configure_beside(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA cache_size = 0;",
     )
 }
 

@@ -142,3 +142,44 @@ fn a_file_of_a_newer_agent_is_refused() {
         Err(StoreError::Newer { found: 99, .. })
     ));
 }
+
+#[test]
+fn what_waits_together_is_answered_in_order_and_all_of_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    let (committed, mut answers) = mpsc::channel(QUEUE);
+    let (handle, writer) = Store::open(&path).unwrap().start(committed);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ids: Vec<u64> = runtime.block_on(async {
+        for id in 1..=40 {
+            let writes = vec![Write::PutEvent(event(id))];
+            handle.commit(Tx { id: TxId(id), writes }).await.unwrap();
+        }
+        drop(handle);
+        let mut ids = vec![];
+        while let Some(answer) = answers.recv().await {
+            ids.push(answer.unwrap().0);
+        }
+        ids
+    });
+    writer.join().unwrap();
+    assert!(ids.iter().copied().eq(1..=40));
+    let restored = Store::open(&path).unwrap().restore().unwrap();
+    assert_eq!(restored.events.len(), 40);
+}
+
+#[test]
+fn a_checkpoint_carries_what_is_in_the_log_into_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("agent.db"), dir.path().join("copy.db"));
+    let mut store = Store::open(&path).unwrap();
+    let writes = vec![Write::PutEvent(event(1))];
+    commit(&mut store.connection, &[Tx { id: TxId(1), writes }]).unwrap();
+    let events_in_the_file_alone = || {
+        std::fs::copy(&path, &copy).unwrap();
+        Store::open(&copy).unwrap().restore().unwrap().events.len()
+    };
+    assert_eq!(events_in_the_file_alone(), 0);
+    checkpoint::now(&store.beside);
+    assert_eq!(events_in_the_file_alone(), 1);
+}
