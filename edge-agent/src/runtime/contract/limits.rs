@@ -166,7 +166,7 @@ async fn what_a_workload_uses_is_measured() {
     logged(&workload.log(&device.logs("device-a"), "main", 0), "ready").await;
     // The runtime looks at layers by its own clock.
     let usage = eventually("the layer is measured", async || {
-        let usage = runtime.workloads().await.unwrap().remove(&workload.uid())?;
+        let usage = runtime.workloads().await.unwrap()?.remove(&workload.uid())?;
         (usage.layer_bytes() >= 2 * MIB).then_some(usage)
     })
     .await;
