@@ -488,6 +488,12 @@ fn no_sub_path_leaves_its_volume() {
         "unable to provision SubPath `a/../..`: must not contain '..'"
     );
     assert!(ask("within").is_ok(), "a link that stays inside is no trick");
+    let from_the_root = fs::canonicalize(ground.own("data/real")).unwrap();
+    symlink(&from_the_root, ground.own("data/rooted")).unwrap();
+    assert!(ask("rooted").is_ok());
+    assert!(ask("rooted/new").is_ok());
+    assert_eq!(mode(&from_the_root.join("new")).1, mode(&ground.own("data")).1);
+    assert!(ask("within/made").is_ok());
 }
 
 #[test]
