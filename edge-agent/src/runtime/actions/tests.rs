@@ -1,6 +1,11 @@
 //! Against servers of the test's own.
 
+use std::sync::Arc;
+
 use edge_agent_cri::CriOptions;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -95,6 +100,74 @@ fn acceptor() -> TlsAcceptor {
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     std::sync::Arc::new(config).into()
+}
+
+/// Shows a certificate, and signs with nothing in particular.
+#[derive(Debug, Clone)]
+struct Shown(&'static [u8], SignatureScheme);
+
+impl Shown {
+    fn acceptor(self, version: &'static SupportedProtocolVersion) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self));
+        config.send_tls13_tickets = 0;
+        Arc::new(config).into()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let key = CertifiedKey::new(vec![self.0.into()], Arc::new(self.clone()));
+        Some(Arc::new(key))
+    }
+}
+
+impl SigningKey for Shown {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let known = offered.contains(&self.1);
+        known.then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        match self.1 {
+            SignatureScheme::RSA_PSS_SHA256 => SignatureAlgorithm::RSA,
+            _ => SignatureAlgorithm::ECDSA,
+        }
+    }
+}
+
+impl Signer for Shown {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        Ok(vec![0; 128])
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.1
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_a_certificate() {
+    let version_1: &[u8] = include_bytes!("fixtures/version-1.der");
+    let rsa_1024: &[u8] = include_bytes!("fixtures/rsa-1024.der");
+    let shown = [
+        Shown(version_1, SignatureScheme::ECDSA_NISTP256_SHA256),
+        Shown(version_1, SignatureScheme::ECDSA_NISTP521_SHA512),
+        Shown(rsa_1024, SignatureScheme::RSA_PSS_SHA256),
+    ];
+    for shown in shown {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let acceptor = shown.clone().acceptor(version);
+            let (port, serving) = serve(vec![answer("200 OK", "", "fine")], Some(acceptor)).await;
+            let probed = perform_here(get(port, "/", true, &[]), Purpose::Probe).await;
+            assert_eq!(probed, succeeded("fine".into()), "{:?} {version:?}", shown.1);
+            serving.await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
