@@ -358,7 +358,7 @@ impl Providers {
                     kubelet_version: KUBELET_VERSION.to_owned(),
                     nodes: Arc::clone(nodes),
                 },
-                placing: placing(To::Device(node.to_owned())),
+                placing: placing(To::Device(node.to_owned(), nodes.options.reserved.amounts())),
                 device: None,
                 is_known: false,
             })),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use edge_protocol::v1::Amounts;
 use iot_hub_client::api::{Device, DeviceState};
 use iot_hub_core::condition::{Condition, Subject, Truth};
 use ipnet::IpNet;
@@ -40,24 +41,29 @@ pub struct Reserved {
     pub ephemeral_storage_mib: u64,
 }
 
-/// The kubelet's default `evictionHard`, which is not allocatable either
-/// (`pkg/kubelet/apis/config/v1beta1/defaults_linux.go`): memory.available, and nodefs.available in percent.
-const EVICTION_MEMORY: u64 = 100 << 20;
-const EVICTION_STORAGE_PERCENT: u64 = 10;
-
 impl Reserved {
-    /// `GetNodeAllocatableReservation` of `pkg/kubelet/cm/node_container_manager_linux.go`.
-    pub fn allocatable(self, capacity: Capacity) -> Capacity {
+    pub fn amounts(self) -> Amounts {
         let mib = |mib: u64| mib.saturating_mul(1 << 20);
-        let memory = mib(self.memory_mib).saturating_add(EVICTION_MEMORY);
-        let storage = |bytes: u64| {
-            let evicted = bytes / 100 * EVICTION_STORAGE_PERCENT;
-            bytes.saturating_sub(mib(self.ephemeral_storage_mib).saturating_add(evicted))
+        Amounts {
+            cpu_milli: self.cpu_milli,
+            memory_bytes: mib(self.memory_mib),
+            ephemeral_storage_bytes: mib(self.ephemeral_storage_mib),
+        }
+    }
+
+    pub fn allocatable(self, capacity: Capacity) -> Capacity {
+        let amounts = Amounts {
+            cpu_milli: capacity.cpu_milli,
+            memory_bytes: capacity.memory_bytes,
+            ephemeral_storage_bytes: capacity.ephemeral_storage_bytes.unwrap_or(0),
         };
+        let left = amounts.allocatable(self.amounts());
         Capacity {
-            cpu_milli: capacity.cpu_milli.saturating_sub(self.cpu_milli),
-            memory_bytes: capacity.memory_bytes.saturating_sub(memory),
-            ephemeral_storage_bytes: capacity.ephemeral_storage_bytes.map(storage),
+            cpu_milli: left.cpu_milli,
+            memory_bytes: left.memory_bytes,
+            ephemeral_storage_bytes: capacity
+                .ephemeral_storage_bytes
+                .map(|_| left.ephemeral_storage_bytes),
             pods: capacity.pods,
         }
     }

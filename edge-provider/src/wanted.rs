@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, Owner, TargetSpec, is_baseline_capability};
+use edge_protocol::v1::{Amounts, Manifest, Owner, TargetSpec, is_baseline_capability};
 use edge_provider_core::disconnect::DISCONNECT_ANNOTATION;
 use edge_provider_core::{
     Deletion, DeletionCause, Disconnect, PodPlan, PodRefusal, UpdateStrategy, WantedPod,
@@ -55,8 +55,8 @@ pub struct Placing {
 pub enum To {
     /// The devices that the pod's condition says, less those that are Nodes of their own.
     Fleet(Option<Arc<DeviceNodes>>),
-    /// The one device of this id.
-    Device(String),
+    /// The one device of this id, less what is kept back of it.
+    Device(String, Amounts),
 }
 
 impl Placing {
@@ -74,14 +74,21 @@ impl Placing {
                 };
                 Ok(Target { scope, ..target })
             }
-            To::Device(device) => self.namespaces.target(labels, Some(&condition_of(device)), asks),
+            To::Device(device, _) => self.namespaces.target(labels, Some(&condition_of(device)), asks),
         }
     }
 
     fn kind(&self) -> NodeKind {
         match self.to {
             To::Fleet(_) => NodeKind::Fleet,
-            To::Device(_) => NodeKind::Device,
+            To::Device(..) => NodeKind::Device,
+        }
+    }
+
+    fn reserved(&self) -> Option<Amounts> {
+        match self.to {
+            To::Fleet(_) => None,
+            To::Device(_, reserved) => Some(reserved),
         }
     }
 }
@@ -158,6 +165,7 @@ fn plan(
         kind: placing.kind(),
         objects: &gathered.objects,
         held,
+        reserved: placing.reserved(),
         ..Context::default()
     };
     let translated = match translate(&observed.raw, context) {

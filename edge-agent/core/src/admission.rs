@@ -4,7 +4,9 @@
 //! their way out waits for them: the hub may swap two in one set, and the scheduler did not count for this device.
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{Manifest, ObjectRef, PortProtocol, Reason, WorkloadSpec, ability};
+use edge_protocol::v1::{
+    Amounts, Facts, Manifest, ObjectRef, PortProtocol, Pressures, Reason, WorkloadSpec, ability,
+};
 
 use crate::lifecycle;
 use crate::plan::{Mark, World};
@@ -147,7 +149,16 @@ pub(crate) fn misfit(
     others: &[&WorkloadSpec],
 ) -> Option<Option<(Reason, String)>> {
     let facts = world.facts?;
+    if let Some(message) = pressed(facts, spec) {
+        return Some(Some((Reason::Evicted, message)));
+    }
     let own = Demand::of(spec);
+    let has = Amounts {
+        cpu_milli: facts.cpu_milli,
+        memory_bytes: facts.memory_bytes,
+        ephemeral_storage_bytes: facts.ephemeral_storage_bytes,
+    };
+    let gives = spec.reserved.map_or(has, |reserved| has.allocatable(reserved));
     let used = others
         .iter()
         .map(|other| Demand::of(other))
@@ -158,32 +169,32 @@ pub(crate) fn misfit(
             "pods",
             u64::from(own.pods),
             u64::from(used.pods),
-            u64::from(facts.pods),
+            (u64::from(facts.pods), u64::from(facts.pods)),
         ),
         (
             Reason::OutOfcpu,
             "cpu",
             own.cpu_milli,
             used.cpu_milli,
-            facts.cpu_milli,
+            (has.cpu_milli, gives.cpu_milli),
         ),
         (
             Reason::OutOfmemory,
             "memory",
             own.memory_bytes,
             used.memory_bytes,
-            facts.memory_bytes,
+            (has.memory_bytes, gives.memory_bytes),
         ),
         (
             Reason::OutOfEphemeralStorage,
             "ephemeral-storage",
             own.ephemeral_storage_bytes,
             used.ephemeral_storage_bytes,
-            facts.ephemeral_storage_bytes,
+            (has.ephemeral_storage_bytes, gives.ephemeral_storage_bytes),
         ),
     ];
-    for (reason, what, requested, used, capacity) in checks {
-        if capacity > 0 && requested > 0 && requested.saturating_add(used) > capacity {
+    for (reason, what, requested, used, (known, capacity)) in checks {
+        if known > 0 && requested > 0 && requested.saturating_add(used) > capacity {
             return Some(Some((
                 reason,
                 format!(
@@ -203,6 +214,29 @@ pub(crate) fn misfit(
             format!("Predicate NodePorts failed: host port {port} is in use"),
         )
     }))
+}
+
+/// What keeps a workload away from a device that lacks something (`Admit` of `pkg/kubelet/eviction/eviction_manager.go`), in the kubelet's
+/// words. Lack of memory alone keeps nobody away here: the scheduler sees to that, and tolerations do not travel.
+fn pressed(facts: &Facts, spec: &WorkloadSpec) -> Option<String> {
+    let Pressures {
+        memory,
+        disk,
+        processes,
+    } = facts.pressures;
+    if spec.is_critical() || !(disk || processes) {
+        return None;
+    }
+    let all = [
+        (memory, "MemoryPressure"),
+        (disk, "DiskPressure"),
+        (processes, "PIDPressure"),
+    ];
+    let names: Vec<&str> = all
+        .into_iter()
+        .filter_map(|(lacks, name)| lacks.then_some(name))
+        .collect();
+    Some(format!("The node had condition: [{}]. ", names.join(" ")))
 }
 
 type HostPort<'a> = (PortProtocol, Option<&'a str>, u16);

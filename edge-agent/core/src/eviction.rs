@@ -16,8 +16,6 @@ use crate::usage::{Disk, Room, Usage, WorkloadUsage};
 pub(crate) const GRACE_S: u32 = 1;
 /// How long a condition stays after the last measurement that showed it (`evictionPressureTransitionPeriod`).
 const TRANSITION_MS: u64 = 5 * 60_000;
-/// From here on nothing is evicted (`SystemCriticalPriority` of pkg/apis/scheduling).
-const CRITICAL: i32 = 2_000_000_000;
 
 /// A hard threshold: below it the device lacks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +217,7 @@ pub(crate) fn over_limit(workloads: &[Runs<'_>]) -> Vec<Eviction> {
     };
     workloads
         .iter()
-        .filter(|runs| !is_critical(runs.manifest))
+        .filter(|runs| !runs.manifest.workload.is_critical())
         .filter_map(over)
         .collect()
 }
@@ -236,7 +234,7 @@ pub(crate) fn for_lack(
     usage.workloads.as_ref()?;
     let first = workloads
         .iter()
-        .filter(|runs| !is_critical(runs.manifest))
+        .filter(|runs| !runs.manifest.workload.is_critical())
         .min_by_key(|runs| (rank(signal, runs, usage.disks_differ), runs.uid))?;
     Some(Eviction {
         uid: first.uid.clone(),
@@ -244,10 +242,6 @@ pub(crate) fn for_lack(
         // A hard threshold leaves no time; images are freed before, by the caller.
         grace_s: GRACE_S,
     })
-}
-
-fn is_critical(manifest: &Manifest) -> bool {
-    manifest.workload.priority >= CRITICAL
 }
 
 /// The least goes first: not measured, over its requests, of low priority, far over its requests.

@@ -8,11 +8,13 @@ use edge_protocol::sealing::{RootSecret, SealingScope};
 use edge_protocol::v1::object::{Bytes, kind};
 use edge_protocol::v1::{ContainerSpec, Manifest, ObjectData, ObjectRef, VERSION, WorkloadSpec};
 
-use super::sources::{Capacity, Sources};
+use edge_protocol::v1::Amounts;
+
+use super::sources::Sources;
 use crate::objects::Objects;
 
 pub const HOST_IPS: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7))];
-pub const CAPACITY: Capacity = Capacity {
+pub const CAPACITY: Amounts = Amounts {
     cpu_milli: 4000,
     memory_bytes: 8 << 30,
     ephemeral_storage_bytes: 100 << 30,

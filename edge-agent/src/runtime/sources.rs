@@ -3,18 +3,10 @@
 use std::net::IpAddr;
 
 use edge_protocol::v1::{
-    ContainerResource, Manifest, ObjectData, ObjectKind, PodField, Reason, ResourceField,
+    Amounts, ContainerResource, Manifest, ObjectData, ObjectKind, PodField, Reason, ResourceField,
 };
 
 use crate::objects::{ObjectError, Objects};
-
-/// What a container gets that states no limit: all there is (`defaultPodLimitsForDownwardAPI` of `pkg/kubelet/kubelet_resources.go`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capacity {
-    pub cpu_milli: u64,
-    pub memory_bytes: u64,
-    pub ephemeral_storage_bytes: u64,
-}
 
 /// The sources of one workload, at this moment.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +17,8 @@ pub struct Sources<'a> {
     pub pod_ip: Option<&'a str>,
     /// The device's own addresses, the first one foremost.
     pub host_ips: &'a [IpAddr],
-    pub capacity: Capacity,
+    /// What the device has.
+    pub capacity: Amounts,
 }
 
 /// Why a value cannot be had now. The words are the kubelet's where it has some.
@@ -125,6 +118,13 @@ impl Sources<'_> {
         }
     }
 
+    /// What a workload gets that states no limit: all there is for workloads (`defaultPodLimitsForDownwardAPI` of
+    /// `pkg/kubelet/kubelet_resources.go`).
+    pub fn allocatable(&self) -> Amounts {
+        let reserved = self.manifest.workload.reserved;
+        reserved.map_or(self.capacity, |reserved| self.capacity.allocatable(reserved))
+    }
+
     /// A request or limit, divided and rounded up (`ExtractContainerResourceValue` of pkg/api/v1/resource/helpers.go).
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Sources<'_> {
         let container = all
             .find(|container| container.name == field.container)
             .ok_or_else(|| SourceError::NoContainer(field.container.clone()))?;
-        let (stated, capacity) = (&container.resources, &self.capacity);
+        let (stated, capacity) = (&container.resources, self.allocatable());
         // No limit and a limit of nothing are the same.
         let limit = |stated: Option<u64>, capacity| stated.filter(|limit| *limit > 0).unwrap_or(capacity);
         let bytes = field.divisor_milli.div_ceil(1000);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::amounts::Amounts;
 use crate::{Digest, PodUid};
 
 mod environment;
@@ -86,6 +87,10 @@ pub struct WorkloadSpec {
     /// The names of `imagePullSecrets`, in the pod's order. Those that the cluster has are among the manifest's objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pull_secrets: Vec<String>,
+    /// Of a pod that is bound to the device's own Node: what of the device that Node keeps back. Such a workload is admitted against what
+    /// is left, one of a fleet against all that the device has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Amounts>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -114,7 +119,13 @@ impl WorkloadSpec {
             service_account: String::new(),
             priority: 0,
             pull_secrets: Vec::new(),
+            reserved: None,
         }
+    }
+
+    /// It is never evicted (`SystemCriticalPriority` of `pkg/apis/scheduling`).
+    pub fn is_critical(&self) -> bool {
+        self.priority >= 2_000_000_000
     }
 
     /// All containers, the initial ones first, in the order of the pod.

@@ -4,10 +4,11 @@
 //! * [`object`]: the blobs beside a manifest, in clear and sealed; [`ability`]: what a manifest may require.
 //! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
-//! * [`facts`]: what a device claims to be; [`enrol`]: how it came by its certificate.
+//! * [`facts`]: what a device claims to be; [`amounts`]: what of it workloads may have; [`enrol`]: how it came by its certificate.
 //! * [`up`] and [`down`]: the frames between a device and the hub.
 
 pub mod ability;
+pub mod amounts;
 pub mod deployment;
 pub mod down;
 pub mod enrol;
@@ -17,6 +18,7 @@ pub mod object;
 pub mod status;
 pub mod up;
 
+pub use amounts::Amounts;
 pub use deployment::{
     ContainerRollup, DeploymentSpec, DeploymentState, DeploymentStatus, FailingDevice, LadderCounts, Owner,
     ReadyPolicy, Source, TargetSpec,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{
-    AckStage, Action, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
+    AckStage, Action, Amounts, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
     ContainerStatus, DeferredResize, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue,
     EnvFrom, EnvVar, EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias, HostPathCheck,
     KeyToPath, KeyWrap, Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind,
@@ -356,6 +356,31 @@ fn manifest_of_the_whole_pod() {
             replaces: Vec::new(),
         },
     );
+}
+
+#[test]
+fn a_manifest_of_a_device_node_says_what_is_kept_back() {
+    let workload = WorkloadSpec {
+        reserved: Some(Amounts {
+            cpu_milli: 500,
+            memory_bytes: 1 << 28,
+            ephemeral_storage_bytes: 0,
+        }),
+        ..WorkloadSpec::new("web-1", Vec::new())
+    };
+    check("workload-reserved", &workload);
+    let has = Amounts {
+        cpu_milli: 4_000,
+        memory_bytes: 1 << 30,
+        ephemeral_storage_bytes: 1_000,
+    };
+    let gives = has.allocatable(workload.reserved.unwrap());
+    assert_eq!(
+        (gives.cpu_milli, gives.memory_bytes),
+        (3_500, (1_024 - 256 - 100) << 20)
+    );
+    assert_eq!(gives.ephemeral_storage_bytes, 900);
+    assert_eq!(Amounts::default().allocatable(has), Amounts::default());
 }
 
 #[test]

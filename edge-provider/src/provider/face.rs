@@ -169,6 +169,7 @@ impl Face {
 mod tests {
     use std::sync::Arc;
 
+    use edge_protocol::v1::Amounts;
     use serde_json::json;
     use virtual_kubelet::core::NamespaceMap;
 
@@ -190,7 +191,7 @@ mod tests {
             },
             placing: Placing {
                 namespaces: NamespaceMap(Vec::new()),
-                to: To::Device("press-7".into()),
+                to: To::Device("press-7".into(), Amounts::default()),
             },
             device: None,
             is_known: false,

@@ -179,7 +179,7 @@ fn device_nodes(in_fleet: bool) -> Arc<DeviceNodes> {
 #[test]
 fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
     let placing = Placing {
-        to: To::Device("press-7".into()),
+        to: To::Device("press-7".into(), Amounts::default()),
         ..map()
     };
     let plan = wanted(&pod(&json!({}), &spec()), &placing, None, nothing)
@@ -189,6 +189,7 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
         .unwrap();
     assert_eq!(plan.target.condition, "deviceId = 'press-7'");
     assert_eq!(plan.target.scope, "tags.hall = '7'");
+    assert_eq!(plan.manifest.workload.reserved, Some(Amounts::default()));
     let annotations = json!({TARGET_CONDITION: "*", POD_IP: "10.0.0.7"});
     let words = [TARGET_CONDITION, "is for that device"];
     refused(&pod(&annotations, &spec()), &placing, "UnsupportedField", &words);

@@ -1,6 +1,6 @@
 //! What kind of Node a pod is bound to, and what besides the pod decides how it is translated.
 
-use edge_protocol::v1::Manifest;
+use edge_protocol::v1::{Amounts, Manifest};
 
 use crate::objects::Objects;
 
@@ -25,6 +25,8 @@ pub struct Context<'a> {
     pub objects: &'a Objects,
     /// The cluster's DNS domain, for fully qualified names of pods; empty when there is none.
     pub cluster_domain: &'a str,
+    /// What a device's own Node keeps back of it. Absent on a fleet node.
+    pub reserved: Option<Amounts>,
 }
 
 impl Default for Context<'_> {
@@ -34,6 +36,7 @@ impl Default for Context<'_> {
             held: None,
             objects: Objects::NONE,
             cluster_domain: "cluster.local",
+            reserved: None,
         }
     }
 }

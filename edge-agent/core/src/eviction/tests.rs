@@ -110,7 +110,7 @@ fn the_order_is_the_kubelets() {
         Some("unknown"),
     );
     // Critical ones stay.
-    check(&[("critical", CRITICAL, 0, Some(900))], None);
+    check(&[("critical", 2_000_000_000, 0, Some(900))], None);
 }
 
 /// Who goes of one with many volumes and one with large layers, when this disk is full, and whether images go before.

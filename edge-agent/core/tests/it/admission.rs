@@ -1,6 +1,8 @@
 //! Stories of what a device takes in, and what it does not.
 
-use edge_protocol::v1::{Phase, PortProtocol, PortSpec, Reason, Rung};
+use edge_agent_core::Input;
+use edge_agent_core::usage::{Disk, Room, Usage};
+use edge_protocol::v1::{Amounts, Phase, PortProtocol, PortSpec, Reason, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::order::{told, up};
@@ -49,6 +51,62 @@ fn what_does_not_fit_fails_as_under_a_kubelet() {
     assert_eq!(told(&world, Reason::OutOfcpu), [why]);
     assert!(status.containers.is_empty());
     assert_eq!(world.status("big").rung, Rung::Healthy);
+}
+
+#[test]
+fn what_its_node_keeps_back_is_not_given_away() {
+    let mut world = up();
+    let asks = |name: &str, cpu_milli| {
+        let mut wanted = manifest(name, &["a:1"]);
+        wanted.workload.containers[0].resources.cpu_request_milli = Some(cpu_milli);
+        wanted.workload.reserved = Some(Amounts {
+            cpu_milli: 1_000,
+            ..Amounts::default()
+        });
+        wanted
+    };
+    world.hub.run(&asks("fits", 3_000));
+    world.hub.run(&asks("not", 3_001));
+    world.push();
+    world.settle();
+    assert_eq!(world.status("fits").rung, Rung::Healthy);
+    let status = world.status("not");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Failed, Some(Reason::OutOfcpu))
+    );
+    assert!(status.message.ends_with("capacity: 3000"), "{}", status.message);
+}
+
+#[test]
+fn a_device_that_lacks_disk_takes_only_what_is_critical() {
+    let mut world = up();
+    world.give(Input::Usage(Box::new(Usage {
+        node_disk: Some(Disk {
+            bytes: Room {
+                capacity: 1_000,
+                available: 1,
+            },
+            ..Disk::default()
+        }),
+        ..Usage::default()
+    })));
+    let mut critical = manifest("critical", &["a:1"]);
+    critical.workload.priority = 2_000_000_000;
+    world.hub.run(&critical);
+    world.hub.run(&manifest("other", &["a:1"]));
+    world.push();
+    world.settle();
+    assert_eq!(world.status("critical").rung, Rung::Healthy);
+    let status = world.status("other");
+    assert_eq!(
+        (status.phase, status.reason),
+        (Phase::Failed, Some(Reason::Evicted))
+    );
+    assert_eq!(
+        status.message,
+        "Pod was rejected: The node had condition: [DiskPressure]. "
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::containerd::{Containerd, eventually};
 use crate::objects::Objects;
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::Policy;
-use crate::runtime::sources::Capacity;
 use crate::runtime::{CriRuntime, CriRuntimeOptions};
+use edge_protocol::v1::Amounts;
 
 /// The machine's memory, as OOM scores are computed from it here.
 const CAPACITY: u64 = 4 << 30;
@@ -46,9 +46,9 @@ impl Device {
             cgroup_root: self.cgroup_root(agent),
             cgroup_mount: "/sys/fs/cgroup".into(),
             log_root: self.logs(agent),
-            capacity: Capacity {
+            capacity: Amounts {
                 memory_bytes: CAPACITY,
-                ..Capacity::default()
+                ..Amounts::default()
             },
             pods: self.pods(agent),
             objects: self.objects.clone(),

@@ -18,8 +18,8 @@ use super::security::{self, SecurityFault};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::names::{self, NameTooLong, ResolvConf, Resolver, kernel_hostname};
 use crate::runtime::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, oom_score_adj};
-use crate::runtime::sources::Capacity;
 use crate::runtime::volumes::Volumes;
+use edge_protocol::v1::Amounts;
 
 /// What is the same for every workload of this agent.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Settings {
     pub(super) agent: DeviceId,
     pub(super) log_root: PathBuf,
     pub(super) cgroups: Cgroups,
-    pub(super) capacity: Capacity,
+    pub(super) capacity: Amounts,
     pub(super) volumes: Volumes,
     pub(super) resolver: Resolver,
     pub(super) seccomp_dir: PathBuf,

@@ -34,14 +34,13 @@ use edge_agent_core::ObservedImage;
 use edge_agent_core::step::{Observed, Step, StepOutcome};
 use edge_agent_core::usage::WorkloadUsage;
 use edge_agent_cri::{CriClient, CriError, CriOptions, Disposition};
-use edge_protocol::v1::HeldImage;
+use edge_protocol::v1::{Amounts, HeldImage};
 use edge_protocol::{DeviceId, PodUid};
 use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
 use super::names::Resolver;
 use super::policy::Policy;
-use super::sources::Capacity;
 use super::volumes::Volumes;
 use super::{ContainerRuntime, ObserveError};
 use crate::host;
@@ -64,7 +63,7 @@ pub struct CriRuntimeOptions {
     /// The directory of all workloads' logs; this agent's alone.
     pub log_root: PathBuf,
     /// What the device has; OOM scores are relative to its memory.
-    pub capacity: Capacity,
+    pub capacity: Amounts,
     /// Where workloads' volumes and files are kept; this agent's alone.
     pub pods: PathBuf,
     /// What variables and files are made from.
@@ -254,9 +253,9 @@ impl Inner {
     }
 }
 
-fn capacity(state_dir: &Path) -> Capacity {
+fn capacity(state_dir: &Path) -> Amounts {
     let facts = host::facts(Default::default(), state_dir, 0);
-    Capacity {
+    Amounts {
         cpu_milli: facts.cpu_milli,
         memory_bytes: facts.memory_bytes,
         ephemeral_storage_bytes: facts.ephemeral_storage_bytes,

@@ -72,3 +72,25 @@ fn text_is_quoted_as_go_does() {
         "\"tab\\there \\x7f é \\u00a0 \u{1f600} \\U000f0000\""
     );
 }
+
+#[test]
+fn what_states_no_limit_gets_what_its_node_does_not_keep_back() {
+    let mut given = Fixture::new(vec![ContainerSpec::new("main", "image")]);
+    let limit = |given: &Fixture| {
+        let field = ResourceField {
+            container: "main".into(),
+            resource: ContainerResource::LimitsCpu,
+            divisor_milli: 1,
+        };
+        given.sources().resource(&field).unwrap()
+    };
+    assert_eq!(limit(&given), given.sources().capacity.cpu_milli.to_string());
+    given.manifest.workload.reserved = Some(Amounts {
+        cpu_milli: 100,
+        ..Amounts::default()
+    });
+    assert_eq!(
+        limit(&given),
+        (given.sources().capacity.cpu_milli - 100).to_string()
+    );
+}

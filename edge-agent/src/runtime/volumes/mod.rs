@@ -302,7 +302,7 @@ fn fs_group(manifest: &Manifest) -> Option<Ownership> {
 
 /// The least of what the volume, the workload and the device may take (`calculateEmptyDirMemorySize` of pkg/volume/emptydir).
 fn memory_size(limit: Option<u64>, sources: &Sources) -> u64 {
-    let mut size = sources.capacity.memory_bytes;
+    let mut size = sources.allocatable().memory_bytes;
     for bound in [sources.manifest.workload.memory_limit(), limit]
         .into_iter()
         .flatten()

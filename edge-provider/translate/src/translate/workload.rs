@@ -97,6 +97,7 @@ fn frame(
             NodeKind::Device => spec.priority.unwrap_or_default(),
         },
         pull_secrets: pull_secrets(spec),
+        reserved: context.reserved,
         ..WorkloadSpec::new(hostname, Vec::new())
     })
 }
