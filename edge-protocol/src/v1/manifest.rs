@@ -21,7 +21,7 @@ pub use network::{DnsPolicy, DnsSpec, HostAlias, Names, Namespaces};
 pub use probe::{Action, Header, Lifecycle, Probe, Probes};
 pub use security::{ContainerSecurity, PodSecurity, Profile, is_baseline_capability};
 pub use volume::{
-    DownwardValue, HostPathCheck, KeyToPath, Medium, MountSpec, ProjectedSource, Propagation,
+    ClaimPlugin, DownwardValue, HostPathCheck, KeyToPath, Medium, MountSpec, ProjectedSource, Propagation,
     RecursiveReadOnly, SubPath, VolumeSource, VolumeSpec,
 };
 

@@ -27,12 +27,13 @@ pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
 pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken, SealingKeyStatement};
 pub use facts::{Facts, HeldImage, LinkClass, Pressures, bounded_images};
 pub use manifest::{
-    Action, ContainerResource, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, DownwardValue, EnvFrom,
-    EnvVar, Header, HostAlias, HostPathCheck, KeyToPath, Lifecycle, Manifest, Medium, MountSpec, Names,
-    Namespaces, ObjectKind, ObjectRef, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile,
-    ProjectedSource, Propagation, PullPolicy, QosClass, RecursiveReadOnly, ResizeResource, ResourceField,
-    Resources, RestartAction, RestartPolicy, RestartRule, SubPath, Terminal, TerminationMessage, Tombstone,
-    TombstoneReason, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec, is_baseline_capability,
+    Action, ClaimPlugin, ContainerResource, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec,
+    DownwardValue, EnvFrom, EnvVar, Header, HostAlias, HostPathCheck, KeyToPath, Lifecycle, Manifest, Medium,
+    MountSpec, Names, Namespaces, ObjectKind, ObjectRef, PodField, PodSecurity, PortProtocol, PortSpec,
+    Probe, Probes, Profile, ProjectedSource, Propagation, PullPolicy, QosClass, RecursiveReadOnly,
+    ResizeResource, ResourceField, Resources, RestartAction, RestartPolicy, RestartRule, SubPath, Terminal,
+    TerminationMessage, Tombstone, TombstoneReason, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec,
+    is_baseline_capability,
 };
 pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
 pub use status::{

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use edge_protocol::v1::up::HeldSet;
 use edge_protocol::v1::{
-    AckStage, Action, Amounts, Bytes, ContainerResource, ContainerSecurity, ContainerSpec, ContainerState,
-    ContainerStatus, DeferredResize, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame, DownwardValue,
-    EnvFrom, EnvVar, EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias, HostPathCheck,
-    KeyToPath, KeyWrap, Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData, ObjectKind,
-    ObjectRef, Phase, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile, ProjectedSource,
-    Propagation, PullPolicy, QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeFailure, ResizeResource,
-    Resizing, ResourceField, Resources, RestartAction, RestartPolicy, RestartRule, Rung, SealedObject,
-    SetAck, StatementBody, StatusReport, SubPath, Terminal, TerminationMessage, Tombstone, TombstoneReason,
-    Up, UpFrame, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec, WorkloadStatus, ability, bounded_images,
-    object,
+    AckStage, Action, Amounts, Bytes, ClaimPlugin, ContainerResource, ContainerSecurity, ContainerSpec,
+    ContainerState, ContainerStatus, DeferredResize, DeviceEvent, DnsPolicy, DnsSpec, Down, DownFrame,
+    DownwardValue, EnvFrom, EnvVar, EventLevel, EventReport, Facts, Header, HeldImage, Hello, HostAlias,
+    HostPathCheck, KeyToPath, KeyWrap, Lifecycle, Manifest, Medium, MountSpec, Names, Namespaces, ObjectData,
+    ObjectKind, ObjectRef, Phase, PodField, PodSecurity, PortProtocol, PortSpec, Probe, Probes, Profile,
+    ProjectedSource, Propagation, PullPolicy, QosClass, Reason, RecursiveReadOnly, ReportAck, ResizeFailure,
+    ResizeResource, Resizing, ResourceField, Resources, RestartAction, RestartPolicy, RestartRule, Rung,
+    SealedObject, SetAck, StatementBody, StatusReport, SubPath, Terminal, TerminationMessage, Tombstone,
+    TombstoneReason, Up, UpFrame, ValueFrom, VolumeSource, VolumeSpec, WorkloadSpec, WorkloadStatus, ability,
+    bounded_images, object,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceTime, Digest, Incarnation, ItemState, Nonce, PodUid, SessionEpoch,
@@ -295,6 +295,7 @@ fn manifest_of_the_whole_pod() {
                     path: "/mnt/disk".into(),
                     check: HostPathCheck::Directory,
                     read_only: true,
+                    plugin: ClaimPlugin::HostPath,
                 },
             ),
         ],
@@ -705,4 +706,24 @@ fn the_set_digest_is_the_same_in_every_release() {
     .into_iter()
     .collect();
     check("set-digest", &set.digest());
+}
+
+#[test]
+fn a_claim_on_a_local_volume_says_so() {
+    let local = |plugin| VolumeSpec {
+        name: "disk".into(),
+        source: VolumeSource::Local {
+            claim: "data-web-0".into(),
+            path: "/mnt/disk".into(),
+            check: HostPathCheck::Directory,
+            read_only: false,
+            plugin,
+        },
+    };
+    check("volume-local", &local(ClaimPlugin::Local));
+    let before = r#"{"name":"disk","source":{"kind":"local","claim":"data-web-0","path":"/mnt/disk","check":"directory"}}"#;
+    assert_eq!(
+        serde_json::from_str::<VolumeSpec>(before).unwrap(),
+        local(ClaimPlugin::HostPath)
+    );
 }

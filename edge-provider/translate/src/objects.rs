@@ -6,7 +6,7 @@ mod services;
 use std::collections::BTreeMap;
 
 use edge_protocol::Digest;
-use edge_protocol::v1::HostPathCheck;
+use edge_protocol::v1::{ClaimPlugin, HostPathCheck};
 
 pub use convert::{NotAnObject, claim, config_map, pull_credential, secret, token};
 pub use services::{ApiServer, services};
@@ -59,7 +59,11 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// Bound to a directory of the device.
-    Bound { path: String, check: HostPathCheck },
+    Bound {
+        path: String,
+        check: HostPathCheck,
+        plugin: ClaimPlugin,
+    },
     /// Not there, or not bound: the pod waits. The words say which.
     NotYet(String),
     /// Bound to what no device has; the words say what.

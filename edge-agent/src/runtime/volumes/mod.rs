@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use edge_protocol::PodUid;
 use edge_protocol::v1::{
-    HostPathCheck, Manifest, Medium, ObjectKind, ProjectedSource, Reason, VolumeSource, VolumeSpec,
+    ClaimPlugin, Manifest, Medium, ObjectKind, ProjectedSource, Reason, VolumeSource, VolumeSpec,
 };
 
 use super::sources::{SourceError, Sources};
@@ -151,11 +151,11 @@ impl Volumes {
                 path,
                 check,
                 read_only,
-                ..
+                plugin,
+                claim: _,
             } => {
-                // A claim on a `local` volume asks for a directory, one on a `hostPath` volume for its type; only the former is the group's
-                // (pkg/volume/local/local.go).
-                let is_local = *check == HostPathCheck::Directory;
+                // What a `hostPath` volume shows is never the group's (pkg/volume/local/local.go, pkg/volume/hostpath/host_path.go).
+                let is_local = *plugin == ClaimPlugin::Local;
                 if is_local && !Path::new(path).exists() {
                     return Err(VolumeFault::NoLocalPath { path: path.clone() });
                 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use edge_protocol::expand::Environment;
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    ContainerSpec, DownwardValue, HostPathCheck, KeyToPath, MountSpec, ObjectKind, PodField, ProjectedSource,
-    Propagation, RecursiveReadOnly, Resources, SubPath,
+    ClaimPlugin, ContainerSpec, DownwardValue, HostPathCheck, KeyToPath, MountSpec, ObjectKind, PodField,
+    ProjectedSource, Propagation, RecursiveReadOnly, Resources, SubPath,
 };
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
@@ -338,6 +338,7 @@ fn what_the_device_shows_is_never_removed() {
         path: path.clone(),
         check: HostPathCheck::Unset,
         read_only: true,
+        plugin: ClaimPlugin::HostPath,
     };
     let ground = Ground::new(vec![
         ("host", host),
@@ -365,12 +366,13 @@ fn what_the_device_shows_is_never_removed() {
     assert_eq!(kept, "through the sub-path");
 }
 
-fn local(path: &str, check: HostPathCheck) -> VolumeSource {
+fn claimed(path: &str, check: HostPathCheck, plugin: ClaimPlugin) -> VolumeSource {
     VolumeSource::Local {
         claim: "claim".into(),
         path: path.into(),
         check,
         read_only: false,
+        plugin,
     }
 }
 
@@ -378,7 +380,7 @@ fn local(path: &str, check: HostPathCheck) -> VolumeSource {
 fn a_local_volume_must_be_there() {
     let ground = Ground::new(vec![(
         "local",
-        local("/nowhere/at/all", HostPathCheck::Directory),
+        claimed("/nowhere/at/all", HostPathCheck::Directory, ClaimPlugin::Local),
     )]);
     let error = ground.volumes.sync(&ground.given.sources()).unwrap_err();
     assert!(
@@ -387,7 +389,10 @@ fn a_local_volume_must_be_there() {
             .ends_with("path \"/nowhere/at/all\" does not exist"),
         "{error}"
     );
-    let ground = Ground::new(vec![("claimed", local("/nowhere/at/all", HostPathCheck::Unset))]);
+    let ground = Ground::new(vec![(
+        "claimed",
+        claimed("/nowhere/at/all", HostPathCheck::Unset, ClaimPlugin::HostPath),
+    )]);
     ground.sync();
 }
 
@@ -396,16 +401,17 @@ fn a_local_volume_is_given_to_the_group_once() {
     let shown = tempfile::tempdir().unwrap();
     let path = shown.path().to_str().unwrap().to_owned();
     let claims = [
-        ("local", HostPathCheck::Directory),
-        ("claimed", HostPathCheck::Unset),
+        ("local", HostPathCheck::Directory, ClaimPlugin::Local),
+        ("claimed", HostPathCheck::Unset, ClaimPlugin::HostPath),
+        ("checked", HostPathCheck::Directory, ClaimPlugin::HostPath),
     ];
-    for (name, check) in claims {
+    for (name, check, plugin) in claims {
         fs::set_permissions(shown.path(), fs::Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::chown(shown.path(), None, Some(0)).unwrap();
-        let mut ground = Ground::new(vec![(name, local(&path, check))]);
+        let mut ground = Ground::new(vec![(name, claimed(&path, check, plugin))]);
         ground.given.manifest.workload.security.fs_group = Some(4711);
         ground.sync();
-        let given = check == HostPathCheck::Directory;
+        let given = plugin == ClaimPlugin::Local;
         assert_eq!(
             mode(shown.path()),
             if given { (4711, 0o2775) } else { (0, 0o755) },

@@ -47,6 +47,8 @@ pub enum VolumeSource {
         check: HostPathCheck,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         read_only: bool,
+        #[serde(default, skip_serializing_if = "ClaimPlugin::is_host_path")]
+        plugin: ClaimPlugin,
     },
     /// A kind of a newer writer; `requires` names it.
     #[serde(other)]
@@ -60,6 +62,27 @@ pub enum Medium {
     Disk,
     /// tmpfs, sized by the limit or by the memory that the pod may use.
     Memory,
+}
+
+/// Which of Kubernetes' volume plugins has the volume that a claim is bound to. They differ in what they do to the directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimPlugin {
+    /// The directory is nobody's but the device's: nothing of it is given to the pod's group.
+    #[default]
+    HostPath,
+    /// The directory is the volume, and is given to the pod's group.
+    Local,
+}
+
+impl ClaimPlugin {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_host_path(&self) -> bool {
+        *self == Self::HostPath
+    }
 }
 
 /// What must be at a path before it is mounted, as `v1.HostPathType` has it.

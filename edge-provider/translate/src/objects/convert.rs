@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::object::kind;
-use edge_protocol::v1::{Bytes, HostPathCheck, ObjectData, VERSION};
+use edge_protocol::v1::{Bytes, ClaimPlugin, HostPathCheck, ObjectData, VERSION};
 use serde_json::{Map, Value, json};
 
 use super::Claim;
@@ -134,12 +134,17 @@ fn directory(volume: &Value) -> Option<Claim> {
         return Some(Claim::Bound {
             path: path.to_owned(),
             check: HostPathCheck::Directory,
+            plugin: ClaimPlugin::Local,
         });
     }
     let path = text(volume, "/spec/hostPath/path")?.to_owned();
     let kind = text(volume, "/spec/hostPath/type").unwrap_or_default();
     let check = crate::translate::volume::host_path_check(kind)?;
-    Some(Claim::Bound { path, check })
+    Some(Claim::Bound {
+        path,
+        check,
+        plugin: ClaimPlugin::HostPath,
+    })
 }
 
 pub(super) fn empty(kind: &str, name: String) -> ObjectData {

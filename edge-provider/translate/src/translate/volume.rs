@@ -1,6 +1,6 @@
 //! A pod's volumes → a manifest's. Defaults: `SetDefaults_Volume` and its like of `pkg/apis/core/v1/defaults.go`.
 
-use edge_protocol::v1::{HostPathCheck, Medium, VolumeSource, VolumeSpec};
+use edge_protocol::v1::{ClaimPlugin, HostPathCheck, Medium, VolumeSource, VolumeSpec};
 use k8s_openapi::api::core::v1::{
     EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, PersistentVolumeClaimVolumeSource, Volume,
 };
@@ -141,9 +141,9 @@ fn claim(
     refused: &mut Vec<Refusal>,
 ) -> Option<VolumeSource> {
     let claim = asked.claim_name.clone();
-    let (path, check) = match context.objects.claims.get(&claim) {
-        Some(Claim::Bound { path, check }) => (path.clone(), *check),
-        Some(Claim::NotYet(_)) | None => (String::new(), HostPathCheck::Unset),
+    let (path, check, plugin) = match context.objects.claims.get(&claim) {
+        Some(Claim::Bound { path, check, plugin }) => (path.clone(), *check, *plugin),
+        Some(Claim::NotYet(_)) | None => (String::new(), HostPathCheck::Unset, ClaimPlugin::HostPath),
         Some(Claim::Unsupported(why)) => {
             refused.push(path.refuse(why.clone()));
             return None;
@@ -154,5 +154,6 @@ fn claim(
         path,
         check,
         read_only: asked.read_only.unwrap_or_default(),
+        plugin,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use edge_protocol::Digest;
-use edge_protocol::v1::HostPathCheck;
+use edge_protocol::v1::{ClaimPlugin, HostPathCheck};
 use edge_provider_translate::{
     Claim, Context, Found, NodeKind, Objects, Refusals, Translated, Untranslated, references,
 };
@@ -35,6 +35,7 @@ pub fn objects(pod: &Value, kind: NodeKind) -> Objects {
         let bound = Claim::Bound {
             path: format!("/var/lib/volumes/{name}"),
             check: HostPathCheck::Directory,
+            plugin: ClaimPlugin::Local,
         };
         (name.clone(), bound)
     });

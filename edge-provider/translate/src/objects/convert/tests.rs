@@ -74,17 +74,29 @@ fn a_claim_is_used_once_both_sides_are_bound() {
         change(&mut one, &mut other);
         assert_eq!(claim(Some(&one), Some(&other)), *expect);
     };
-    let path = |path: &str, check| Claim::Bound {
+    let path = |path: &str, check, plugin| Claim::Bound {
         path: path.to_owned(),
         check,
+        plugin,
     };
     let not_yet = |why: &str| Claim::NotYet(why.to_owned());
-    check(|_, _| {}, &path("/data", HostPathCheck::Directory));
+    check(
+        |_, _| {},
+        &path("/data", HostPathCheck::Directory, ClaimPlugin::Local),
+    );
     check(
         |_, volume| {
             volume["spec"] = json!({ "hostPath": { "path": "/h", "type": "DirectoryOrCreate" }, "claimRef": { "uid": "u1" } });
         },
-        &path("/h", HostPathCheck::DirectoryOrCreate),
+        &path("/h", HostPathCheck::DirectoryOrCreate, ClaimPlugin::HostPath),
+    );
+    // What it asks of the path is not what tells it from a local volume.
+    check(
+        |_, volume| {
+            volume["spec"] =
+                json!({ "hostPath": { "path": "/h", "type": "Directory" }, "claimRef": { "uid": "u1" } });
+        },
+        &path("/h", HostPathCheck::Directory, ClaimPlugin::HostPath),
     );
     check(
         |claim, _| claim["status"]["phase"] = json!("Pending"),
@@ -103,7 +115,7 @@ fn a_claim_is_used_once_both_sides_are_bound() {
             claim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             claim["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
         },
-        &path("/data", HostPathCheck::Directory),
+        &path("/data", HostPathCheck::Directory, ClaimPlugin::Local),
     );
     check(
         |_, volume| volume["spec"]["volumeMode"] = json!("Block"),
