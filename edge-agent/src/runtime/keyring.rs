@@ -1,7 +1,8 @@
 //! Which pull credentials fit an image, by the rules of pkg/credentialprovider in Kubernetes 1.37 (`config.go`, `keyring.go`).
 //!
-//! A registry entry may name a host, with `*` and `?` inside its parts, and the beginning of a path. The entries are tried from the one that
-//! sorts last, which puts the more specific of two before the other; each may be right, for credentials are rotated.
+//! An image is looked up by its repository in full (`EnsureImageExists` of `pkg/kubelet/images/image_manager.go`): `busybox:1` by
+//! `docker.io/library/busybox`. A registry entry may name a host, with `*` inside its parts, and the beginning of a path. The entries are
+//! tried from the one that sorts last, which puts the more specific of two before the other; each may be right, for credentials are rotated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// The registry that images without one come from.
+use super::reference;
+
+/// What docker calls the registry that images without one come from.
 const DEFAULT_HOST: &str = "index.docker.io";
 
 /// A name and a password for a registry. `Debug` does not show the password.
@@ -72,14 +75,15 @@ impl Keyring {
 
     /// What to try for an image, in order; nothing when none fits, and then it is pulled as by anybody.
     pub fn lookup(&self, image: &str) -> Vec<&Credential> {
+        let repository = reference::repository(image);
         let found: Vec<&Credential> = self
             .0
             .iter()
             .rev()
-            .filter(|(glob, _)| matches(glob, image))
+            .filter(|(glob, _)| matches(glob, &repository))
             .flat_map(|(_, credentials)| credentials)
             .collect();
-        if found.is_empty() && is_of_default_registry(image) {
+        if found.is_empty() && is_of_default_registry(&repository) {
             return self.0.get(DEFAULT_HOST).into_iter().flatten().collect();
         }
         found
@@ -115,6 +119,8 @@ fn key(registry: &str) -> String {
         .strip_prefix("https://")
         .or_else(|| registry.strip_prefix("http://"))
         .unwrap_or(registry);
+    // An entry is a URL to a kubelet, so what would be a `?` of a pattern begins a query.
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let path = match path.get(..4) {
         Some("/v1/" | "/v2/") => path.get(3..).unwrap_or_default(),
@@ -145,26 +151,22 @@ fn host_and_port(text: &str) -> (&str, &str) {
     text.rsplit_once(':').unwrap_or((text, ""))
 }
 
-/// `*` is any run of characters, `?` any one.
+/// `*` is any run of characters.
 fn is_like(glob: &[u8], text: &[u8]) -> bool {
     match (glob.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => {
             (0..=text.len()).any(|from| is_like(rest, text.get(from..).unwrap_or_default()))
         }
-        (Some((b'?', glob)), Some((_, text))) => is_like(glob, text),
         (Some((wanted, glob)), Some((given, text))) => wanted == given && is_like(glob, text),
         _ => false,
     }
 }
 
-fn is_of_default_registry(image: &str) -> bool {
-    match image.split_once('/') {
-        None => !image.is_empty(),
-        Some(("", _)) => false,
-        Some(("docker.io" | "index.docker.io", _)) => true,
-        Some((first, _)) => !first.contains(['.', ':']),
-    }
+/// `isDefaultRegistryMatch`: also what has a domain that is no host of the net, such as `localhost`.
+fn is_of_default_registry(repository: &str) -> bool {
+    let domain = repository.split('/').next().unwrap_or_default();
+    domain == "docker.io" || !domain.contains(['.', ':'])
 }
 
 #[cfg(test)]
@@ -211,8 +213,12 @@ mod tests {
             "prefix.example.com/app",
             &["pre*.example.com"],
         );
-        check(&["r?.example.com"], "r1.example.com/app", &["r?.example.com"]);
-        check(&["r?.example.com"], "r.example.com/app", &[]);
+        check(&["r?.example.com"], "r1.example.com/app", &[]);
+        check(
+            &["registry.example/app?x"],
+            "registry.example/app",
+            &["registry.example/app?x"],
+        );
         check(
             &["registry.example:5000"],
             "registry.example:5000/app",
@@ -246,6 +252,20 @@ mod tests {
         for image in ["quay.io/busybox", "localhost:5000/busybox"] {
             check(&[default], image, &[]);
         }
+        for server in ["docker.io", "index.docker.io", "https://docker.io/v1/", "*.io"] {
+            for image in [
+                "team/app:1",
+                "busybox",
+                "docker.io/team/app@sha256:00",
+                "index.docker.io/team/app",
+            ] {
+                check(&[server], image, &[server]);
+            }
+        }
+        let entries = [default, "docker.io", "docker.io/team", "docker.io/library"];
+        check(&entries, "team/app:1", &["docker.io/team", "docker.io"]);
+        check(&entries, "busybox", &["docker.io/library", "docker.io"]);
+        check(&["docker.io/team/app:1"], "team/app:1", &[]);
     }
 
     #[test]

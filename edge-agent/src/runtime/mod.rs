@@ -8,7 +8,7 @@
 //! - `actions`: probes and hooks, each carried out once.
 //! - [`policy`]: what this device refuses to run.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
-//! - [`keyring`]: which pull credentials fit an image.
+//! - `reference`: the names of images. [`keyring`]: which pull credentials fit an image.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
 //! - [`sources`]: objects, fields and resources, of which `environment` makes variables.
 //! - [`names`]: hostname, `/etc/hosts` and `/etc/resolv.conf`.
@@ -33,6 +33,7 @@ pub(crate) mod host_address;
 pub mod keyring;
 pub mod names;
 pub mod policy;
+mod reference;
 pub mod resources;
 pub mod sources;
 pub mod volumes;

@@ -7,9 +7,10 @@ use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{Manifest, Reason};
 use tracing::warn;
 
+use super::Inner;
 use super::steps::StepFailure;
-use super::{Inner, reference};
 use crate::runtime::keyring::{Credential, Keyring};
+use crate::runtime::reference;
 use crate::runtime::sources::Sources;
 
 /// The one key of a pull credential.

@@ -6,7 +6,7 @@
 //! - `files`: what of the agent's own files a container sees: volumes, `/etc/hosts`, the place of its last words.
 //! - `last_words`: what it left there.
 //! - `steps`: each step, to its end; `running`: those about a container that runs.
-//! - `images`: finding and pulling; `reference`: their names.
+//! - `images`: finding and pulling.
 //! - `logs`: the files that containers log into, and how long they stay.
 //! - `features`: what this runtime can beyond what all can.
 //! - `usage`: what workloads use, and which images there are.
@@ -20,7 +20,6 @@ mod labels;
 mod last_words;
 mod logs;
 mod look;
-mod reference;
 mod running;
 mod security;
 mod steps;

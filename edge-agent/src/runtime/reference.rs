@@ -1,7 +1,12 @@
-//! Whether a text can be an image reference at all, so that a typing error is told from a registry's refusal.
+//! References to images: whether a text can be one at all, so that a typing error is told from a registry's refusal, and which repository one
+//! is of.
+
+const DEFAULT_DOMAIN: &str = "docker.io";
+/// The former name of the default domain.
+const LEGACY_DOMAIN: &str = "index.docker.io";
 
 /// What is wrong with `[domain/]path[:tag][@digest]`, in the words of github.com/distribution/reference (`ParseNormalizedNamed`).
-pub(super) fn fault(reference: &str) -> Option<String> {
+pub fn fault(reference: &str) -> Option<String> {
     if reference.len() == 64 && reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Some(format!(
             "invalid repository name ({reference}), cannot specify 64-byte hexadecimal strings"
@@ -21,6 +26,37 @@ pub(super) fn fault(reference: &str) -> Option<String> {
     (!is_valid(reference)).then(|| "invalid reference format".to_owned())
 }
 
+/// The repository in full, without tag and digest: what a kubelet looks credentials up by (`ParseImageName` of `pkg/util/parsers/parsers.go`,
+/// which goes by `splitDockerDomain` of github.com/distribution/reference). The reference must be without [`fault`].
+pub fn repository(reference: &str) -> String {
+    let name = name(reference);
+    let (domain, path) = match name.split_once('/') {
+        Some((LEGACY_DOMAIN, path)) => (DEFAULT_DOMAIN, path),
+        Some((domain, path)) if is_domain_like(domain) => (domain, path),
+        _ => (DEFAULT_DOMAIN, name),
+    };
+    let official = if domain == DEFAULT_DOMAIN && !path.contains('/') {
+        "library/"
+    } else {
+        ""
+    };
+    format!("{domain}/{official}{path}")
+}
+
+/// What comes before tag and digest.
+fn name(reference: &str) -> &str {
+    let tagged = reference.split_once('@').map_or(reference, |(name, _)| name);
+    split_tag(tagged).0
+}
+
+/// A colon after the last slash begins a tag; one before it, a port.
+fn split_tag(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    }
+}
+
 /// What comes before the first slash is a domain, unless it can be a path of the default registry.
 fn is_domain_like(text: &str) -> bool {
     text.contains(['.', ':']) || text == "localhost" || text.chars().any(char::is_uppercase)
@@ -32,11 +68,7 @@ fn is_valid(reference: &str) -> bool {
         Some((name, digest)) => (name, Some(digest)),
         None => (reference, None),
     };
-    // A colon after the last slash begins a tag; one before it, a port.
-    let (name, tag) = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (name, None),
-    };
+    let (name, tag) = split_tag(name);
     let path = match name.split_once('/') {
         Some((domain, path)) if is_domain(domain) => path,
         _ => name,
@@ -90,7 +122,25 @@ fn is_digest(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{fault, is_valid};
+    use super::{fault, is_valid, repository};
+
+    #[test]
+    fn a_repository_is_named_in_full() {
+        let digest = format!("team/app:1@sha256:{}", "0".repeat(64));
+        for (reference, expect) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("busybox:1.36", "docker.io/library/busybox"),
+            ("docker.io/busybox", "docker.io/library/busybox"),
+            ("index.docker.io/team/app", "docker.io/team/app"),
+            (digest.as_str(), "docker.io/team/app"),
+            ("registry.example:5000/app:1", "registry.example:5000/app"),
+            ("registry.example/team/app", "registry.example/team/app"),
+            ("localhost/app", "localhost/app"),
+            ("Registry/app", "Registry/app"),
+        ] {
+            assert_eq!(repository(reference), expect, "{reference}");
+        }
+    }
 
     #[test]
     fn faults_are_told_as_by_a_kubelet() {
