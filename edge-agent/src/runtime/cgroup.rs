@@ -1,7 +1,7 @@
 //! The cgroup of each pod: `<root>[/<qos>]/pod<uid>`, as the kubelet lays them out with the cgroupfs driver.
 //!
 //! The runtime makes the containers' cgroups below it. Only the pod's own level, with its limits, is made and removed
-//! here. All calls are a handful of small writes to kernel files, and may block as long as the kernel does.
+//! here, and what the classes weigh (`classes`) follows it. All calls are a handful of small writes to kernel files, and may block as long as the kernel does.
 
 use std::fmt::Display;
 use std::fs;
@@ -14,6 +14,9 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::QosClass;
 
 use super::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, cpu_weight};
+use classes::Requests;
+
+mod classes;
 
 /// The controllers whose limits we or the runtime set, by their names in cgroup v2.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -44,12 +47,13 @@ pub struct Cgroups {
     mount: PathBuf,
     root: String,
     version: Version,
+    requests: Requests,
 }
 
 impl Cgroups {
     /// `mount` is where the kernel's cgroups are mounted, normally `/sys/fs/cgroup`; `root` the cgroup below which all
-    /// pods go, such as `/outrigger`. It must be this agent's alone.
-    pub fn new(mount: impl Into<PathBuf>, root: &str) -> Self {
+    /// pods go, such as `/outrigger`. It must be this agent's alone, as must `pods`, the directory of all workloads' files.
+    pub fn new(mount: impl Into<PathBuf>, root: &str, pods: impl Into<PathBuf>) -> Self {
         let mount = mount.into();
         let version = if mount.join("cgroup.controllers").exists() {
             Version::V2
@@ -60,6 +64,7 @@ impl Cgroups {
             mount,
             root: format!("/{}", root.trim_matches('/')),
             version,
+            requests: Requests::new(pods),
         }
     }
 
@@ -84,7 +89,8 @@ impl Cgroups {
         self.version == Version::V2
     }
 
-    /// Makes the pod's cgroup, or finds it, and sets its limits. Idempotent. Gives its path for CRI.
+    /// Makes the pod's cgroup, or finds it, and sets its limits; its class weighs what it requests from now on. Idempotent. Gives its path for
+    /// CRI.
     ///
     /// # Errors
     /// Names the file; nothing is undone, the next call goes on from there.
@@ -94,7 +100,16 @@ impl Cgroups {
             Version::V1 => self.ensure_v1(&pod, spec)?,
             Version::V2 => self.ensure_v2(&pod, spec)?,
         }
+        self.weigh(spec.qos, Some((&spec.uid, spec.cpu_request_milli)));
         Ok(pod)
+    }
+
+    /// Its class need not weigh any more what a pod requests whose processes have ended. Idempotent.
+    pub fn end_pod(&self, uid: &PodUid) {
+        let pod = self.pod(QosClass::Burstable, uid);
+        if self.cpu_directory(&pod).exists() {
+            self.weigh(QosClass::Burstable, Some((uid, 0)));
+        }
     }
 
     /// Removes the pod's cgroup and whatever is left below it, in every class. Idempotent. Waits a moment for
@@ -110,18 +125,15 @@ impl Cgroups {
                 remove_tree(&pod, deadline)?;
             }
         }
+        self.weigh(QosClass::Burstable, None);
         Ok(())
     }
 
     /// How many processes a pod's container has; none where it has no cgroup.
     pub fn processes(&self, uid: &PodUid, container_id: &str) -> u64 {
-        let hierarchy = match self.version {
-            Version::V1 => self.mount.join("cpu"),
-            Version::V2 => self.mount.clone(),
-        };
         let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
         let lists = classes.map(|qos| {
-            let pod = hierarchy.join(self.pod(qos, uid).trim_start_matches('/'));
+            let pod = self.cpu_directory(&self.pod(qos, uid));
             fs::read_to_string(pod.join(container_id).join("cgroup.procs"))
         });
         let list = lists.into_iter().find_map(Result::ok);
@@ -129,16 +141,12 @@ impl Cgroups {
     }
 
     fn ensure_v1(&self, pod: &str, spec: &SandboxSpec) -> Result<(), CgroupError> {
-        let cpu = self.mount.join("cpu").join(pod.trim_start_matches('/'));
+        let cpu = self.cpu_directory(pod);
         let memory = self.mount.join("memory").join(pod.trim_start_matches('/'));
         for directory in [&cpu, &memory] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        if let (QosClass::BestEffort, Some(class)) = (spec.qos, cpu.parent()) {
-            // All best-effort pods together yield to everything else.
-            write(&class.join("cpu.shares"), cpu_shares(0))?;
-        }
-        write(&cpu.join("cpu.shares"), cpu_shares(spec.cpu_request_milli))?;
+        self.write_weight(&cpu, spec.cpu_request_milli)?;
         write(&cpu.join("cpu.cfs_period_us"), CPU_PERIOD_US)?;
         match spec.cpu_limit_milli.and_then(cpu_quota_us) {
             Some(quota) => write(&cpu.join("cpu.cfs_quota_us"), quota)?,
@@ -159,13 +167,7 @@ impl Cgroups {
         }
         // The runtime's containers need the controllers below the pod, too.
         delegate(&directory)?;
-        if let (QosClass::BestEffort, Some(class)) = (spec.qos, directory.parent()) {
-            write(&class.join("cpu.weight"), cpu_weight(cpu_shares(0)))?;
-        }
-        write(
-            &directory.join("cpu.weight"),
-            cpu_weight(cpu_shares(spec.cpu_request_milli)),
-        )?;
+        self.write_weight(&directory, spec.cpu_request_milli)?;
         let quota = spec
             .cpu_limit_milli
             .and_then(cpu_quota_us)
@@ -175,6 +177,15 @@ impl Cgroups {
             .memory_limit_bytes
             .map_or("max".to_owned(), |bytes| bytes.to_string());
         write(&directory.join("memory.max"), memory)
+    }
+
+    /// What a cgroup weighs against those beside it when there is not enough CPU for all.
+    fn write_weight(&self, directory: &Path, request_milli: u64) -> Result<(), CgroupError> {
+        let shares = cpu_shares(request_milli);
+        match self.version {
+            Version::V1 => write(&directory.join("cpu.shares"), shares),
+            Version::V2 => write(&directory.join("cpu.weight"), cpu_weight(shares)),
+        }
     }
 
     fn hierarchies(&self) -> Result<Vec<PathBuf>, CgroupError> {
@@ -189,6 +200,14 @@ impl Cgroups {
             }
         }
         Ok(found)
+    }
+
+    /// Where the CPU of a cgroup is dealt with.
+    fn cpu_directory(&self, cgroup: &str) -> PathBuf {
+        match self.version {
+            Version::V1 => self.mount.join("cpu").join(cgroup.trim_start_matches('/')),
+            Version::V2 => self.directory(cgroup),
+        }
     }
 
     fn directory(&self, cgroup: &str) -> PathBuf {
@@ -252,100 +271,4 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use edge_protocol::v1::{Manifest, VERSION, WorkloadSpec};
-
-    use super::*;
-
-    /// A directory that looks like a cgroup v2 mount as far as we read it. What the kernel would refuse it takes.
-    fn unified() -> (tempfile::TempDir, Cgroups, SandboxSpec) {
-        let mount = tempfile::tempdir().unwrap();
-        let spec = SandboxSpec {
-            uid: "uid-1".parse().unwrap(),
-            namespace: "default".into(),
-            name: "web".into(),
-            attempt: 0,
-            hostname: "web".into(),
-            qos: QosClass::Burstable,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            ports: Vec::new(),
-            manifest: std::sync::Arc::new(Manifest {
-                v: VERSION,
-                uid: "uid-1".parse().unwrap(),
-                namespace: "default".into(),
-                name: "web".into(),
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
-                workload: WorkloadSpec::new("web", Vec::new()),
-                objects: Vec::new(),
-                requires: Vec::new(),
-                replaces: Vec::new(),
-            }),
-            cpu_request_milli: 1000,
-            cpu_limit_milli: Some(1500),
-            memory_limit_bytes: None,
-        };
-        for level in ["", "agent", "agent/burstable", "agent/burstable/poduid-1"] {
-            let directory = mount.path().join(level);
-            fs::create_dir_all(&directory).unwrap();
-            fs::write(
-                directory.join("cgroup.controllers"),
-                "cpuset cpu io memory hugetlb pids\n",
-            )
-            .unwrap();
-        }
-        let cgroups = Cgroups::new(mount.path(), "/agent");
-        (mount, cgroups, spec)
-    }
-
-    #[test]
-    fn a_unified_hierarchy_gets_weights_and_maxima() {
-        let (mount, cgroups, spec) = unified();
-        assert!(cgroups.is_v2());
-        assert_eq!(cgroups.ensure_pod(&spec).unwrap(), "/agent/burstable/poduid-1");
-        let read = |file: &str| fs::read_to_string(mount.path().join(file)).unwrap();
-        for level in ["", "agent/", "agent/burstable/", "agent/burstable/poduid-1/"] {
-            let delegated = read(&format!("{level}cgroup.subtree_control"));
-            assert_eq!(delegated, "+cpuset +cpu +io +memory +pids", "{level}");
-        }
-        assert_eq!(read("agent/burstable/poduid-1/cpu.weight"), "39");
-        assert_eq!(read("agent/burstable/poduid-1/cpu.max"), "150000 100000");
-        assert_eq!(read("agent/burstable/poduid-1/memory.max"), "max");
-    }
-
-    #[test]
-    fn processes_of_a_container_are_counted_whatever_its_class() {
-        let (mount, cgroups, _) = unified();
-        let container = mount.path().join("agent/burstable/poduid-1/c1");
-        fs::create_dir(&container).unwrap();
-        fs::write(container.join("cgroup.procs"), "17\n18\n4711\n").unwrap();
-        let uid: PodUid = "uid-1".parse().unwrap();
-        assert_eq!(cgroups.processes(&uid, "c1"), 3);
-        assert_eq!(cgroups.processes(&uid, "c2"), 0);
-    }
-
-    #[test]
-    fn a_failure_names_the_file() {
-        let (mount, cgroups, spec) = unified();
-        let missing = mount.path().join("agent/cgroup.controllers");
-        fs::remove_file(&missing).unwrap();
-        let error = cgroups.ensure_pod(&spec).unwrap_err();
-        assert_eq!(error.path, missing);
-    }
-
-    #[test]
-    fn pods_stand_where_the_kubelet_has_them() {
-        let cgroups = Cgroups::new("/nowhere", "agent/");
-        let uid: PodUid = "u".parse().unwrap();
-        for (qos, expect) in [
-            (QosClass::Guaranteed, "/agent/podu"),
-            (QosClass::Burstable, "/agent/burstable/podu"),
-            (QosClass::BestEffort, "/agent/besteffort/podu"),
-        ] {
-            assert_eq!(cgroups.pod(qos, &uid), expect);
-        }
-    }
-}
+mod tests;

@@ -42,6 +42,8 @@ async fn limits_are_enforced_and_go_with_the_workload() {
     for cgroup in [&pod, &container] {
         check_limits(cgroup);
     }
+    let class = format!("{}/burstable", device.cgroup_root("device-a"));
+    check_weight(&class, "4", "102");
     // 1000 - 1000 * 32 MiB / 4 GiB.
     logged(&workload.log(&device.logs("device-a"), "main", 0), "score 993").await;
 
@@ -60,6 +62,7 @@ async fn limits_are_enforced_and_go_with_the_workload() {
         },
     )
     .await;
+    check_weight(&class, "1", "2");
     assert!(workload.log(&device.logs("device-a"), "main", 0).exists());
     done(&runtime, Step::RemoveWorkload { uid: workload.uid() }).await;
     assert_eq!(fs::read_dir(device.logs("device-a")).unwrap().count(), 0);
@@ -67,6 +70,17 @@ async fn limits_are_enforced_and_go_with_the_workload() {
         let left = hierarchy.unwrap().path().join(pod.trim_start_matches('/'));
         assert!(!left.exists(), "{left:?}");
     }
+}
+
+/// Reads back what a cgroup weighs, in whichever cgroup version the kernel has.
+fn check_weight(cgroup: &str, weight: &str, shares: &str) {
+    let unified = fs::read_to_string(format!("/sys/fs/cgroup{cgroup}/cpu.weight"));
+    let split = || fs::read_to_string(format!("/sys/fs/cgroup/cpu{cgroup}/cpu.shares")).unwrap();
+    let (read, expect) = match unified {
+        Ok(unified) => (unified, weight),
+        Err(_) => (split(), shares),
+    };
+    assert_eq!(read.trim(), expect, "{cgroup}");
 }
 
 /// Reads a quarter of a CPU and 64 MiB back from the kernel, in whichever cgroup version it has.
@@ -138,7 +152,11 @@ async fn a_memory_hog_is_known_as_such() {
 #[tokio::test]
 async fn a_pod_cgroup_is_made_and_removed_repeatedly() {
     let device = Device::start().await;
-    let cgroups = Cgroups::new("/sys/fs/cgroup", &device.cgroup_root("device-a"));
+    let cgroups = Cgroups::new(
+        "/sys/fs/cgroup",
+        &device.cgroup_root("device-a"),
+        device.pods("device-a"),
+    );
     let mut workload = Workload::new("cgroup");
     for qos in [QosClass::BestEffort, QosClass::Burstable, QosClass::Guaranteed] {
         workload.sandbox.qos = qos;

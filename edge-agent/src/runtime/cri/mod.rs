@@ -202,7 +202,7 @@ impl CriRuntime {
             seccomp_dir,
             policy,
         } = options;
-        let cgroups = Cgroups::new(cgroup_mount, &cgroup_root);
+        let cgroups = Cgroups::new(cgroup_mount, &cgroup_root, &pods);
         Self(Arc::new(Inner {
             client: CriClient::new(cri),
             settings: Settings {

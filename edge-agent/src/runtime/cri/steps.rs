@@ -352,17 +352,20 @@ impl Inner {
     }
 
     async fn stop_sandbox(&self, id: &str) -> Result<StepOutcome, StepFailure> {
-        if self.owns_sandbox(id).await? {
+        if let Some(labels) = self.own_sandbox(id).await? {
             self.client
                 .stop_pod_sandbox(id)
                 .await
                 .map_err(because(Reason::FailedKillPod))?;
+            if let Some(uid) = labels::uid(&labels) {
+                self.settings.cgroups.end_pod(&uid);
+            }
         }
         Ok(StepOutcome::Done)
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<StepOutcome, StepFailure> {
-        if self.owns_sandbox(id).await? {
+        if self.own_sandbox(id).await?.is_some() {
             self.client
                 .remove_pod_sandbox(id)
                 .await
@@ -393,12 +396,12 @@ impl Inner {
         }
     }
 
-    /// Whether the sandbox exists; it must be ours then.
-    async fn owns_sandbox(&self, id: &str) -> Result<bool, StepFailure> {
+    /// The sandbox's labels, if it exists; it must be ours then.
+    async fn own_sandbox(&self, id: &str) -> Result<Option<labels::Map>, StepFailure> {
         match self.client.pod_sandbox_status(id).await {
-            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(true),
+            Ok(status) if labels::is_ours(&status.labels, &self.settings.agent) => Ok(Some(status.labels)),
             Ok(_) => Err(StepFailure::NotOurs { id: id.to_owned() }),
-            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(because(Reason::FailedKillPod)(error)),
         }
     }
