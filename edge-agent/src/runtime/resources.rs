@@ -35,7 +35,7 @@ pub fn cpu_quota_us(limit_milli: u64) -> Option<u64> {
     (limit_milli > 0).then(|| (limit_milli.saturating_mul(CPU_PERIOD_US) / MILLI).max(MIN_QUOTA_US))
 }
 
-/// The weight of cgroup v2 that equals these shares (runc's conversion of [2, 262144] to [1, 10000]).
+/// The weight of cgroup v2 that equals these shares (`getCPUWeight` of `pkg/kubelet/cm/cgroup_manager_linux.go`).
 pub fn cpu_weight(shares: u64) -> u64 {
     let above_least = shares.clamp(MIN_SHARES, MAX_SHARES) - MIN_SHARES;
     1 + above_least * 9999 / (MAX_SHARES - MIN_SHARES)

@@ -127,6 +127,20 @@ fn uids(pods: &[Value]) -> BTreeSet<String> {
     pods.iter().map(|pod| uid(pod).to_owned()).collect()
 }
 
+/// Who does not tolerate what a person tainted goes, and not only from the API.
+fn taint_drives_away(site: &TestSite) {
+    site.kubectl(&["taint", "node", "press-3", "maintenance=now:NoExecute"]);
+    eventually("nothing of the shop runs on press-3", || {
+        let running = site.containers().of_app("shop").on("press-3");
+        let pods = site.pods("shop");
+        if running.is_empty() && !by_node(&pods).contains_key("press-3") {
+            Ok(())
+        } else {
+            Err(format!("{running:?} {:?}", by_node(&pods).get("press-3")))
+        }
+    });
+}
+
 #[test]
 fn workloads_are_placed_and_nodes_are_maintained_as_on_any_cluster() {
     let site = site();
@@ -236,17 +250,7 @@ fn workloads_are_placed_and_nodes_are_maintained_as_on_any_cluster() {
         }
     });
 
-    // Tainted by a person: who does not tolerate that goes, and not only from the API.
-    site.kubectl(&["taint", "node", "press-3", "maintenance=now:NoExecute"]);
-    eventually("nothing of the shop runs on press-3", || {
-        let running = site.containers().of_app("shop").on("press-3");
-        let pods = site.pods("shop");
-        if running.is_empty() && !by_node(&pods).contains_key("press-3") {
-            Ok(())
-        } else {
-            Err(format!("{running:?} {:?}", by_node(&pods).get("press-3")))
-        }
-    });
+    taint_drives_away(&site);
     site.nothing_was_forbidden();
 }
 
