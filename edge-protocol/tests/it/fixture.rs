@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use edge_protocol::PodUid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,4 +31,8 @@ pub fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name
         *value,
         "{name}: what is read has changed"
     );
+}
+
+pub fn uid(n: u32) -> PodUid {
+    PodUid::new(format!("00000000-0000-4000-8000-{n:012}")).unwrap()
 }

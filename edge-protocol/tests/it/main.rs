@@ -8,6 +8,7 @@
 mod documents;
 mod fixture;
 mod frames;
+mod manifests;
 mod refusals;
 mod sealed;
 mod sealing;
