@@ -7,7 +7,8 @@ use edge_protocol::v1::{HeldImage, Pressures};
 use iot_hub_client::api::{Device, DeviceState};
 use jiff::Timestamp;
 use virtual_kubelet::core::node::{
-    Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeImage, NodeInfo, NodeView, own_labels,
+    Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeImage, NodeInfo, NodeView, Owned,
+    own_labels,
 };
 
 use edge_provider_translate::features;
@@ -17,6 +18,8 @@ use crate::device_nodes::{DeviceNodes, is_label_key, is_label_value};
 /// Labels and annotations under it are this process's alone.
 pub const TAGS: &str = "tag.outrigger.io/";
 const ALL_TAGS: &str = "outrigger.io/tags";
+/// The labels and annotations that come from tags and do not begin like one: they go when their tag does.
+const BY_TAGS: &str = "outrigger.io/set-by-tags";
 const AGENT_VERSION: &str = "outrigger.io/agent-version";
 const CONNECTED: &str = "outrigger.io/Connected";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -45,7 +48,10 @@ impl DeviceSpec {
             provider_id: self.provider_id.clone(),
             labels,
             annotations,
-            owned_prefix: Some(TAGS),
+            owned: Some(Owned {
+                prefix: TAGS,
+                list: BY_TAGS,
+            }),
             addresses: self.addresses(device),
             kubelet_port: None,
             capacity: Some(capacity),
@@ -72,9 +78,11 @@ impl DeviceSpec {
                 (false, _) => drop(odd.insert(key, value)),
             }
         }
+        let mut by_tags = Vec::new();
         if !odd.is_empty() {
             let text = serde_json::to_string(&odd).expect("texts have only text keys");
             annotations.insert(ALL_TAGS.to_owned(), text);
+            by_tags.push(ALL_TAGS);
         }
         annotations.insert(AGENT_VERSION.to_owned(), device.agent_version.clone());
         let mut zone = self.zone.clone();
@@ -82,9 +90,15 @@ impl DeviceSpec {
             match device.tags.get(tag).filter(|value| is_label_value(value)) {
                 // An own one always: dark devices would slow the eviction of dead workers in a zone that is shared.
                 Some(value) if label == ZONE => zone = own_zone(value),
-                Some(value) => drop(labels.insert(label.clone(), value.clone())),
+                Some(value) => {
+                    labels.insert(label.clone(), value.clone());
+                    by_tags.push(label);
+                }
                 None => {}
             }
+        }
+        if !by_tags.is_empty() {
+            annotations.insert(BY_TAGS.to_owned(), by_tags.join(","));
         }
         labels.extend(own_labels(
             &self.name,

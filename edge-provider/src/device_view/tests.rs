@@ -94,6 +94,12 @@ fn labels_come_from_tags_by_the_mapping_and_the_zone_is_always_an_own_one() {
     assert_eq!(view.labels["topology.kubernetes.io/zone"], "outrigger-hall-7");
     assert_eq!(view.labels["node.kubernetes.io/instance-type"], "px-30");
     assert!(!view.labels.contains_key("topology.kubernetes.io/region"));
+    // So that it goes with its tag. The zone stays without one, and what begins like a tag is told by that.
+    assert_eq!(
+        view.annotations["outrigger.io/set-by-tags"],
+        "node.kubernetes.io/instance-type"
+    );
+    assert_eq!(view.owned.unwrap().list, "outrigger.io/set-by-tags");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub mod view;
 
 pub use fleet::{FleetSpec, FleetState, HubWord};
 pub use view::{
-    Address, Capacity, ConditionStatus, NodeCondition, NodeImage, NodeInfo, NodeView, own_labels,
+    Address, Capacity, ConditionStatus, NodeCondition, NodeImage, NodeInfo, NodeView, Owned, own_labels,
 };
 
 use view::{condition_json, find_condition};
@@ -114,8 +114,9 @@ pub fn plan_node(observed: Option<&ObservedNode>, view: &NodeView, now: Timestam
         return Vec::new();
     }
     let mut actions = Vec::new();
-    actions.extend(metadata_action(node, view));
+    // First, while the Node still lists what was ours.
     actions.extend(stale_action(node, view));
+    actions.extend(metadata_action(node, view));
     actions.extend(taint_action(node, view.takes_new));
     actions.extend(status_action(node, view, now));
     let addresses = view.addresses_json();
@@ -148,13 +149,18 @@ fn metadata_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
 
 /// An apply would only give up what an apply has set, and the Node was not created by one.
 fn stale_action(node: &ObservedNode, view: &NodeView) -> Option<NodeAction> {
-    let prefix = view.owned_prefix?;
+    let owned = view.owned?;
+    let metadata = &node.metadata;
+    let listed = metadata.annotations.get(owned.list).map_or("", String::as_str);
+    let is_ours = |key: &str| {
+        key.starts_with(owned.prefix) || key == owned.list || listed.split(',').any(|ours| ours == key)
+    };
     let stale = |present: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
-        let gone = |key: &&String| key.starts_with(prefix) && !wanted.contains_key(*key);
-        let gone = present.keys().filter(gone);
+        let gone = present
+            .keys()
+            .filter(|key| is_ours(key) && !wanted.contains_key(*key));
         Value::Object(gone.map(|key| (key.clone(), Value::Null)).collect())
     };
-    let metadata = &node.metadata;
     let labels = stale(&metadata.labels, &view.labels);
     let annotations = stale(&metadata.annotations, &view.annotations);
     let nothing = json!({});

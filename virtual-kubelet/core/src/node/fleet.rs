@@ -77,7 +77,7 @@ impl FleetSpec {
             provider_id: self.provider_id.clone(),
             labels,
             annotations: self.annotations.clone(),
-            owned_prefix: None,
+            owned: None,
             addresses: vec![
                 address("InternalIP", &self.internal_ip),
                 address("Hostname", &self.name),

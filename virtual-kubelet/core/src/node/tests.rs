@@ -244,20 +244,34 @@ fn declared_features_stay_until_it_is_known_what_they_are() {
 }
 
 #[test]
-fn what_is_ours_by_its_prefix_goes_when_it_is_no_longer_so() {
+fn what_is_ours_goes_when_it_is_no_longer_so() {
     let mut node = created();
     node["metadata"]["labels"]["tag.example/site"] = json!("7");
     node["metadata"]["labels"]["tag.example/old"] = json!("x");
     node["metadata"]["annotations"]["tag.example/older"] = json!("y");
+    node["metadata"]["annotations"]["example/listed"] = json!("example/type,example/region");
+    node["metadata"]["labels"]["example/type"] = json!("large");
+    node["metadata"]["labels"]["example/region"] = json!("north");
+    node["metadata"]["labels"]["example/of-a-person"] = json!("kept");
     let mut view = spec().view(&state(true));
-    view.owned_prefix = Some("tag.example/");
+    view.owned = Some(Owned {
+        prefix: "tag.example/",
+        list: "example/listed",
+    });
     view.labels.insert("tag.example/site".into(), "7".into());
+    view.labels.insert("example/type".into(), "large".into());
+    view.annotations
+        .insert("example/listed".into(), "example/type".into());
     let observed = serde_json::from_value(node).unwrap();
     let actions = plan_node(Some(&observed), &view, at(10));
-    let [NodeAction::DropStale(patch)] = &actions[..] else {
+    // What is listed goes before the list is shortened.
+    let [NodeAction::DropStale(patch), NodeAction::Apply(_)] = &actions[..] else {
         panic!("{actions:?}")
     };
-    let gone = json!({"labels": {"tag.example/old": null}, "annotations": {"tag.example/older": null}});
+    let gone = json!({
+        "labels": {"tag.example/old": null, "example/region": null},
+        "annotations": {"tag.example/older": null},
+    });
     assert_eq!(patch["metadata"], gone);
 }
 

@@ -14,8 +14,8 @@ pub struct NodeView {
     /// All labels and annotations of ours. Those of others stay as they are.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Labels and annotations under it that are not among those are removed.
-    pub owned_prefix: Option<&'static str>,
+    /// Which of the others were ours once, and are removed.
+    pub owned: Option<Owned>,
     pub addresses: Vec<Address>,
     /// Where the kubelet API listens; absent while nothing does.
     pub kubelet_port: Option<u16>,
@@ -32,6 +32,15 @@ pub struct NodeView {
     pub takes_new: bool,
     /// Whether there is a sign of life behind it: heartbeats and the lease go on. Without, both stay as they are.
     pub lives: bool,
+}
+
+/// The keys of labels and annotations that only we set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// All under it.
+    pub prefix: &'static str,
+    /// The annotation in which the Node lists the others, with commas between: what somebody else set under such a key is not ours.
+    pub list: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
