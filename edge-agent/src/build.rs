@@ -190,6 +190,7 @@ fn config(identity: &Identity, features: Vec<String>, options: &Options) -> Agen
         thresholds: options.eviction.thresholds,
         image_policy: options.eviction.image_policy,
         parallel_pulls: options.images.parallel_pulls,
+        proved: false,
     }
 }
 

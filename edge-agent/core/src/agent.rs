@@ -55,6 +55,9 @@ pub struct AgentConfig {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at the same time; absent means as many as are wanted.
     pub parallel_pulls: Option<NonZeroU32>,
+    /// In builds with debug assertions every step asks the whole again, and panics where an untouched workload is not as it was. It costs as
+    /// much as all workloads do: for tests.
+    pub proved: bool,
 }
 
 /// What bounds the machine's memory. Beyond a bound an offer is refused, or the oldest gives way.

@@ -1,5 +1,5 @@
-//! That nobody had to be attended to who was not: in builds with debug assertions every step asks the whole again. Tests, the simulation and
-//! programs built for development run with it; those of devices do not.
+//! That nobody had to be attended to who was not: where `AgentConfig::proved` asks for it, every step of a build with debug assertions
+//! asks the whole again. The tests of the core and the simulation run with it.
 
 use std::collections::BTreeSet;
 

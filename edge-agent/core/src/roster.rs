@@ -3,7 +3,7 @@
 //! A step costs in proportion to what changed because of this rule: a plan and a status are functions of a workload, of those it is tied to,
 //! of the time, and of what all have in common. Who changes a workload does so through here and thereby touches it; whoever it is tied to by
 //! succession is attended to with it; when its moment comes it is touched; and when what all have in common changes, all are. Of all others
-//! plan and status are what they were: `proof` says so at every step of a build with debug assertions.
+//! plan and status are what they were: `proof` says so at every step of a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -157,6 +157,7 @@ fn config(identity: &Identity, options: &Options) -> AgentConfig {
         thresholds: options.eviction.thresholds,
         image_policy: options.eviction.image_policy,
         parallel_pulls: options.images.parallel_pulls,
+        proved: false,
     }
 }
 

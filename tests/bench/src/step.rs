@@ -328,5 +328,6 @@ fn config() -> anyhow::Result<AgentConfig> {
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
         parallel_pulls: None,
+        proved: false,
     })
 }

@@ -22,7 +22,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(150);
 const AGREE_LIMIT: Duration = Duration::from_secs(20);
 /// How often a case is played at most. A kubelet has races of its own, such as a probe that is faster than the server it asks; a case is
 /// equal once everything that the device showed in any play was shown by the kubelet in some play. The device has the same races: what only
-/// one of so many plays showed is told and is no difference, as one that lies in the code comes again.
+/// one of so many plays showed is told and is no difference, as one that lies in the code comes again; a run may have one such case.
 const PLAYS: usize = 4;
 /// Between the name of the step that observed a fact, and the fact.
 pub(crate) const OBSERVED: &str = ": ";

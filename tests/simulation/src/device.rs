@@ -132,6 +132,7 @@ impl Device {
             image_policy: ImagePolicy::default(),
             // Serial, as the agent's default: who waits must not wait for ever.
             parallel_pulls: Some(NonZeroU32::MIN),
+            proved: true,
             cluster_dns: true,
             limits: Limits::default(),
         }

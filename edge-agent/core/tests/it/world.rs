@@ -428,6 +428,7 @@ fn build(hub: &Hub, features: &[String], parallel_pulls: Option<NonZeroU32>, res
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
         parallel_pulls,
+        proved: true,
     };
     Agent::new(config, restored, 42)
 }
