@@ -17,6 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub const FIELD_MANAGER: &str = "outrigger-kubelet";
 const IMPERSONATE_USER: &str = "impersonate-user";
 
+/// An object as the API server sent it, less `managedFields`.
+pub(crate) fn stripped(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
 /// How a patch's body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchKind {

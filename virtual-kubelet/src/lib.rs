@@ -27,7 +27,7 @@ pub mod pod_writer;
 pub mod provider;
 pub mod references;
 pub mod successors;
-mod work;
+pub mod work;
 
 pub use cluster::Cluster;
 pub use error::Error;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, stripped};
 use crate::error::Error;
 use crate::kubelet::FurtherNodes;
 use crate::lists::{read_to_end, version_of};
@@ -188,11 +188,4 @@ fn show(route: &watch::Sender<Option<Seen>>, seen: Seen) {
 
 fn name_of(node: &Value) -> Option<&str> {
     node.get("metadata")?.get("name")?.as_str()
-}
-
-fn stripped(mut node: Value) -> Value {
-    if let Some(metadata) = node.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    node
 }

@@ -9,9 +9,12 @@ use crate::error::Error;
 use crate::provider::{Annotations, ObservedPod};
 
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Written {
-    Done,
+    /// Nothing: it was as it should be.
+    Same,
+    /// The object after the write, as the API server answered it.
+    Changed(Value),
     /// The pod of this UID is no more.
     Gone,
 }
@@ -42,7 +45,7 @@ impl PodWriter {
         let status = completed(current, status.clone());
         let annotated = |(key, value): (&&str, &Option<String>)| pod.annotation(key) == value.as_deref();
         if !would_change(current, &status) && annotations.iter().all(annotated) {
-            return Ok(Written::Done);
+            return Ok(Written::Same);
         }
         let mut body = json!({"metadata": {"uid": pod.uid}, "status": status});
         if !annotations.is_empty() {
@@ -53,16 +56,16 @@ impl PodWriter {
     }
 
     /// A last status, then the delete that ends the pod: grace 0, and only if it still has this UID.
-    pub async fn finish(&self, pod: &ObservedPod, status: Option<&Value>) -> Result<Written, Error> {
+    pub async fn finish(&self, pod: &ObservedPod, status: Option<&Value>) -> Result<(), Error> {
         if let Some(status) = status
             && self.show(pod, status, &Annotations::new()).await? == Written::Gone
         {
-            return Ok(Written::Gone);
+            return Ok(());
         }
         let options = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid},
         });
-        settle(self.cluster.delete(&path(pod), &options).await)
+        settle(self.cluster.delete(&path(pod), &options).await).map(drop)
     }
 
     /// Clears `tolerationSeconds` of the tolerations of silence, so that no controller deletes the pod for it (law 1).
@@ -73,7 +76,7 @@ impl PodWriter {
             .and_then(|spec| spec.get("tolerations")?.as_array());
         match tolerations.and_then(|raw| clear_seconds(raw, &pod.uid)) {
             Some(patch) => settle(self.cluster.patch(&path(pod), PatchKind::Json, &patch).await),
-            None => Ok(Written::Done),
+            None => Ok(Written::Same),
         }
     }
 }
@@ -84,8 +87,9 @@ fn path(pod: &ObservedPod) -> String {
 
 /// A patch that names another UID gets 422 for `metadata.uid` (an immutable field) or 409, a delete with such a precondition 409.
 fn settle(result: Result<Value, Error>) -> Result<Written, Error> {
-    let Err(error) = result else {
-        return Ok(Written::Done);
+    let error = match result {
+        Ok(object) => return Ok(Written::Changed(object)),
+        Err(error) => error,
     };
     let is_gone = error.status().is_some_and(|status| match status.code {
         404 => true,

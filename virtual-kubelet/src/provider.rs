@@ -9,6 +9,8 @@ use virtual_kubelet_core::NodeAim;
 use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
 use virtual_kubelet_core::events::EventText;
 
+use crate::cluster::stripped;
+
 /// Runs pods somewhere. It sees every fact about its pods in the order in which the API server told them.
 pub trait Provider: Send + 'static {
     /// Takes one fact and says what follows. Must not wait for anything.
@@ -162,6 +164,19 @@ pub struct PodDeletion {
 }
 
 impl ObservedPod {
+    /// The same pod after a write that the API server answered with `raw`.
+    pub(crate) fn after(&self, raw: Value) -> Self {
+        Self {
+            raw: stripped(raw),
+            uid: self.uid.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            owner: self.owner.clone(),
+            namespace_labels: self.namespace_labels.clone(),
+            driven_away: self.driven_away,
+        }
+    }
+
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.raw.get("metadata")?.get("annotations")?.get(key)?.as_str()
     }

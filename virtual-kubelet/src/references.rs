@@ -7,7 +7,7 @@ use serde_json::Value;
 use virtual_kubelet_core::deletion::is_by_taint;
 use virtual_kubelet_core::taint::{Taint, Toleration, drives_away};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, stripped};
 use crate::error::Error;
 use crate::provider::{ObservedPod, PodOwner, conditions};
 
@@ -36,13 +36,13 @@ impl References {
     ///
     /// # Errors
     /// When a reference cannot be read now. A wrong owner or missing labels would have consequences, so there is no default.
-    pub async fn resolve(&mut self, mut raw: Value) -> Result<ObservedPod, Error> {
-        let metadata = raw.get_mut("metadata").and_then(Value::as_object_mut);
+    pub async fn resolve(&mut self, raw: Value) -> Result<ObservedPod, Error> {
+        let raw = stripped(raw);
+        let metadata = raw.get("metadata").and_then(Value::as_object);
         let metadata = metadata.ok_or(Error::Malformed {
             path: "pod".to_owned(),
             what: "metadata",
         })?;
-        metadata.remove("managedFields");
         let text = |key: &str| {
             metadata
                 .get(key)

@@ -22,7 +22,7 @@ const RETRY_CAP: Duration = Duration::from_secs(30);
 
 /// What all nodes of a process share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub struct Shared {
     pub writer: PodWriter,
     /// Writes of different pods at the same time.
     pub permits: Arc<Semaphore>,
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
 }
 
 /// What is a node's own.
-pub(crate) struct Own<P> {
+pub struct Own<P> {
     pub node: String,
     pub provider: P,
     /// The annotation of the leader lease that keeps its memory.
@@ -44,7 +44,7 @@ pub(crate) struct Own<P> {
     pub inputs: mpsc::Sender<PodInput>,
 }
 
-pub(crate) struct Work<P> {
+pub struct Work<P> {
     own: Own<P>,
     shared: Shared,
     /// The objects as last seen: what a status is compared with.
@@ -75,13 +75,15 @@ enum Write {
 
 struct WriteEnded {
     uid: String,
+    /// What it was made from.
+    pod: Option<Arc<ObservedPod>>,
     write: Write,
     result: Result<Written, Error>,
     failures: u32,
 }
 
 impl<P: Provider> Work<P> {
-    pub(crate) fn new(own: Own<P>, shared: Shared) -> Self {
+    pub fn new(own: Own<P>, shared: Shared) -> Self {
         Self {
             own,
             shared,
@@ -94,7 +96,7 @@ impl<P: Provider> Work<P> {
     }
 
     /// Runs until nobody feeds it.
-    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<PodInput>) {
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<PodInput>) {
         loop {
             let effects = tokio::select! {
                 input = inputs.recv() => match input {
@@ -255,7 +257,7 @@ impl<P: Provider> Work<P> {
         let writer = self.shared.writer.clone();
         let permits = Arc::clone(&self.shared.permits);
         self.writes.spawn(async move {
-            let result = execute(&writer, &permits, pod, &write).await;
+            let result = execute(&writer, &permits, pod.as_deref(), &write).await;
             let failures = if result.is_err() { failures + 1 } else { 0 };
             if result.is_err() && !matches!(write, Write::Finish(..)) {
                 let ceiling = Duration::from_millis(300)
@@ -265,6 +267,7 @@ impl<P: Provider> Work<P> {
             }
             WriteEnded {
                 uid,
+                pod,
                 write,
                 result,
                 failures,
@@ -276,10 +279,12 @@ impl<P: Provider> Work<P> {
     fn ended(&mut self, ended: WriteEnded) -> Vec<PodEffect> {
         let WriteEnded {
             uid,
+            pod,
             write,
             result,
             failures,
         } = ended;
+        self.keep_written(pod.as_ref(), result.as_ref());
         if let Err(error) = &result {
             tracing::warn!(uid, failures, error = error.chain(), "writing a pod failed");
         }
@@ -306,6 +311,18 @@ impl<P: Provider> Work<P> {
         }
         self.start(&uid);
         effects
+    }
+
+    /// The next write shall not be made from what this one has changed; but what was seen since is newer, or soon will be.
+    fn keep_written(&mut self, from: Option<&Arc<ObservedPod>>, result: Result<&Written, &Error>) {
+        let (Some(from), Ok(Written::Changed(raw))) = (from, result) else {
+            return;
+        };
+        if let Some(kept) = self.pods.get_mut(&from.uid)
+            && Arc::ptr_eq(kept, from)
+        {
+            *kept = Arc::new(from.after(raw.clone()));
+        }
     }
 
     fn pod_event(&self, uid: &str, event: EventText) {
@@ -337,14 +354,14 @@ impl<P: Provider> Work<P> {
 async fn execute(
     writer: &PodWriter,
     permits: &Semaphore,
-    pod: Option<Arc<ObservedPod>>,
+    pod: Option<&ObservedPod>,
     write: &Write,
 ) -> Result<Written, Error> {
     let Some(pod) = pod else { return Ok(Written::Gone) };
     let _permit = permits.acquire().await.expect("the semaphore is never closed");
     match write {
-        Write::Clear => writer.clear_toleration_seconds(&pod).await,
-        Write::Finish(_, status) => writer.finish(&pod, status.as_ref()).await,
-        Write::Show(status, annotations) => writer.show(&pod, status, annotations).await,
+        Write::Clear => writer.clear_toleration_seconds(pod).await,
+        Write::Finish(_, status) => writer.finish(pod, status.as_ref()).await.map(|()| Written::Gone),
+        Write::Show(status, annotations) => writer.show(pod, status, annotations).await,
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cluster::stripped;
+
 /// All that one pod refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodObjects {
@@ -68,11 +70,8 @@ impl<T> Read<T> {
 pub struct Raw(Arc<Value>);
 
 impl Raw {
-    pub(super) fn new(mut object: Value) -> Self {
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        Self(Arc::new(object))
+    pub(super) fn new(object: Value) -> Self {
+        Self(Arc::new(stripped(object)))
     }
 }
 

@@ -7,4 +7,5 @@ mod leader;
 mod node;
 mod objects;
 mod watch;
+mod work;
 mod writes;
