@@ -177,6 +177,16 @@ impl ObservedPod {
         }
     }
 
+    /// Its `resourceVersion`, a number that grows (KEP-5504).
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.raw
+            .get("metadata")?
+            .get("resourceVersion")?
+            .as_str()?
+            .parse()
+            .ok()
+    }
+
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.raw.get("metadata")?.get("annotations")?.get(key)?.as_str()
     }

@@ -146,7 +146,7 @@ impl<P: Provider> Work<P> {
             PodInput::Listed(snapshot) => self.keep_listed(&snapshot.pods),
             PodInput::Seen(pod) => {
                 self.missed.remove(&pod.uid);
-                self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+                self.keep_newer(pod);
             }
             PodInput::Vanished(pod) => vanished = Some(pod.uid.clone()),
             PodInput::WatchedTo { .. }
@@ -313,15 +313,21 @@ impl<P: Provider> Work<P> {
         effects
     }
 
-    /// The next write shall not be made from what this one has changed; but what was seen since is newer, or soon will be.
+    /// The next write shall not be made from what this one has changed.
     fn keep_written(&mut self, from: Option<&Arc<ObservedPod>>, result: Result<&Written, &Error>) {
-        let (Some(from), Ok(Written::Changed(raw))) = (from, result) else {
-            return;
-        };
-        if let Some(kept) = self.pods.get_mut(&from.uid)
-            && Arc::ptr_eq(kept, from)
+        if let (Some(from), Ok(Written::Changed(raw))) = (from, result)
+            && self.pods.contains_key(&from.uid)
         {
-            *kept = Arc::new(from.after(raw.clone()));
+            self.keep_newer(&Arc::new(from.after(raw.clone())));
+        }
+    }
+
+    /// A write's answer may be faster than the watch, and the watch then tells of older states. A list counts whatever it shows: a cluster
+    /// that was restored counts from an older version on.
+    fn keep_newer(&mut self, pod: &Arc<ObservedPod>) {
+        let is_older = |kept: &Arc<ObservedPod>| pod.version() < kept.version();
+        if !self.pods.get(&pod.uid).is_some_and(is_older) {
+            self.pods.insert(pod.uid.clone(), Arc::clone(pod));
         }
     }
 

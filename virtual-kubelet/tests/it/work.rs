@@ -41,6 +41,7 @@ async fn a_write_is_made_from_what_the_one_before_has_left() {
     let api = Api::start(move |asked| {
         told.send(asked.content_type.clone()).unwrap();
         let mut cleared = pod("u1");
+        cleared["metadata"]["resourceVersion"] = json!("9");
         let toleration = cleared["spec"]["tolerations"][0].as_object_mut().unwrap();
         toleration.remove("tolerationSeconds");
         (200, cleared)
