@@ -297,15 +297,21 @@ async fn a_claim_is_looked_at_until_it_is_bound() {
 }
 
 #[tokio::test]
-async fn a_token_is_bound_to_its_pod_and_asked_for_again_when_refused() {
+async fn a_token_is_bound_to_its_pod_and_asked_for_again_when_refused_or_old() {
     let tries = AtomicU32::new(0);
+    let grant = |token, life| {
+        (
+            201,
+            json!({"spec": {"expirationSeconds": life}, "status": {"token": token}}),
+        )
+    };
     let api = Api::start(move |asked| match asked.path.as_str() {
         "/version" => version("37"),
-        _ if tries.fetch_add(1, Ordering::SeqCst) == 0 => status(403, "Forbidden", "not yet"),
-        _ => (
-            201,
-            json!({"spec": {"expirationSeconds": 600}, "status": {"token": "hunter2"}}),
-        ),
+        _ => match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => status(403, "Forbidden", "not yet"),
+            1 => grant("hunter1", 1),
+            _ => grant("hunter2", 600),
+        },
     })
     .await;
     let running = Running::start(&api.cluster, ObjectsOptions::default());
@@ -316,11 +322,11 @@ async fn a_token_is_bound_to_its_pod_and_asked_for_again_when_refused() {
         expiration_s: 600,
     };
     node.refer("u1", pod(|pod| pod.tokens = [("t".to_owned(), wanted)].into()));
-    let token = until(&node, "the token", || match node.token("u1", "t") {
-        Read::Present(token) => Some(token),
+    until(&node, "the renewed token", || match node.token("u1", "t") {
+        Read::Present(token) => (token.expose() == "hunter2").then_some(()),
         _ => None,
-    });
-    assert_eq!(token.await.expose(), "hunter2");
+    })
+    .await;
     let request = api.writes().pop().unwrap();
     assert_eq!(
         request.path,

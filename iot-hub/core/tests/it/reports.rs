@@ -1,8 +1,8 @@
 //! Status, history and liveness as the hub keeps them.
 
-use edge_protocol::v1::{DeviceEvent, EventLevel, EventReport, Reason, StatusReport, Up};
+use edge_protocol::v1::{DeviceEvent, EventLevel, EventReport, LinkClass, Reason, StatusReport, Up};
 use edge_protocol::{DeviceId, PodUid};
-use iot_hub_core::Change;
+use iot_hub_core::{Call, Change};
 
 use crate::support::World;
 use crate::support::build::{enrol_again, enrolment, pod, wanted};
@@ -142,16 +142,32 @@ fn nobody_speaks_of_what_is_not_assigned_to_him() {
 
 #[test]
 fn silence_counts_from_the_last_frame_by_link_class() {
-    let (mut world, one) = running();
-    world.pass(40_000);
+    check_silence(LinkClass::Lan, 45_000);
+    check_silence(LinkClass::Cellular, 360_000);
+    check_silence(LinkClass::Satellite, 1_350_000);
+}
+
+/// Of two devices only the one is silent past the deadline of its link, and it comes back by a word.
+#[track_caller]
+fn check_silence(link: LinkClass, deadline_ms: u64) {
+    let (mut world, [one, two]) = World::of(["one", "two"]);
+    for device in [&one, &two] {
+        let device = device.clone();
+        world.call(Call::SetLink { device, link }).unwrap();
+    }
+    world.run("p", "*");
+    let online = |world: &World| [&one, &two].map(|device| world.hub.device(device).unwrap().online);
+    world.pass(deadline_ms - 5_000);
     world.say(&one, Up::Heartbeat);
-    world.pass(44_000);
-    assert!(world.hub.device(&one).unwrap().online);
+    world.say(&two, Up::Heartbeat);
+    world.pass(deadline_ms - 1_000);
+    assert_eq!(online(&world), [true, true], "{link:?}");
+    world.say(&two, Up::Heartbeat);
     world.pass(1_000);
-    let view = world.hub.device(&one).unwrap();
-    assert!(!view.online && view.connected);
+    assert_eq!(online(&world), [false, true], "{link:?}");
+    assert!(world.hub.device(&one).unwrap().connected);
     world.say(&one, Up::Heartbeat);
-    assert!(world.hub.device(&one).unwrap().online);
+    assert_eq!(online(&world), [true, true], "{link:?}");
 }
 
 #[test]
