@@ -348,6 +348,7 @@ impl Providers {
         let placing = |to| Placing {
             namespaces: options.namespace_map(),
             to,
+            cluster_domain: options.kubernetes.cluster_domain.as_str().into(),
         };
         match &self.device_nodes {
             Some(nodes) if node != options.node.name => Face::Device(Box::new(DeviceFace {

@@ -35,7 +35,7 @@ pub struct Options {
     pub log: LogOptions,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KubernetesOptions {
     /// Absent: the service account of the pod that this process runs in.
@@ -48,8 +48,24 @@ pub struct KubernetesOptions {
     /// The namespaces whose objects this process may read, for `outrigger-kubelet rbac`. Empty is all of them as the node, and none as the
     /// account.
     pub object_namespaces: Vec<String>,
+    /// The DNS domain of the cluster, as its kubelets have it (`clusterDomain`): pods have their fully qualified names in it.
+    pub cluster_domain: String,
     pub api_server: ApiServerOptions,
     pub leader: LeaderOptions,
+}
+
+impl Default for KubernetesOptions {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            cluster_uid: None,
+            objects_as: None,
+            object_namespaces: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            api_server: ApiServerOptions::default(),
+            leader: LeaderOptions::default(),
+        }
+    }
 }
 
 /// As whom the cluster's objects are read.
@@ -271,6 +287,11 @@ impl Config for Options {
         if let Some(nodes) = &self.device_nodes {
             nodes.validate()?;
         }
+        check(
+            is_subdomain(&self.kubernetes.cluster_domain),
+            "kubernetes.cluster_domain",
+            "write a DNS domain without a dot at its end, such as cluster.local",
+        )?;
         let api_server = &self.kubernetes.api_server;
         check(
             api_server.external.is_none() || api_server.address().is_some(),

@@ -48,6 +48,8 @@ pub struct Wanted {
 pub struct Placing {
     pub namespaces: NamespaceMap,
     pub to: To,
+    /// The cluster's DNS domain, in which pods have their names.
+    pub cluster_domain: Arc<str>,
 }
 
 /// What a node's pods are for.
@@ -166,7 +168,7 @@ fn plan(
         objects: &gathered.objects,
         held,
         reserved: placing.reserved(),
-        ..Context::default()
+        cluster_domain: &placing.cluster_domain,
     };
     let translated = match translate(&observed.raw, context) {
         Ok(translated) if unknown.is_empty() => translated,

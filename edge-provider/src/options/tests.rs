@@ -80,6 +80,10 @@ fn a_value_that_cannot_work_is_named_by_its_key() {
         let leader = format!("[kubernetes.leader]\nnamespace = \"{wrong}\"\n[health]");
         check("[health]", &leader, "kubernetes.leader.namespace");
     }
+    for wrong in ["", "cluster.local.", "plant example"] {
+        let domain = format!("[kubernetes]\ncluster_domain = \"{wrong}\"\n[health]");
+        check("[health]", &domain, "kubernetes.cluster_domain");
+    }
 }
 
 #[test]

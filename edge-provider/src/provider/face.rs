@@ -192,6 +192,7 @@ mod tests {
             placing: Placing {
                 namespaces: NamespaceMap(Vec::new()),
                 to: To::Device("press-7".into(), Amounts::default()),
+                cluster_domain: "cluster.local".into(),
             },
             device: None,
             is_known: false,

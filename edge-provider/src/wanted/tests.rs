@@ -53,6 +53,7 @@ fn fleet(namespaces: NamespaceMap) -> Placing {
     Placing {
         namespaces,
         to: To::Fleet(None),
+        cluster_domain: "plant.example".into(),
     }
 }
 
@@ -193,6 +194,18 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
     let annotations = json!({TARGET_CONDITION: "*", POD_IP: "10.0.0.7"});
     let words = [TARGET_CONDITION, "is for that device"];
     refused(&pod(&annotations, &spec()), &placing, "UnsupportedField", &words);
+}
+
+#[test]
+fn a_pod_has_its_name_in_the_clusters_domain() {
+    let mut spec = spec();
+    spec["subdomain"] = json!("web");
+    let wanted = wanted(&pod(&json!({}), &spec), &map(), None, nothing).unwrap();
+    let names = wanted.pod.plan.unwrap().manifest.workload.names;
+    assert!(
+        names.fqdn.as_ref().unwrap().ends_with(".svc.plant.example"),
+        "{names:?}"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct Context<'a> {
     pub held: Option<&'a Manifest>,
     /// What was found of the pod's [`references`](crate::references::references).
     pub objects: &'a Objects,
-    /// The cluster's DNS domain, for fully qualified names of pods; empty when there is none.
+    /// The cluster's DNS domain, for fully qualified names of pods.
     pub cluster_domain: &'a str,
     /// What a device's own Node keeps back of it. Absent on a fleet node.
     pub reserved: Option<Amounts>,
