@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::EventLevel;
-use edge_protocol::{DeviceId, DeviceTime, PodUid};
-use edge_provider_translate::{Note, events};
+use edge_protocol::{DeviceId, Digest, PodUid};
+use edge_provider_translate::{NodeKind, Note, events};
 use iot_hub_client::api::DeviceEventRecord;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use virtual_kubelet::EventText;
@@ -28,26 +28,35 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// The event of a device as the pod's. `None` for one that was told before.
-    pub fn happened(&mut self, record: &DeviceEventRecord, pod: Option<&Pod>) -> Option<(PodUid, EventText)> {
+    /// The event of a device as the pod's. `None` for one that was told before. On a node that stands for its device it is word for word
+    /// what a kubelet tells; a pod of the fleet is on many devices, and each event names its own.
+    pub fn happened(
+        &mut self,
+        record: &DeviceEventRecord,
+        pod: Option<&Pod>,
+        kind: NodeKind,
+    ) -> Option<(PodUid, EventText)> {
         let event = &record.event;
         let told = self.told.entry(record.device.clone()).or_default();
         if event.seq <= *told {
             return None;
         }
         *told = event.seq;
-        let container = event.container.as_deref().map(sanitise);
-        let subject = match &container {
-            Some(container) => format!("device {}, container {container}", record.device),
-            None => format!("device {}", record.device),
+        let container = event.container.as_deref();
+        let message = sanitise(&events::message(event, pod));
+        let message = match (kind, container.map(sanitise)) {
+            (NodeKind::Device, _) => message,
+            (NodeKind::Fleet, Some(container)) => {
+                format!("device {}, container {container}: {message}", record.device)
+            }
+            (NodeKind::Fleet, None) => format!("device {}: {message}", record.device),
         };
         let text = EventText {
             warning: event.level == EventLevel::Warning,
             reason: event.reason.as_str().to_owned(),
-            // Kept apart per device and container: events of one reason and action become one series.
-            action: format!("{}/{}", record.device, container.unwrap_or_default()),
-            note: format!("{subject}: {}", sanitise(&events::message(event, pod))),
-            at: happened(event.at),
+            message,
+            field_path: events::field_path(container, pod),
+            at: happened(record),
         };
         Some((event.uid.clone(), text))
     }
@@ -74,22 +83,27 @@ impl Notices {
         Some(EventText {
             warning: true,
             reason: TAINT_NOT_ACKNOWLEDGED.to_owned(),
-            action: "Refuse".to_owned(),
-            note: format!(
+            message: format!(
                 "pods that tolerate everything without naming virtual-kubelet.io/provider stay Pending ({}): {}{more}",
                 gathered.len(),
                 names.join(", "),
             ),
+            field_path: None,
             at: None,
         })
     }
 }
 
-/// When it happened, by the device's own clock where that can be trusted (law 11).
-fn happened(at: DeviceTime) -> Option<Timestamp> {
-    at.wall_trusted
-        .then(|| Timestamp::from_millisecond(at.wall_ms).ok())
-        .flatten()
+/// When it happened, by the device's own clock where that can be trusted (law 11). A device tells milliseconds; the digits below them are
+/// drawn from its name and the event's number, so that each event has its own moment, and the same one whichever process tells it.
+fn happened(record: &DeviceEventRecord) -> Option<Timestamp> {
+    const BELOW: u32 = 1_000_000;
+    let at = Some(record.event.at).filter(|at| at.wall_trusted)?;
+    let drawn = Digest::of_parts([record.device.as_str().as_bytes(), &record.event.seq.to_be_bytes()]);
+    let [a, b, c, d, ..] = *drawn.as_bytes();
+    let nanos = i64::from(u32::from_be_bytes([a, b, c, d]) % BELOW);
+    let at = Timestamp::from_millisecond(at.wall_ms).ok()?;
+    at.checked_add(SignedDuration::from_nanos(nanos)).ok()
 }
 
 /// Once for a node, since it is no pod's fault.
@@ -97,10 +111,10 @@ pub fn api_server_unknown() -> EventText {
     EventText {
         warning: false,
         reason: "ApiServerNotReachable".to_owned(),
-        action: "Translate".to_owned(),
-        note: "pods here get no variables KUBERNETES_SERVICE_*: kubernetes.api_server.external does not say where devices find the API \
+        message: "pods here get no variables KUBERNETES_SERVICE_*: kubernetes.api_server.external does not say where devices find the API \
                server"
             .to_owned(),
+        field_path: None,
         at: None,
     }
 }
@@ -109,8 +123,8 @@ pub fn note_event(note: Note) -> EventText {
     EventText {
         warning: false,
         reason: note.reason().to_owned(),
-        action: "Translate".to_owned(),
-        note: note.message().to_owned(),
+        message: note.message().to_owned(),
+        field_path: None,
         at: None,
     }
 }
@@ -118,7 +132,10 @@ pub fn note_event(note: Note) -> EventText {
 #[cfg(test)]
 mod tests {
     use edge_protocol::BootId;
+    use edge_protocol::DeviceTime;
     use edge_protocol::v1::{DeviceEvent, Reason};
+    use serde::Deserialize as _;
+    use serde_json::json;
 
     use super::*;
 
@@ -143,29 +160,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_event_names_its_device_once_and_without_control_characters() {
-        let mut notices = Notices::default();
-        let (uid, text) = notices.happened(&record(4, "no\nsuch image"), None).unwrap();
+    #[track_caller]
+    fn told(notices: &mut Notices, record: &DeviceEventRecord, kind: NodeKind) -> Option<EventText> {
+        let pod = json!({"spec": {"containers": [], "initContainers": [{"name": "main"}]}, "metadata": {}});
+        let pod = Pod::deserialize(pod).unwrap();
+        let (uid, text) = notices.happened(record, Some(&pod), kind)?;
         assert_eq!(uid.as_str(), "u1");
         assert_eq!(text.reason, "ImagePullBackOff");
-        assert_eq!(text.note, "device press-7, container main: no\\u{a}such image");
-        assert!(notices.happened(&record(4, "again"), None).is_none());
-        assert!(notices.happened(&record(3, "older"), None).is_none());
-        assert!(notices.happened(&record(5, "newer"), None).is_some());
+        assert_eq!(text.field_path.as_deref(), Some("spec.initContainers{main}"));
+        Some(text)
+    }
+
+    #[test]
+    fn an_event_of_a_fleet_names_its_device_once_and_without_control_characters() {
+        let mut notices = Notices::default();
+        let mut tell = |record| told(&mut notices, &record, NodeKind::Fleet);
+        let text = tell(record(4, "no\nsuch image")).unwrap();
+        assert_eq!(
+            text.message,
+            "device press-7, container main: no\\u{a}such image"
+        );
+        assert!(tell(record(4, "again")).is_none());
+        assert!(tell(record(3, "older")).is_none());
+        assert!(tell(record(5, "newer")).is_some());
+    }
+
+    #[test]
+    fn an_event_of_a_device_node_says_what_a_kubelet_says() {
+        let text = told(
+            &mut Notices::default(),
+            &record(4, "no\nsuch image"),
+            NodeKind::Device,
+        );
+        assert_eq!(text.unwrap().message, "no\\u{a}such image");
     }
 
     #[test]
     fn it_happened_when_the_device_says_if_its_clock_can_be_trusted() {
-        let mut record = record(4, "was dark");
-        record.event.at.wall_ms = 1_795_316_645_500;
-        let (_, text) = Notices::default().happened(&record, None).unwrap();
-        assert_eq!(text.at, None);
-        record.event.at.wall_trusted = true;
-        let (_, text) = Notices::default().happened(&record, None).unwrap();
-        assert_eq!(text.at.unwrap().to_string(), "2026-11-22T03:04:05.5Z");
-        record.event.at.wall_ms = i64::MAX;
-        assert_eq!(Notices::default().happened(&record, None).unwrap().1.at, None);
+        let at = |record: &DeviceEventRecord| {
+            told(&mut Notices::default(), record, NodeKind::Device).unwrap().at
+        };
+        let mut first = record(4, "was dark");
+        first.event.at.wall_ms = 1_795_316_645_500;
+        assert_eq!(at(&first), None);
+        first.event.at.wall_trusted = true;
+        let millis = at(&first).unwrap().as_millisecond();
+        assert_eq!(millis, 1_795_316_645_500);
+        assert_eq!(at(&first), at(&first), "whoever tells it");
+        let mut second = first.clone();
+        second.event.seq = 5;
+        assert_ne!(at(&first), at(&second), "two events at one moment");
+        let mut other = first.clone();
+        other.device = "press-8".parse().unwrap();
+        assert_ne!(at(&first), at(&other), "of two devices at one moment");
+        first.event.at.wall_ms = i64::MAX;
+        assert_eq!(at(&first), None);
     }
 
     #[tokio::test]
@@ -180,9 +229,9 @@ mod tests {
         assert!(notices.due().is_some());
         let text = notices.gathered().unwrap();
         assert!(
-            text.note.contains("(12)") && text.note.ends_with('…'),
+            text.message.contains("(12)") && text.message.ends_with('…'),
             "{}",
-            text.note
+            text.message
         );
         assert!(notices.due().is_none() && notices.gathered().is_none());
     }

@@ -282,11 +282,11 @@ fn name_taken(name: &str, provider_id: &str) -> PodEffect {
         event: EventText {
             warning: true,
             reason: "NodeNameTaken".to_owned(),
-            action: "Register".to_owned(),
-            note: format!(
+            message: format!(
                 "device {name} should be a Node of this name, but this one is another's (providerID {whose}): it is left alone, and the \
                  device has no Node"
             ),
+            field_path: None,
             at: None,
         },
     }

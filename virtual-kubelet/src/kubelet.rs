@@ -25,6 +25,8 @@ use crate::work::{Own, Shared, Work};
 const INPUTS: usize = 256;
 /// Writes of different pods at the same time.
 const WRITERS: usize = 32;
+/// Events of all nodes that wait to be written, of a KiB or so each: what many devices tell at once after an outage.
+const EVENTS: usize = 8_192;
 
 #[derive(Debug, Clone)]
 pub struct KubeletOptions {
@@ -95,7 +97,7 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
         let (routes, routed) = watch::channel(Routes::new());
         let (sights, sighted) = watch::channel(NodeRoutes::new());
         let (ask, asked) = mpsc::channel(1);
-        let (events, events_task) = EventsTask::new(self.cluster.clone());
+        let (events, events_task) = EventsTask::new(self.cluster.clone(), EVENTS);
         let (look, successors) = SuccessorTask::new(self.cluster.clone());
         let seen = NodeWatch::new(self.cluster.clone(), self.options.selection.clone(), sighted);
         let pods = PodWatch::new(self.cluster.clone(), self.options.selection, routed, asked);

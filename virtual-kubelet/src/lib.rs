@@ -9,7 +9,7 @@
 //! * [`objects`]: reads and follows what pods refer to, and nothing else: config maps, secrets, claims, tokens, services.
 //! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
 //! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
-//! * [`events`]: events.k8s.io/v1, bounded.
+//! * [`events`]: events as a kubelet's, bounded.
 //!
 //! It must not know of hubs, devices or manifests, and it decides nothing that `virtual-kubelet-core` can decide.
 

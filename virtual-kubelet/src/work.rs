@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use virtual_kubelet_core::NodeAim;
-use virtual_kubelet_core::events::EventText;
+use virtual_kubelet_core::events::{About, EventText};
 
 use crate::error::Error;
 use crate::events::EventsHandle;
@@ -196,7 +195,7 @@ impl<P: Provider> Work<P> {
                 uid
             }
             PodEffect::PodEvent { uid, event } => return self.pod_event(&uid, event),
-            PodEffect::NodeEvent { event } => return self.own.events.tell(self.node_reference(), event),
+            PodEffect::NodeEvent { event } => return self.own.events.tell_of_node(event),
             PodEffect::Node(aim) => {
                 self.own
                     .aim
@@ -331,28 +330,15 @@ impl<P: Provider> Work<P> {
         }
     }
 
-    fn pod_event(&self, uid: &str, event: EventText) {
+    fn pod_event(&mut self, uid: &str, event: EventText) {
         let Some(pod) = self.pods.get(uid) else { return };
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(pod.name.clone()),
+        let about = About {
+            kind: "Pod",
             namespace: Some(pod.namespace.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
         };
-        self.own.events.tell(about, event);
-    }
-
-    /// The kubelet too names a Node by its name in place of the UID, and `kubectl describe node` asks for that.
-    fn node_reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Node".to_owned()),
-            name: Some(self.own.node.clone()),
-            uid: Some(self.own.node.clone()),
-            ..ObjectReference::default()
-        }
+        self.own.events.tell(&about, event);
     }
 }
 

@@ -146,8 +146,8 @@ impl EdgeProvider {
         let event = EventText {
             warning: level == EventLevel::Warning,
             reason: reason.to_owned(),
-            action: "Bind".to_owned(),
-            note: message,
+            message,
+            field_path: None,
             at: None,
         };
         Some(PodEffect::PodEvent {
@@ -165,11 +165,11 @@ impl EdgeProvider {
                     event: EventText {
                         warning: true,
                         reason: "PodListIgnored".to_owned(),
-                        action: "List".to_owned(),
-                        note: format!(
+                        message: format!(
                             "{why}; nothing is started or removed on its ground. If the cluster was restored from a backup, stop \
                              outrigger-kubelet, remove the annotation outrigger.io/evidence from its leader lease, and start it"
                         ),
+                        field_path: None,
                         at: None,
                     },
                 });
@@ -199,11 +199,11 @@ impl EdgeProvider {
                     event: EventText {
                         warning: true,
                         reason: "BrakeHolds".to_owned(),
-                        action: "Infer".to_owned(),
-                        note: format!(
+                        message: format!(
                             "{waiting} workloads whose pods are gone keep running: more than {allowed} at once is not removed \
                              without a person; SIGUSR1 to outrigger-kubelet lets them go"
                         ),
+                        field_path: None,
                         at: None,
                     },
                 });

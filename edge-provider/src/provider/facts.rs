@@ -96,7 +96,7 @@ impl EdgeProvider {
             HubEvent::Happened(record) => {
                 let pod = self.pods.get(&record.event.uid);
                 let pod = pod.and_then(|pod| Pod::deserialize(&pod.raw).ok());
-                let event = self.notices.happened(&record, pod.as_ref());
+                let event = self.notices.happened(&record, pod.as_ref(), self.face.kind());
                 out.extend(event.map(|(uid, event)| PodEffect::PodEvent {
                     uid: uid.to_string(),
                     event,

@@ -40,6 +40,24 @@ pub fn message(event: &DeviceEvent, pod: Option<&Pod>) -> String {
         .unwrap_or_else(|| said.to_owned())
 }
 
+/// Which part of the pod an event of this container is about: `fieldPath` of `pkg/kubelet/container/ref.go`. `None` without the pod, or when it has
+/// no such container.
+pub fn field_path(container: Option<&str>, pod: Option<&Pod>) -> Option<String> {
+    let (name, spec) = (container?, pod?.spec.as_ref()?);
+    let named = |list: &[Container]| list.iter().any(|container| container.name == name);
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let list = if named(&spec.containers) {
+        "containers"
+    } else if named(spec.init_containers.as_deref().unwrap_or_default()) {
+        "initContainers"
+    } else if ephemeral.into_iter().any(|container| container.name == name) {
+        "ephemeralContainers"
+    } else {
+        return None;
+    };
+    Some(format!("spec.{list}{{{name}}}"))
+}
+
 fn summary(pod: &Pod, error: &str) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let summary = Summary {
@@ -135,5 +153,26 @@ mod tests {
             message(&event(Reason::ResizeStarted, ""), Some(&pod)),
             r#"Pod resize started: {"initContainers":[{"name":"i1","resources":{"limits":{"cpu":"1"},"requests":{"cpu":"1"}}}],"containers":[{"name":"c1","resources":{}}],"generation":0}"#
         );
+    }
+
+    #[test]
+    fn an_event_of_a_container_says_in_which_list_it_is() {
+        let pod = Pod::deserialize(json!({
+            "metadata": {},
+            "spec": {
+                "containers": [{ "name": "c1" }], "initContainers": [{ "name": "i1" }], "ephemeralContainers": [{ "name": "e1" }],
+            },
+        }))
+        .unwrap();
+        for (name, expect) in [
+            (Some("c1"), Some("spec.containers{c1}")),
+            (Some("i1"), Some("spec.initContainers{i1}")),
+            (Some("e1"), Some("spec.ephemeralContainers{e1}")),
+            (Some("x1"), None),
+            (None, None),
+        ] {
+            assert_eq!(field_path(name, Some(&pod)).as_deref(), expect);
+            assert_eq!(field_path(name, None), None);
+        }
     }
 }

@@ -1,17 +1,20 @@
-//! Events as the API server keeps them (events.k8s.io/v1): what is told again becomes a series.
+//! Events as a kubelet tells them: of core/v1, from `kubelet` on its node, with what is told again counted and what is too much left out.
 
-use std::collections::BTreeMap;
+mod correlator;
+#[cfg(test)]
+mod tests;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// A series goes on for so long (`finishTime` of client-go/tools/events/event_broadcaster.go).
-const GOES_ON: SignedDuration = SignedDuration::from_mins(6);
-/// Series that are remembered; the oldest is told anew.
-const KEPT: usize = 1_024;
-/// Limits of `k8s.io/kubernetes/pkg/apis/core/validation/events.go`.
-const NOTE: usize = 1024;
+pub use self::correlator::Correlator;
+
+/// `ComponentKubelet` of `pkg/kubelet/server`: who tells it, to whoever asks for `source=kubelet`.
+const COMPONENT: &str = "kubelet";
+/// Limit of a reason in `pkg/apis/core/validation/events.go`.
 const WORD: usize = 128;
+/// What a message may have; the resources of a pod's containers are in one.
+const MESSAGE: usize = 4096;
 /// A name of an object, with a point and sixteen digits after it.
 const NAME: usize = 253 - 17;
 
@@ -19,119 +22,94 @@ const NAME: usize = 253 - 17;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventText {
     pub warning: bool,
-    /// At most 128 characters.
+    /// At most 128 bytes.
     pub reason: String,
-    /// What was done, at most 128 characters; events of one object that agree in reason and action within six minutes become a series.
-    pub action: String,
-    /// Cut to 1 KiB.
-    pub note: String,
-    /// When it happened; `None` is now. What nobody could tell at the time is told later with its own time.
+    /// Cut to 4 KiB.
+    pub message: String,
+    /// Of which part of the object, `spec.containers{main}` say.
+    pub field_path: Option<String>,
+    /// When it happened; `None` is now. What nobody could tell at the time is told later with its own time. Events of one object at the same
+    /// nanosecond are one: whoever may tell an event twice, from one process and the next, gives it the same one.
     pub at: Option<Timestamp>,
 }
 
-/// One write. What it is about is in the body.
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub kind: &'static str,
+    /// `None` for what belongs to no namespace.
+    pub namespace: Option<String>,
+    pub name: String,
+    pub uid: String,
+}
+
+/// One event to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub enum EventWrite {
-    /// POST to this path.
-    Create { path: String, body: Value },
-    /// JSON merge patch of this path.
-    GoOn { path: String, body: Value },
-}
-
-/// The series that go on.
-#[derive(Debug, Default)]
-pub struct Series(BTreeMap<String, One>);
-
-#[derive(Debug)]
-struct One {
-    path: String,
-    count: u32,
-    /// When it last happened.
-    last: Timestamp,
-    /// When that was told.
-    told: Timestamp,
-}
-
-impl Series {
-    /// The write that tells it. `reporter` is the name of the node, `about` an `ObjectReference`. Nothing has happened later than now,
-    /// whatever a device says.
-    pub fn tell(&mut self, reporter: &str, about: &Value, text: EventText, now: Timestamp) -> EventWrite {
-        self.0
-            .retain(|_, one| now.duration_since(one.told).abs() < GOES_ON);
-        let at = text.at.map_or(now, |at| at.min(now));
-        let kind = if text.warning { "Warning" } else { "Normal" };
-        let (reason, action) = (cut(text.reason, WORD), cut(text.action, WORD));
-        let key = json!([reporter, about, kind, reason, action]).to_string();
-        if let Some(one) = self.0.get_mut(&key)
-            && at.duration_since(one.last).abs() < GOES_ON
-        {
-            one.count = one.count.saturating_add(1);
-            (one.last, one.told) = (one.last.max(at), now);
-            return EventWrite::GoOn {
-                path: one.path.clone(),
-                body: json!({"series": {"count": one.count, "lastObservedTime": micros(one.last)}}),
-            };
-        }
-        let text_of = |member: &str| about.get(member).and_then(Value::as_str).unwrap_or_default();
-        let namespace = Some(text_of("namespace")).filter(|namespace| !namespace.is_empty());
-        let collection = format!(
-            "/apis/events.k8s.io/v1/namespaces/{}/events",
-            namespace.unwrap_or("default")
-        );
-        // As the kubelet names them: told at different moments, they have different names.
-        let name = cut(text_of("name").to_owned(), NAME);
-        let name = format!("{name}.{:016x}", now.as_nanosecond());
-        let body = json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": {"name": name},
-            "eventTime": micros(at), "type": kind, "reason": reason, "action": action, "note": cut(text.note, NOTE),
-            "regarding": about, "reportingController": "outrigger-kubelet", "reportingInstance": reporter,
-        });
-        let one = One {
-            path: format!("{collection}/{name}"),
-            count: 1,
-            last: at,
-            told: now,
-        };
-        self.remember(key, one);
-        EventWrite::Create {
-            path: collection,
-            body,
-        }
-    }
-
-    /// What was written last of this path was not taken: the next begins a series.
-    pub fn forget(&mut self, path: &str) {
-        self.0.retain(|_, one| one.path != path);
-    }
-
-    fn remember(&mut self, key: String, one: One) {
-        if self.0.len() >= KEPT
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, one)| one.told)
-        {
-            let oldest = oldest.0.clone();
-            self.0.remove(&oldest);
-        }
-        self.0.insert(key, one);
-    }
+pub struct EventWrite {
+    /// Where events of its namespace are.
+    pub collection: String,
+    pub name: String,
+    /// The whole of it, for one that is not there.
+    pub event: Value,
+    /// A JSON merge patch for one that should be there; `None` for the first of its kind.
+    pub changes: Option<Value>,
 }
 
 impl EventWrite {
     /// Of the event itself.
     pub fn path(&self) -> String {
-        match self {
-            Self::Create { path, body } => {
-                let name = body.pointer("/metadata/name").and_then(Value::as_str);
-                format!("{path}/{}", name.unwrap_or_default())
-            }
-            Self::GoOn { path, .. } => path.clone(),
-        }
+        format!("{}/{}", self.collection, self.name)
     }
 }
 
-/// As `metav1.MicroTime` is written.
-fn micros(at: Timestamp) -> String {
-    format!("{at:.6}")
+/// One event among those of its kind.
+struct Counted {
+    name: String,
+    count: u32,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// As `generateEvent` of client-go/tools/record/event.go and `eventObserve` of `events_cache.go` make it.
+fn write(node: &str, about: &About, text: &EventText, counted: &Counted) -> EventWrite {
+    let namespace = about.namespace.as_deref().unwrap_or("default");
+    let last = seconds(counted.last);
+    let mut involved = json!({"apiVersion": "v1", "kind": about.kind, "name": about.name, "uid": about.uid});
+    for (member, value) in [("namespace", &about.namespace), ("fieldPath", &text.field_path)] {
+        if let Some(value) = value {
+            involved[member] = json!(value);
+        }
+    }
+    EventWrite {
+        collection: format!("/api/v1/namespaces/{namespace}/events"),
+        name: counted.name.clone(),
+        event: json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": counted.name, "namespace": namespace},
+            "involvedObject": involved,
+            "type": level(text), "reason": text.reason, "message": text.message,
+            "source": {"component": COMPONENT, "host": node},
+            "reportingComponent": COMPONENT, "reportingInstance": node,
+            "firstTimestamp": seconds(counted.first), "lastTimestamp": last, "count": counted.count,
+        }),
+        changes: (counted.count > 1)
+            .then(|| json!({"count": counted.count, "lastTimestamp": last, "message": text.message})),
+    }
+}
+
+/// As the kubelet names them: told at different moments, they have different names.
+fn name_of(about: &About, at: Timestamp) -> String {
+    let name = cut(about.name.clone(), NAME);
+    format!("{name}.{:016x}", at.as_nanosecond().max(0))
+}
+
+fn level(text: &EventText) -> &'static str {
+    if text.warning { "Warning" } else { "Normal" }
+}
+
+/// As `metav1.Time` is written.
+fn seconds(at: Timestamp) -> String {
+    format!("{at:.0}")
 }
 
 /// Cut to `limit` bytes at a character boundary.
@@ -141,101 +119,4 @@ fn cut(mut text: String, limit: usize) -> String {
         text.truncate(end.unwrap_or(0));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    fn text(reason: &str, happened: Option<i64>) -> EventText {
-        EventText {
-            warning: true,
-            reason: reason.into(),
-            action: "press-7/main".into(),
-            note: "n".into(),
-            at: happened.map(at),
-        }
-    }
-
-    fn about(name: &str) -> Value {
-        json!({"kind": "Pod", "namespace": "shop", "name": name, "uid": "u1"})
-    }
-
-    #[track_caller]
-    fn created(write: EventWrite) -> (String, Value) {
-        match write {
-            EventWrite::Create { path, body } => (path, body),
-            EventWrite::GoOn { .. } => panic!("{write:?}"),
-        }
-    }
-
-    #[test]
-    fn what_happened_in_the_dark_is_told_with_its_own_time() {
-        let mut series = Series::default();
-        let (path, body) =
-            created(series.tell("press-7", &about("web"), text("Unhealthy", Some(-540)), at(60)));
-        assert_eq!(path, "/apis/events.k8s.io/v1/namespaces/shop/events");
-        assert_eq!(body["eventTime"], "2027-01-15T07:51:00.000000Z");
-        assert_eq!(
-            (&body["reportingInstance"], &body["regarding"]["uid"]),
-            (&json!("press-7"), &json!("u1"))
-        );
-        // It happened three times within a minute, told at once when the link came back.
-        let write = series.tell("press-7", &about("web"), text("Unhealthy", Some(-500)), at(60));
-        let EventWrite::GoOn {
-            path: again,
-            body: more,
-        } = write
-        else {
-            panic!("{write:?}")
-        };
-        let name = body["metadata"]["name"].as_str().unwrap();
-        assert_eq!(again, format!("{path}/{name}"));
-        let series_of = json!({"series": {"count": 2, "lastObservedTime": "2027-01-15T07:51:40.000000Z"}});
-        assert_eq!(more, series_of);
-        // Long after that it is another series, told in the same moment or not.
-        created(series.tell("press-7", &about("web"), text("Unhealthy", Some(0)), at(61)));
-    }
-
-    #[test]
-    fn nothing_happens_later_than_now_and_what_has_no_time_happens_now() {
-        for happened in [None, Some(9_000)] {
-            let (_, body) = created(Series::default().tell("n", &about("web"), text("R", happened), at(0)));
-            assert_eq!(body["eventTime"], "2027-01-15T08:00:00.000000Z");
-        }
-    }
-
-    #[test]
-    fn others_are_events_of_their_own_and_what_was_not_taken_is_told_anew() {
-        let mut series = Series::default();
-        let first = series.tell("n", &about("web"), text("R", None), at(0));
-        for other in [
-            series.tell("n", &about("web"), text("S", None), at(0)),
-            series.tell("n", &about("db"), text("R", None), at(0)),
-            series.tell("m", &about("web"), text("R", None), at(0)),
-        ] {
-            created(other);
-        }
-        series.forget(&first.path());
-        created(series.tell("n", &about("web"), text("R", None), at(1)));
-        // Later than six minutes after the last it is another.
-        created(series.tell("n", &about("web"), text("R", None), at(361)));
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let mut series = Series::default();
-        for n in 0..2_000 {
-            let long = text(&"é".repeat(200), None);
-            let (_, body) =
-                created(series.tell("n", &about(&format!("{}{n}", "a".repeat(250))), long, at(n / 100)));
-            assert!(body["metadata"]["name"].as_str().unwrap().len() <= 253);
-            assert!(body["reason"].as_str().unwrap().len() <= 128);
-        }
-        assert_eq!(series.0.len(), KEPT);
-    }
 }

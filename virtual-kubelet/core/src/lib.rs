@@ -7,7 +7,7 @@
 //! * [`successors`]: whether a pod's place is taken on another node.
 //! * [`tolerations`]: prevention of that reaction.
 //! * [`scope`]: which namespace may target what (law 12).
-//! * [`events`]: what is told of pods and nodes, with its own time, and what of it is a series.
+//! * [`events`]: what is told of pods and nodes, with its own time; what of it is counted, gathered, or too much.
 //! * [`patch`]: whether a status patch would change anything, by the object in the API server and never by what was sent last.
 //!
 //! Facts are read from the API server's own JSON; fields that no decision needs are not there. It must not know of kube, of the

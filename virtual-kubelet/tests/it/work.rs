@@ -48,7 +48,7 @@ async fn a_write_is_made_from_what_the_one_before_has_left() {
     })
     .await;
     let (inputs, received) = mpsc::channel(8);
-    let (events, _task) = EventsTask::new(api.cluster.clone());
+    let (events, _task) = EventsTask::new(api.cluster.clone(), 64);
     let (_keeper, kept) = watch::channel(0);
     let own = Own {
         node: "edge".to_owned(),

@@ -80,7 +80,7 @@ fn a_toleration_without_a_key_acknowledges_nothing() {
         });
     }
     let notes = eventually("one event on the Node names both", || {
-        let events = site.api().list("/apis/events.k8s.io/v1/events");
+        let events = site.api().list("/api/v1/events");
         let told: Vec<Value> = events
             .into_iter()
             .filter(|event| event["reason"] == "TaintNotAcknowledged")
@@ -93,7 +93,9 @@ fn a_toleration_without_a_key_acknowledges_nothing() {
         }
     });
     assert!(
-        notes.iter().all(|event| event["regarding"]["kind"] == "Node"),
+        notes
+            .iter()
+            .all(|event| event["involvedObject"]["kind"] == "Node"),
         "{notes:?}"
     );
     nothing_reached_a_device(&site);

@@ -140,15 +140,17 @@ impl TestSite {
         });
     }
 
-    /// The notes of all events of this reason about an object.
+    /// The messages of all events of this reason about an object.
     pub fn events(&self, object_uid: &str, reason: &str) -> Vec<String> {
-        let events = self.api.list("/apis/events.k8s.io/v1/events");
-        let fits = |event: &&Value| event["regarding"]["uid"] == object_uid && event["reason"] == reason;
-        events
-            .iter()
-            .filter(fits)
-            .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
-            .collect()
+        let events = self.told(object_uid, reason);
+        let message = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
+        events.iter().map(message).collect()
+    }
+
+    /// All events of this reason about an object, as a kubelet's are asked for.
+    pub fn told(&self, object_uid: &str, reason: &str) -> Vec<Value> {
+        let selector = format!("involvedObject.uid={object_uid},reason={reason},source=kubelet");
+        self.api.list(&format!("/api/v1/events?fieldSelector={selector}"))
     }
 
     /// The rights of `charts/` were enough for all that the kubelet wanted to do so far.
