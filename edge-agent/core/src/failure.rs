@@ -66,7 +66,13 @@ impl Agent {
             message: message.to_owned(),
         };
         workload.failures.insert(flight.subject, failure);
-        let (what, event, container, text) = describe(&flight.step, message);
+        let (what, event, container, text) = match describe(&flight.step, message) {
+            // No mount and no network failed.
+            (what, _, container, _) if reason == Reason::DevicePolicy => {
+                (what, reason, container, message.to_owned())
+            }
+            described => described,
+        };
         if matches!(flight.step, Step::Resize { .. }) {
             self.resize_failed(now, uid, message);
         } else if !is_on_its_way(reason, since_ms, now) {

@@ -246,11 +246,16 @@ fn reason(given: &Given<'_>) -> Option<(Reason, String)> {
         return Some((Reason::WaitingForBlob, "its manifest has not arrived".to_owned()));
     }
     if let Some(failure) = workload.failures.get(&Subject::Sandbox(String::new())) {
-        return Some((Reason::SandboxFailed, failure.message.clone()));
+        let reason = match failure.reason {
+            Reason::DevicePolicy => Reason::DevicePolicy,
+            _ => Reason::SandboxFailed,
+        };
+        return Some((reason, failure.message.clone()));
     }
-    // The kubelet only tells of volumes in events; a secret that cannot be opened is this system's own, and a person's to mend.
+    // The kubelet only tells of volumes in events; what this system alone knows, and a person has to mend, shows.
+    let is_own = |reason| matches!(reason, Reason::SecretNotSealed | Reason::DevicePolicy);
     let volumes = workload.failures.get(&Subject::Volumes);
-    if let Some(failure) = volumes.filter(|failure| failure.reason == Reason::SecretNotSealed) {
+    if let Some(failure) = volumes.filter(|failure| is_own(failure.reason)) {
         return Some((failure.reason, failure.message.clone()));
     }
     // A container that runs on while the image of its successor cannot be had shows that here, and itself as running.

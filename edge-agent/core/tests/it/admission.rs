@@ -5,7 +5,7 @@ use edge_agent_core::usage::{Disk, Room, Usage};
 use edge_protocol::v1::{Amounts, Phase, PortProtocol, PortSpec, Reason, Rung};
 
 use crate::hub::{manifest, uid};
-use crate::order::{told, up};
+use crate::order::{run, told, up, with_volume};
 
 #[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
@@ -51,6 +51,27 @@ fn what_does_not_fit_fails_as_under_a_kubelet() {
     assert_eq!(told(&world, Reason::OutOfcpu), [why]);
     assert!(status.containers.is_empty());
     assert_eq!(world.status("big").rung, Rung::Healthy);
+}
+
+#[test]
+fn what_the_devices_policy_forbids_says_so_and_waits() {
+    for volumes in [vec![], with_volume().workload.volumes] {
+        let mut world = up();
+        let mut wanted = manifest("one", &["a:1"]);
+        wanted.workload.volumes.clone_from(&volumes);
+        world.runtime.forbidden.insert(uid("one"));
+        run(&mut world, &wanted);
+        let status = world.status("one");
+        let said = (status.phase, status.reason, status.message.as_str());
+        let expect = (Phase::Pending, Some(Reason::DevicePolicy), "forbid_privileged");
+        assert_eq!(said, expect, "{volumes:?}");
+        assert_eq!(told(&world, Reason::DevicePolicy), ["forbid_privileged"]);
+        assert!(world.runtime.sandboxes.is_empty());
+        world.runtime.forbidden.clear();
+        world.pass(60_000);
+        let status = world.status("one");
+        assert_eq!((status.rung, status.reason), (Rung::Healthy, None));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use edge_agent_core::{
     Step, StepOutcome,
 };
 use edge_protocol::PodUid;
-use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
+use edge_protocol::v1::{ContainerSpec, Manifest, Reason, Resources};
 
 /// A runtime that also keeps the accounts by which the machine is judged.
 #[derive(Default)]
@@ -37,6 +37,8 @@ pub struct Runtime {
     pub bad_volumes: BTreeSet<PodUid>,
     /// Those with a secret whose key has not come.
     pub unsealed: BTreeSet<PodUid>,
+    /// Those that the device's policy forbids.
+    pub forbidden: BTreeSet<PodUid>,
     pub volumes: BTreeSet<PodUid>,
     /// Workloads of which some volume may be on the disk, or in memory with a secret.
     pub leftovers: BTreeSet<PodUid>,
@@ -103,8 +105,22 @@ impl Runtime {
         }
     }
 
+    fn is_forbidden(&self, step: &Step) -> bool {
+        let uid = match step {
+            Step::SyncVolumes { manifest, .. } => &manifest.uid,
+            Step::RunSandbox(spec) => &spec.uid,
+            Step::StartContainer(start) => &start.sandbox.uid,
+            _ => return false,
+        };
+        self.forbidden.contains(uid)
+    }
+
     pub fn apply(&mut self, step: &Step, wall_ms: i64) -> StepOutcome {
         match step {
+            step if self.is_forbidden(step) => StepOutcome::Failed {
+                reason: Reason::DevicePolicy,
+                message: "forbid_privileged".to_owned(),
+            },
             Step::FindImage { image } if !self.images.contains(image) => StepOutcome::NoImage,
             Step::PullImage { image, .. } if self.bad_images.contains(image) => StepOutcome::Failed {
                 reason: Reason::ErrImagePull,
@@ -176,15 +192,7 @@ impl Runtime {
                 container_id,
                 resources,
                 ..
-            } => {
-                let name = self.name(container_id);
-                self.acts.push(format!("resize {name}"));
-                let mut containers = self.containers.iter_mut();
-                if let Some(container) = containers.find(|c| c.id == *container_id) {
-                    container.resources = Some(resources.clone());
-                }
-                StepOutcome::Done
-            }
+            } => self.resize(container_id, resources),
             Step::Probe { kind, target, .. } => {
                 let name = self.name(&target.container_id);
                 self.acts.push(format!("{kind:?} {name}"));
@@ -204,6 +212,15 @@ impl Runtime {
                 StepOutcome::Done
             }
         }
+    }
+
+    fn resize(&mut self, id: &str, resources: &Resources) -> StepOutcome {
+        let name = self.name(id);
+        self.acts.push(format!("resize {name}"));
+        if let Some(container) = self.containers.iter_mut().find(|c| c.id == id) {
+            container.resources = Some(resources.clone());
+        }
+        StepOutcome::Done
     }
 
     fn stop(&mut self, id: &str, grace_s: u32, hook: bool, wall_ms: i64) -> StepOutcome {
