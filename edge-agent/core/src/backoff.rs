@@ -1,6 +1,6 @@
 //! Waiting before another try: capped, doubling, with full jitter where many devices share one server.
 
-use edge_protocol::v1::Reason;
+use edge_protocol::v1::{ContainerSpec, Reason, Resources};
 
 use crate::roster::Touch;
 
@@ -81,12 +81,22 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
+/// What a back-off is about, beside the container's name (`GetBackoffKey` of `pkg/kubelet/kuberuntime/helpers.go`): made from another image
+/// or given other resources, a container never crashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Restarted {
+    image: String,
+    resources: Resources,
+}
+
 /// The kubelet's crash back-off of one container (`doBackOff` of `kuberuntime_manager.go`, `flowcontrol.Backoff`). It is exact, without jitter:
 /// no server is shared, and people know these times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CrashBackoff {
     /// The delay that the next crash waits, and when it was set: at the last restart.
     entry: Option<(u64, u64)>,
+    /// What was restarted then.
+    of: Option<Restarted>,
     /// The attempt whose end was seen last, and from when on it may be followed by another.
     ended: Option<(u32, u64)>,
     /// The last attempt after which waiting was told of.
@@ -113,10 +123,10 @@ impl CrashBackoff {
         self.ended.map(|(_, until)| until)
     }
 
-    /// From when on the successor of this attempt may start; absent when its end was not yet seen.
-    pub(crate) fn until_ms(&self, attempt: u32) -> Option<u64> {
+    /// From when on the successor of this attempt may start; absent when its end was not yet seen, or says nothing of what is to start.
+    pub(crate) fn until_ms(&self, attempt: u32, spec: &ContainerSpec) -> Option<u64> {
         self.ended
-            .filter(|(seen, _)| *seen == attempt)
+            .filter(|(seen, _)| *seen == attempt && self.is_about(spec))
             .map(|(_, until)| until)
     }
 
@@ -135,8 +145,18 @@ impl CrashBackoff {
     }
 
     /// A further instance is being started.
-    pub(crate) fn restarted(&mut self, now_ms: u64) {
-        self.entry = Some((CRASHES.after(self.entry.map(|(delay, _)| delay)), now_ms));
+    pub(crate) fn restarted(&mut self, spec: &ContainerSpec, now_ms: u64) {
+        let previous = self.entry.filter(|_| self.is_about(spec)).map(|(delay, _)| delay);
+        self.entry = Some((CRASHES.after(previous), now_ms));
+        self.of = Some(Restarted {
+            image: spec.image.clone(),
+            resources: spec.resources.clone(),
+        });
+    }
+
+    fn is_about(&self, spec: &ContainerSpec) -> bool {
+        let same = |of: &Restarted| of.image == spec.image && of.resources == spec.resources;
+        self.of.as_ref().is_none_or(same)
     }
 
     /// The monotonic clock began anew: what was waited for is over.
@@ -152,36 +172,62 @@ mod tests {
 
     #[test]
     fn crashes_wait_as_under_a_kubelet() {
+        let spec = ContainerSpec::new("c", "image");
         let mut backoff = CrashBackoff::default();
         let (mut now, mut waits) = (1_000_000, vec![]);
         for attempt in 0..8 {
             now += 1_000;
             backoff.saw_end(attempt, now);
             backoff.saw_end(attempt, now + 5_000);
-            let until = backoff.until_ms(attempt).unwrap();
+            let until = backoff.until_ms(attempt, &spec).unwrap();
             waits.push((until - now) / 1_000);
             now = until;
-            backoff.restarted(now);
+            backoff.restarted(&spec, now);
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         backoff.saw_end(8, now + 600_000);
         assert_eq!(
-            backoff.until_ms(8),
+            backoff.until_ms(8, &spec),
             Some(now + 600_000 + 300_000),
             "ten minutes are not more than ten minutes"
         );
-        backoff.restarted(now);
+        backoff.restarted(&spec, now);
         backoff.saw_end(9, now + 600_001);
-        assert_eq!(backoff.until_ms(9), Some(now + 600_001));
+        assert_eq!(backoff.until_ms(9, &spec), Some(now + 600_001));
+    }
+
+    #[test]
+    fn another_image_or_other_resources_begin_anew() {
+        let spec = ContainerSpec::new("c", "image");
+        let image = ContainerSpec::new("c", "another");
+        let mut resources = spec.clone();
+        resources.resources.memory_limit_bytes = Some(7);
+        let mut command = spec.clone();
+        command.command = vec!["other".to_owned()];
+        for (other, waits) in [
+            (image, [None, Some(10_300)]),
+            (resources, [None, Some(10_300)]),
+            (command, [Some(20_100), Some(40_300)]),
+        ] {
+            let mut backoff = CrashBackoff::default();
+            backoff.restarted(&spec, 0);
+            backoff.restarted(&spec, 0);
+            backoff.saw_end(1, 100);
+            let first = backoff.until_ms(1, &other);
+            backoff.restarted(&other, 200);
+            backoff.saw_end(2, 300);
+            assert_eq!([first, backoff.until_ms(2, &other)], waits);
+        }
     }
 
     #[test]
     fn a_new_boot_leaves_nothing_to_wait_for() {
+        let spec = ContainerSpec::new("c", "image");
         let mut backoff = CrashBackoff::default();
-        backoff.restarted(5_000_000);
+        backoff.restarted(&spec, 5_000_000);
         backoff.saw_end(1, 5_000_001);
         backoff.rebase(7);
-        assert_eq!(backoff.until_ms(1), Some(7));
+        assert_eq!(backoff.until_ms(1, &spec), Some(7));
     }
 
     #[test]

@@ -238,10 +238,7 @@ impl Agent {
         let name = &start.container.name;
         let attempts = workload.record.attempts.entry(name.clone()).or_default();
         *attempts = (*attempts).max(start.attempt);
-        if workload.record.replacing.remove(name) {
-            // As the kubelet, whose back-off is kept by the hash of the spec.
-            workload.crashes.remove(name);
-        }
+        workload.record.replacing.remove(name);
         match workload.record.ended.remove(name) {
             Some(ended) => drop(workload.record.last.insert(name.clone(), ended.status.state)),
             None => drop(workload.record.last.remove(name)),

@@ -139,7 +139,7 @@ impl Agent {
                         .crashes
                         .entry(name.clone())
                         .or_default()
-                        .restarted(now.mono_ms);
+                        .restarted(&start.container, now.mono_ms);
                 }
                 None
             }

@@ -262,7 +262,7 @@ mod tests {
     fn the_end_of_a_back_off_and_of_a_fresh_failure_show() {
         let mut workload = Workload::default();
         let crash = workload.crashes.entry("c".to_owned()).or_default();
-        crash.restarted(1_000);
+        crash.restarted(&ContainerSpec::new("c", "image"), 1_000);
         crash.saw_end(1, 2_000);
         assert_eq!(workload.next_moment(2_000), Some(12_000));
         let failure = Failure {

@@ -96,7 +96,7 @@ pub(super) fn alone(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
             let stale = order::place(given, spec) != Place::Main && order::active(given, spec).is_none();
             let again = stale || restart::again(given, spec, *exit_code);
             let crash = given.workload.crashes.get(&spec.name);
-            match crash.and_then(|crash| crash.until_ms(current.attempt)) {
+            match crash.and_then(|crash| crash.until_ms(current.attempt, spec)) {
                 _ if !again => Decision::Finished,
                 Some(until_ms) if until_ms > given.now.mono_ms => Decision::Wait {
                     attempt: current.attempt,

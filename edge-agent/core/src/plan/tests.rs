@@ -312,7 +312,7 @@ fn a_crash_loop_waits() {
         .container("a", "s", 1, exited(1))
         .with(|workload| {
             let crash = workload.crashes.entry("c".to_owned()).or_default();
-            crash.restarted(95_000);
+            crash.restarted(&ContainerSpec::new("c", "image"), 95_000);
             crash.saw_end(1, 99_000);
         });
     check_decision(
@@ -325,7 +325,7 @@ fn a_crash_loop_waits() {
     check(&given, "BackingOff { container: \"c\", attempt: 1 }");
     let told = given.with(|workload| {
         let crash = workload.crashes.entry("c".to_owned()).or_default();
-        crash.restarted(95_000);
+        crash.restarted(&ContainerSpec::new("c", "image"), 95_000);
         crash.saw_end(1, 99_000);
         crash.told(1);
     });

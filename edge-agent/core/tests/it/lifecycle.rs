@@ -4,14 +4,8 @@ use edge_agent_core::{Input, ObservedState, Step};
 use edge_protocol::v1::{ContainerState, DnsPolicy, EventLevel, Phase, Reason, RestartPolicy, Rung};
 
 use crate::hub::{manifest, uid};
+use crate::order::{exit, run, up};
 use crate::world::World;
-
-fn up() -> World {
-    let mut world = World::new();
-    world.link_up();
-    world.settle();
-    world
-}
 
 fn with(names: &[&str]) -> World {
     let mut world = up();
@@ -293,6 +287,37 @@ fn crashes_back_off_as_under_a_kubelet() {
     world.link_up();
     world.settle();
     assert_eq!(world.status("one").containers[0].restart_count, 4);
+}
+
+#[test]
+fn a_back_off_is_over_with_what_it_was_about() {
+    let limited = |image: &str, bytes: u64| {
+        let mut wanted = manifest("one", &[image]);
+        wanted.workload.containers[0].resources.memory_limit_bytes = Some(bytes);
+        wanted
+    };
+    for mended in [limited("a:2", 1 << 20), limited("a:1", 2 << 20)] {
+        let mut world = up();
+        run(&mut world, &limited("a:1", 1 << 20));
+        for _ in 0..4 {
+            world.pass(300_000);
+            exit(&mut world, "c0", 1);
+        }
+        assert_eq!(world.runtime.running(&uid("one")), 0, "it waits");
+        world.pass(1_000);
+        run(&mut world, &mended);
+        assert_eq!(world.runtime.running(&uid("one")), 1);
+        let status = world.status("one");
+        assert_eq!(
+            (status.rung, status.containers[0].restart_count),
+            (Rung::Healthy, 4)
+        );
+        exit(&mut world, "c0", 1);
+        world.pass(9_999);
+        assert_eq!(world.runtime.running(&uid("one")), 0);
+        world.pass(1);
+        assert_eq!(world.runtime.running(&uid("one")), 1, "it begins anew");
+    }
 }
 
 #[test]
