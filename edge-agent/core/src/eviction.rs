@@ -191,6 +191,8 @@ pub(crate) struct Eviction {
     pub(crate) uid: PodUid,
     pub(crate) message: String,
     pub(crate) grace_s: u32,
+    /// The device is at fault and not the workload: `evictPod` sets a condition that says so, but not where `localStorageEviction` asks.
+    pub(crate) disrupts: bool,
 }
 
 /// A workload that runs, and what it uses.
@@ -213,6 +215,7 @@ pub(crate) fn over_limit(workloads: &[Runs<'_>]) -> Vec<Eviction> {
             uid: runs.uid.clone(),
             message,
             grace_s: GRACE_S,
+            disrupts: false,
         })
     };
     workloads
@@ -241,6 +244,7 @@ pub(crate) fn for_lack(
         message: message(signal, usage, thresholds, first),
         // A hard threshold leaves no time; images are freed before, by the caller.
         grace_s: GRACE_S,
+        disrupts: true,
     })
 }
 

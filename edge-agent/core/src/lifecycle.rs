@@ -75,6 +75,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
             reason: None,
             message: String::new(),
             grace_s: None,
+            disrupted: false,
         }));
         return plan;
     }

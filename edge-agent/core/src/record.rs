@@ -82,6 +82,9 @@ pub(crate) struct Failed {
     /// Seconds that it gets to end, in place of its own.
     #[serde(default)]
     pub(crate) grace_s: Option<u32>,
+    /// It had to make room for others, and took no more than it may.
+    #[serde(default)]
+    pub(crate) disrupted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -45,12 +45,14 @@ impl Agent {
             uid,
             message,
             grace_s,
+            disrupts,
         } in evictions
         {
             let failed = Failed {
                 reason: Some(Reason::Evicted),
                 message,
                 grace_s: Some(grace_s),
+                disrupted: disrupts,
             };
             self.mark(now, &uid, Mark::Failed(failed));
             self.note(Note::Evicted { uid });

@@ -59,6 +59,7 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
         phase,
         reason,
         message: sanitise(&message),
+        disrupted: phase == Phase::Failed && record.failed.as_ref().is_some_and(|failed| failed.disrupted),
         pod_ip: given
             .pod
             .sandbox()

@@ -54,6 +54,9 @@ pub struct WorkloadStatus {
     pub reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The device ended it for the sake of others, by no fault of its own: `DisruptionTarget`. Why stands in `message`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disrupted: bool,
     #[serde(default)]
     pub containers: Vec<ContainerStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -167,6 +167,7 @@ fn status_and_events() {
         phase: Phase::Running,
         reason: None,
         message: String::new(),
+        disrupted: false,
         containers: vec![ContainerStatus {
             image_id: "sha256:11".into(),
             container_id: "containerd://abc".into(),
@@ -214,15 +215,15 @@ fn status_and_events() {
     );
 }
 
-#[test]
-fn a_resize_that_is_not_through() {
+const NO_ROOM: &str = "Node didn't have enough resource: cpu, requested: 3000, used: 2500, capacity: 4000";
+
+fn resizing() -> WorkloadStatus {
     let millis = |request, limit| Resources {
         cpu_request_milli: Some(request),
         cpu_limit_milli: Some(limit),
         ..Resources::default()
     };
-    let no_room = "Node didn't have enough resource: cpu, requested: 3000, used: 2500, capacity: 4000";
-    let workload = WorkloadStatus {
+    WorkloadStatus {
         uid: uid(1),
         revision: DeploymentRevision(4),
         manifest: Digest::of("manifest"),
@@ -230,6 +231,7 @@ fn a_resize_that_is_not_through() {
         phase: Phase::Running,
         reason: None,
         message: String::new(),
+        disrupted: false,
         containers: vec![ContainerStatus {
             container_id: "containerd://abc".into(),
             state: ContainerState::Running {
@@ -245,7 +247,7 @@ fn a_resize_that_is_not_through() {
         further_pod_ips: Vec::new(),
         deferred: Some(DeferredResize {
             reason: Reason::OutOfcpu,
-            message: no_room.into(),
+            message: NO_ROOM.into(),
             since: time(),
         }),
         resizing: Some(Resizing {
@@ -258,11 +260,15 @@ fn a_resize_that_is_not_through() {
         pod_ip: None,
         started: Some(time()),
         since: time(),
-    };
+    }
+}
+
+#[test]
+fn a_resize_that_is_not_through() {
     let report = StatusReport {
         upto: 9,
         complete: false,
-        workloads: vec![workload],
+        workloads: vec![resizing()],
     };
     check("up-status-resize", &up(4, Up::Status(report)));
     let event = DeviceEvent {
@@ -273,12 +279,33 @@ fn a_resize_that_is_not_through() {
         level: EventLevel::Warning,
         reason: Reason::ResizeDeferred,
         cause: Some(Reason::OutOfcpu),
-        message: no_room.into(),
+        message: NO_ROOM.into(),
     };
     check(
         "up-events-resize",
         &up(5, Up::Events(EventReport { events: vec![event] })),
     );
+}
+
+#[test]
+fn one_that_had_to_make_room() {
+    let workload = WorkloadStatus {
+        rung: Rung::Persisted,
+        phase: Phase::Failed,
+        reason: Some(Reason::Evicted),
+        message: "The node was low on resource: memory. ".into(),
+        disrupted: true,
+        containers: Vec::new(),
+        deferred: None,
+        resizing: None,
+        ..resizing()
+    };
+    let report = StatusReport {
+        upto: 10,
+        complete: false,
+        workloads: vec![workload],
+    };
+    check("up-status-disrupted", &up(6, Up::Status(report)));
 }
 
 #[test]

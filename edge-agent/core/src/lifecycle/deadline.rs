@@ -26,6 +26,7 @@ pub(super) fn is_past(given: &Given<'_>, plan: &mut Plan) -> bool {
         reason: Some(Reason::DeadlineExceeded),
         message: MESSAGE.to_owned(),
         grace_s: None,
+        disrupted: false,
     }));
     true
 }

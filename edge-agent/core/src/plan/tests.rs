@@ -462,6 +462,7 @@ fn failed(workload: &mut Workload) {
         reason: Some(Reason::DeadlineExceeded),
         message: String::new(),
         grace_s: None,
+        disrupted: false,
     });
 }
 

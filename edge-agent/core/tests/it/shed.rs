@@ -81,6 +81,7 @@ fn the_greatest_eater_is_evicted_and_the_others_go_on() {
         (status.phase, status.reason),
         (Phase::Failed, Some(Reason::Evicted))
     );
+    assert!(status.disrupted, "it did nothing that it may not");
     assert!(
         status
             .message
@@ -110,6 +111,7 @@ fn the_greatest_eater_is_evicted_and_the_others_go_on() {
     world.settle();
     assert_eq!(world.runtime.running(&uid("big")), 0);
     assert_eq!(world.status("big").reason, Some(Reason::Evicted));
+    assert!(world.status("big").disrupted);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The conditions that a kubelet owns, in its order and words (`pkg/kubelet/status/generate.go`).
 
+use edge_protocol::text::sanitise;
 use edge_protocol::v1::WorkloadStatus;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::{Facts, is_rejected, resizing};
 const SANDBOX: &str = "PodReadyToStartContainers";
 const SCHEDULED: &str = "PodScheduled";
 const RESTARTING: &str = "AllContainersRestarting";
+const DISRUPTED: &str = "DisruptionTarget";
 const SILENT: &str = "DeviceSilent";
 
 pub(super) fn all(
@@ -88,7 +90,21 @@ fn of_kubelet(facts: &Facts<'_>, previous: &PodStatus) -> Vec<Draft> {
             "",
         ));
     }
+    drafts.extend(disrupted(facts));
     drafts
+}
+
+/// Shown once the pod has failed (`mergePodStatus` of `pkg/kubelet/status/status_manager.go`); who else may set it is not contradicted.
+fn disrupted(facts: &Facts<'_>) -> Option<Draft> {
+    let word = facts
+        .word
+        .filter(|word| word.disrupted && facts.phase == FAILED)?;
+    Some(draft(
+        DISRUPTED,
+        true,
+        "TerminationByKubelet",
+        &sanitise(&word.message),
+    ))
 }
 
 fn ended(phase: &str) -> Option<&'static str> {

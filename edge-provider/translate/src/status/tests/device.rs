@@ -64,6 +64,7 @@ pub(super) fn spoken(phase: Phase, init: Vec<DeviceWord>, main: Vec<DeviceWord>)
         phase,
         reason: None,
         message: String::new(),
+        disrupted: false,
         containers: main,
         init_containers: init,
         sandbox_ready: true,
@@ -303,6 +304,7 @@ fn a_failure_shows_its_reason_for_good() {
     );
     assert_eq!(shown(&status), evicted);
     assert_eq!(of(&status, "Ready"), "False/PodFailed");
+    assert!(!types(&status).contains(&"DisruptionTarget"));
     assert_eq!(shown(&show_device(&mut pod, Shown::Stopped(None))), evicted);
 
     let mut rejected = super::pod("Always", &["web"]);
@@ -317,6 +319,25 @@ fn a_failure_shows_its_reason_for_good() {
     assert_eq!((&status.host_ip, &status.pod_ip), (&None, &None));
     assert_eq!(types(&status), ["PodScheduled"], "nothing else is said of it");
     assert!(status.start_time.is_some());
+}
+
+#[test]
+fn one_that_had_to_make_room_shows_so_once_it_has_failed() {
+    let mut pod = pod("Always", &["web"]);
+    let mut ends = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    word_of(&mut ends).disrupted = true;
+    let status = show_device(&mut pod, Shown::Deployed(&ends));
+    assert!(!types(&status).contains(&"DisruptionTarget"));
+    let mut failed = spoken(Phase::Failed, Vec::new(), vec![said("web", ended(137))]);
+    let word = word_of(&mut failed);
+    (word.reason, word.disrupted) = (Some(Reason::Evicted), true);
+    word.message = "The node was low on resource: memory. ".to_owned();
+    let status = show_device(&mut pod, Shown::Deployed(&failed));
+    assert_eq!(of(&status, "DisruptionTarget"), "True/TerminationByKubelet");
+    assert_eq!(
+        message(&status, "DisruptionTarget"),
+        "The node was low on resource: memory. "
+    );
 }
 
 #[test]

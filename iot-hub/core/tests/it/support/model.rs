@@ -395,6 +395,7 @@ pub fn blank(item: &SetItem, rung: Rung, phase: Phase) -> WorkloadStatus {
         phase,
         reason: None,
         message: String::new(),
+        disrupted: false,
         containers: Vec::new(),
         init_containers: Vec::new(),
         sandbox_ready: false,
