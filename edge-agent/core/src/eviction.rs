@@ -8,8 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use edge_protocol::PodUid;
-use edge_protocol::v1::{ContainerSpec, Manifest, Medium, Pressures, Resources, VolumeSource};
+use edge_protocol::v1::{ContainerSpec, Manifest, Medium, Pressures, VolumeSource};
 
+use crate::sums;
 use crate::usage::{Disk, Room, Usage, WorkloadUsage};
 
 /// Seconds that a workload gets which has to go at once (`immediateEvictionGracePeriodSeconds`).
@@ -256,18 +257,16 @@ fn rank(signal: Signal, runs: &Runs<'_>, disks_differ: bool) -> Rank {
     let Some(usage) = runs.usage else {
         return (false, false, 0, Reverse(0));
     };
+    let sums = sums::of(&runs.manifest.workload);
     let (used, requested) = match signal {
-        Signal::Memory => (
-            usage.memory_bytes,
-            request(runs.manifest, |r| r.memory_request_bytes),
-        ),
+        Signal::Memory => (usage.memory_bytes, sums.memory_request_bytes),
         Signal::NodeDisk | Signal::ImageDisk => (
             match signal {
                 Signal::NodeDisk if disks_differ => usage.data_bytes(),
                 Signal::ImageDisk if disks_differ => usage.layer_bytes(),
                 _ => usage.disk_bytes(),
             },
-            request(runs.manifest, |r| r.ephemeral_storage_request_bytes),
+            sums.ephemeral_storage_request_bytes,
         ),
         // Of these nothing can be asked for.
         Signal::NodeInodes if disks_differ => (usage.volume_inodes, 0),
@@ -281,15 +280,6 @@ fn rank(signal: Signal, runs: &Runs<'_>, disks_differ: bool) -> Rank {
     let within = signal == Signal::Processes || used <= requested;
     let over = i128::from(used) - i128::from(requested);
     (true, within, runs.manifest.workload.priority, Reverse(over))
-}
-
-fn request(manifest: &Manifest, of: impl Fn(&Resources) -> Option<u64>) -> u64 {
-    let workload = &manifest.workload;
-    let stated = workload.resources.as_ref().and_then(&of);
-    stated.unwrap_or_else(|| {
-        let all = lasting(manifest).map(|container| of(&container.resources).unwrap_or(0));
-        all.fold(0, u64::saturating_add)
-    })
 }
 
 /// The containers that run together: the main ones and the sidecars.
@@ -321,10 +311,7 @@ fn over_volume(manifest: &Manifest, usage: &WorkloadUsage) -> Option<String> {
 }
 
 fn over_workload(manifest: &Manifest, usage: &WorkloadUsage) -> Option<String> {
-    let of = |resources: &Resources| resources.ephemeral_storage_limit_bytes;
-    let stated = manifest.workload.resources.as_ref().and_then(of);
-    let sum = lasting(manifest).filter_map(|container| of(&container.resources));
-    let limit = stated.or_else(|| sum.reduce(u64::saturating_add))?;
+    let limit = sums::of(&manifest.workload).ephemeral_storage_limit_bytes?;
     (usage.disk_bytes() > limit).then(|| {
         format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {}. ",

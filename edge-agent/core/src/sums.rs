@@ -11,6 +11,8 @@ pub(crate) struct Sums {
     /// A limit stands only if every container has one, or the workload itself.
     pub(crate) cpu_limit_milli: Option<u64>,
     pub(crate) memory_limit_bytes: Option<u64>,
+    /// Unlike the others it stands as soon as one container has one: nothing is held to it, it is counted.
+    pub(crate) ephemeral_storage_limit_bytes: Option<u64>,
 }
 
 type Figure = fn(&Resources) -> Option<u64>;
@@ -28,6 +30,7 @@ pub(crate) fn of(workload: &WorkloadSpec) -> Sums {
         ephemeral_storage_request_bytes: request(workload, storage, |_| None),
         cpu_limit_milli: limit(workload, |r| r.cpu_limit_milli, |r| r.cpu_request_milli),
         memory_limit_bytes: limit(workload, |r| r.memory_limit_bytes, |r| r.memory_request_bytes),
+        ephemeral_storage_limit_bytes: storage_limit(workload),
     }
 }
 
@@ -52,6 +55,16 @@ fn limit(workload: &WorkloadSpec, figure: Figure, overhead: Figure) -> Option<u6
         .all(|spec| stated(figure, &spec.resources).is_some());
     let limit = of_pod.or_else(|| all.then(|| aggregate(workload, figure)))?;
     let overhead = workload.overhead.as_ref().and_then(|r| overhead(r).or(figure(r)));
+    Some(limit.saturating_add(overhead.unwrap_or(0)))
+}
+
+fn storage_limit(workload: &WorkloadSpec) -> Option<u64> {
+    let figure: Figure = |r| r.ephemeral_storage_limit_bytes;
+    let mut containers = workload.all_containers();
+    let any = containers.any(|spec| figure(&spec.resources).is_some());
+    let limit = any.then(|| aggregate(workload, figure))?;
+    let overhead = workload.overhead.as_ref().filter(|_| limit > 0);
+    let overhead = overhead.and_then(|r| r.ephemeral_storage_request_bytes.or(figure(r)));
     Some(limit.saturating_add(overhead.unwrap_or(0)))
 }
 

@@ -1,4 +1,4 @@
-use edge_protocol::v1::{ContainerSpec, VolumeSpec, WorkloadSpec};
+use edge_protocol::v1::{ContainerSpec, Resources, VolumeSpec, WorkloadSpec};
 
 use super::*;
 use crate::usage::ContainerUsage;
@@ -298,6 +298,56 @@ fn limits_of_its_own_end_a_workload_whatever_is_left() {
         over_limit(&runs)[0].message,
         "Container main exceeded its local ephemeral storage limit \"10Mi\". "
     );
+}
+
+#[test]
+fn what_runs_before_the_main_containers_may_take_what_it_asks_for() {
+    let unpacks = |name: &str| {
+        let mut spec = ContainerSpec::new(name, "image");
+        spec.resources.ephemeral_storage_limit_bytes = Some(20 * MIB);
+        spec.resources.memory_request_bytes = Some(80 * MIB);
+        spec
+    };
+    let mut web = manifest("web", 0, MIB);
+    web.workload.containers[0].resources.ephemeral_storage_limit_bytes = Some(10 * MIB);
+    web.workload.init_containers = vec![unpacks("first"), unpacks("second")];
+    let id = uid("web");
+    let over = |used: u64| {
+        let usage = WorkloadUsage {
+            volumes: BTreeMap::from([("data".to_owned(), used)]),
+            ..WorkloadUsage::default()
+        };
+        let runs = [Runs {
+            uid: &id,
+            manifest: &web,
+            usage: Some(&usage),
+        }];
+        over_limit(&runs).pop()
+    };
+    assert_eq!(over(20 * MIB), None);
+    let goes = over(20 * MIB + 1).unwrap();
+    assert_eq!(
+        goes.message,
+        "Pod ephemeral local storage usage exceeds the total limit of containers 20Mi. "
+    );
+    assert!(!goes.disrupts, "that was its own doing");
+    // What it asks for then counts as well: the other is over it, and goes.
+    let other = manifest("zulu", 0, MIB);
+    let used = uses(70 * MIB);
+    let runs = [("web", &web), ("zulu", &other)].map(|(name, manifest)| (uid(name), manifest));
+    let runs: Vec<Runs<'_>> = runs
+        .iter()
+        .map(|(uid, manifest)| Runs {
+            uid,
+            manifest,
+            usage: Some(&used),
+        })
+        .collect();
+    let (usage, thresholds) = (short_of_memory(), Thresholds::default());
+    let mut pressure = Pressure::default();
+    pressure.measure(&usage, &thresholds, 0);
+    let goes = for_lack(&pressure, &usage, &thresholds, &runs).unwrap();
+    assert!(goes.uid == uid("zulu") && goes.disrupts);
 }
 
 #[test]
