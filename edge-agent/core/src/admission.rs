@@ -12,6 +12,7 @@ use crate::lifecycle;
 use crate::plan::{Mark, World};
 use crate::succession;
 use crate::sums;
+use crate::sysctls;
 use crate::workload::Workload;
 
 /// The abilities a manifest needs that this agent lacks, in words; `None` when it can be honoured. Objects need theirs whether or not it
@@ -94,6 +95,9 @@ pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
 
 fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
     let spec = &workload.manifest.as_ref()?.workload;
+    if let Some((reason, message)) = never(world.facts?, spec) {
+        return Some(Mark::Rejected { reason, message });
+    }
     let staying = neighbours(world, uid, workload, false);
     if let Some((reason, message)) = misfit(world, spec, &staying)? {
         return Some(Mark::Rejected { reason, message });
@@ -103,6 +107,12 @@ fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
         None => Some(Mark::Admitted),
         Some(_) => None,
     }
+}
+
+/// What no room would help with.
+fn never(facts: &Facts, spec: &WorkloadSpec) -> Option<(Reason, String)> {
+    let message = sysctls::forbidden(spec, &facts.kernel_version)?;
+    Some((Reason::SysctlForbidden, message))
 }
 
 /// The admitted workloads beside this one that may still run, but those it replaces.

@@ -65,6 +65,7 @@ mod status;
 pub mod step;
 mod succession;
 mod sums;
+mod sysctls;
 mod teardown;
 mod tidy;
 mod ties;

@@ -247,6 +247,8 @@ reasons! {
     NodePorts,
     #[serde(rename = "OutOfephemeral-storage")]
     OutOfEphemeralStorage,
+    // And before those: pkg/kubelet/sysctl/allowlist.go.
+    SysctlForbidden,
     // The workload as a whole: k8s.io/kubernetes pkg/kubelet/active_deadline.go, pkg/kubelet/eviction.
     DeadlineExceeded,
     Evicted,

@@ -75,6 +75,31 @@ fn what_the_devices_policy_forbids_says_so_and_waits() {
 }
 
 #[test]
+fn parameters_of_the_kernel_that_others_would_feel_are_not_set() {
+    let mut world = up();
+    let setting = |name: &str, sysctl: &str| {
+        let mut wanted = manifest(name, &["a:1"]);
+        let sysctls = &mut wanted.workload.security.sysctls;
+        sysctls.insert(sysctl.to_owned(), "1".to_owned());
+        wanted
+    };
+    run(&mut world, &setting("safe", "net.ipv4.tcp_syncookies"));
+    run(&mut world, &setting("not", "net.core.somaxconn"));
+    assert_eq!(world.status("safe").rung, Rung::Healthy);
+    let status = world.status("not");
+    let why = "forbidden sysctl: \"net.core.somaxconn\" not allowlisted";
+    assert_eq!(
+        (status.phase, status.reason, status.message.as_str()),
+        (
+            Phase::Failed,
+            Some(Reason::SysctlForbidden),
+            format!("Pod was rejected: {why}").as_str()
+        )
+    );
+    assert_eq!(told(&world, Reason::SysctlForbidden), [why]);
+}
+
+#[test]
 fn what_its_node_keeps_back_is_not_given_away() {
     let mut world = up();
     let asks = |name: &str, cpu_milli| {

@@ -42,7 +42,7 @@ pub(super) fn of_pod(
     let on_root_mismatch = accept(on_root_mismatch, &path.field("fsGroupChangePolicy"), refused);
     let sysctls = context.sysctls.iter().flatten();
     let sysctls: BTreeMap<_, _> = sysctls
-        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+        .map(|sysctl| (dotted(&sysctl.name), sysctl.value.clone()))
         .collect();
     Some(PodSecurity {
         run_as_user: run_as_user?,
@@ -54,6 +54,19 @@ pub(super) fn of_pod(
         seccomp: None,
         sysctls,
     })
+}
+
+/// A parameter of the kernel may be written with slashes too (`NormalizeName` of k8s.io/component-helpers/node/util/sysctl).
+fn dotted(name: &str) -> String {
+    let swapped = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    match name.find(['.', '/']).and_then(|at| name.get(at..)) {
+        Some(rest) if rest.starts_with('/') => name.chars().map(swapped).collect(),
+        _ => name.to_owned(),
+    }
 }
 
 /// What holds for one container. `None` only together with a new refusal.

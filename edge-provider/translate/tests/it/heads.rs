@@ -45,6 +45,25 @@ fn waits(pod: &Value, objects: &Objects) -> (String, &'static str) {
 }
 
 #[test]
+fn parameters_of_the_kernel_are_written_with_dots() {
+    let name = |given: &str| {
+        let sysctls = json!({"sysctls": [{"name": given, "value": "1"}]});
+        let manifest = manifest(&device_pod(json!({"securityContext": sysctls})));
+        let mut names = manifest.workload.security.sysctls.into_keys();
+        names.next().unwrap()
+    };
+    assert_eq!(
+        name("net/ipv4/conf/eno2.100/rp_filter"),
+        "net.ipv4.conf.eno2/100.rp_filter"
+    );
+    assert_eq!(
+        name("net.ipv4.conf.eno2/100.rp_filter"),
+        "net.ipv4.conf.eno2/100.rp_filter"
+    );
+    assert_eq!(name("kernel/msgmax"), "kernel.msgmax");
+}
+
+#[test]
 fn what_was_not_looked_for_and_what_is_not_bound_is_waited_for() {
     let pod = pods::read("device/volumes");
     let mut known = objects(&pod, NodeKind::Device);
