@@ -50,6 +50,7 @@ impl FactsTask {
         let version = known.version.clone().unwrap_or_default();
         Facts {
             boot_id: self.boot_id.0.to_string(),
+            strict_groups: known.strict_groups,
             images: known.images.clone(),
             ..host::facts(version, &self.state_dir, self.max_pods)
         }
@@ -76,6 +77,7 @@ impl FactsTask {
     async fn ask(&self) -> Result<Runtime, RuntimeError> {
         Ok(Runtime {
             version: Some(self.runtime.version().await?),
+            strict_groups: self.runtime.keeps_to_groups().await?,
             images: bounded_images(self.runtime.held_images().await?),
         })
     }
@@ -85,6 +87,7 @@ impl FactsTask {
 #[derive(Debug, Clone, Default)]
 struct Runtime {
     version: Option<(String, String)>,
+    strict_groups: bool,
     images: Vec<HeldImage>,
 }
 

@@ -74,6 +74,7 @@ pub fn facts(runtime: (String, String), state_dir: &Path, max_pods: u32) -> Fact
         // The machine's word, from what is measured.
         pressures: Pressures::default(),
         // The runtime's word.
+        strict_groups: false,
         images: Vec::new(),
     }
 }

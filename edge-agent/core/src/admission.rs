@@ -95,7 +95,12 @@ pub(crate) fn next(world: World<'_>) -> Option<(PodUid, Mark)> {
 
 fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
     let spec = &workload.manifest.as_ref()?.workload;
-    if let Some((reason, message)) = never(world.facts?, spec) {
+    let facts = world.facts?;
+    if spec.security.strict_supplemental_groups && facts.runtime_name.is_empty() {
+        // What it cannot do is not known before it is.
+        return None;
+    }
+    if let Some((reason, message)) = never(facts, spec) {
         return Some(Mark::Rejected { reason, message });
     }
     let staying = neighbours(world, uid, workload, false);
@@ -111,8 +116,12 @@ fn judge(world: World<'_>, uid: &PodUid, workload: &Workload) -> Option<Mark> {
 
 /// What no room would help with.
 fn never(facts: &Facts, spec: &WorkloadSpec) -> Option<(Reason, String)> {
-    let message = sysctls::forbidden(spec, &facts.kernel_version)?;
-    Some((Reason::SysctlForbidden, message))
+    if let Some(message) = sysctls::forbidden(spec, &facts.kernel_version) {
+        return Some((Reason::SysctlForbidden, message));
+    }
+    let lacks = spec.security.strict_supplemental_groups && !facts.strict_groups;
+    let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+    lacks.then(|| (Reason::SupplementalGroupsPolicyNotSupported, message.to_owned()))
 }
 
 /// The admitted workloads beside this one that may still run, but those it replaces.

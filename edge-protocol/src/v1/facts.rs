@@ -32,6 +32,9 @@ pub struct Facts {
     pub addresses: Vec<String>,
     #[serde(skip_serializing_if = "Pressures::is_none")]
     pub pressures: Pressures,
+    /// The runtime can keep a process to the groups that its workload names. False also while no runtime is known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict_groups: bool,
     /// What the runtime has, as [`bounded_images`] leaves it. No hello says it, and no frame on a link that counts bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<HeldImage>,

@@ -247,8 +247,9 @@ reasons! {
     NodePorts,
     #[serde(rename = "OutOfephemeral-storage")]
     OutOfEphemeralStorage,
-    // And before those: pkg/kubelet/sysctl/allowlist.go.
+    // And before those: pkg/kubelet/sysctl/allowlist.go, pkg/kubelet/lifecycle/predicate.go.
     SysctlForbidden,
+    SupplementalGroupsPolicyNotSupported,
     // The workload as a whole: k8s.io/kubernetes pkg/kubelet/active_deadline.go, pkg/kubelet/eviction.
     DeadlineExceeded,
     Evicted,

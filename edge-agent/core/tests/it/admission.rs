@@ -6,6 +6,7 @@ use edge_protocol::v1::{Amounts, Phase, PortProtocol, PortSpec, Reason, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::order::{run, told, up, with_volume};
+use crate::world::World;
 
 #[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
@@ -97,6 +98,34 @@ fn parameters_of_the_kernel_that_others_would_feel_are_not_set() {
         )
     );
     assert_eq!(told(&world, Reason::SysctlForbidden), [why]);
+}
+
+#[test]
+fn what_the_runtime_cannot_keep_to_is_not_taken_in_once_that_is_known() {
+    let knows = |world: &mut World, runtime: &str, strict_groups: bool| {
+        world.facts.runtime_name = runtime.to_owned();
+        world.facts.strict_groups = strict_groups;
+        world.give(Input::Facts(Box::new(world.facts.clone())));
+        world.link_up();
+        world.settle();
+    };
+    for (strict_groups, expect) in [
+        (true, (Phase::Running, None)),
+        (
+            false,
+            (Phase::Failed, Some(Reason::SupplementalGroupsPolicyNotSupported)),
+        ),
+    ] {
+        let mut world = up();
+        knows(&mut world, "", false);
+        let mut wanted = manifest("one", &["a:1"]);
+        wanted.workload.security.strict_supplemental_groups = true;
+        run(&mut world, &wanted);
+        assert_eq!(world.status("one").phase, Phase::Pending);
+        knows(&mut world, "containerd", strict_groups);
+        let status = world.status("one");
+        assert_eq!((status.phase, status.reason), expect);
+    }
 }
 
 #[test]

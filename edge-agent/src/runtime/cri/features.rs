@@ -1,10 +1,10 @@
 //! What this runtime can beyond what every CRI v1 runtime can, by its own word: CRI drops unknown fields without one.
 
+use edge_agent_cri::CriError;
 use edge_agent_cri::v1::StatusResponse;
-use edge_protocol::v1::{Reason, ability};
+use edge_protocol::v1::ability;
 
 use super::Inner;
-use super::steps::{StepFailure, because};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Features {
@@ -60,7 +60,7 @@ impl Features {
 
 impl Inner {
     /// Asked once in a life of the agent: a runtime that is upgraded below it gains a feature only then.
-    pub(super) async fn features(&self) -> Result<Features, StepFailure> {
+    pub(super) async fn features(&self) -> Result<Features, CriError> {
         let known = *self
             .features
             .lock()
@@ -68,8 +68,7 @@ impl Inner {
         if let Some(features) = known {
             return Ok(features);
         }
-        let status = self.client.status().await;
-        let features = Features::of(&status.map_err(because(Reason::CreateContainerError))?);
+        let features = Features::of(&self.client.status().await?);
         *self
             .features
             .lock()

@@ -150,6 +150,14 @@ impl CriRuntime {
         Ok((version.runtime_name, version.runtime_version))
     }
 
+    /// Whether it can keep a process to the groups that its pod names.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn keeps_to_groups(&self) -> Result<bool, RuntimeError> {
+        Ok(self.0.features().await?.strict_groups)
+    }
+
     /// The images that the runtime has, in no order.
     ///
     /// # Errors

@@ -294,7 +294,8 @@ impl Inner {
         let image = self.client.image_status(&container.image).await;
         let image = image.map_err(because(Reason::CreateContainerConfigError))?;
         let user = ImageUser::of(image.as_ref());
-        let features = self.features().await?;
+        let features = self.features().await;
+        let features = features.map_err(because(Reason::CreateContainerError))?;
         if sandbox.manifest.workload.security.strict_supplemental_groups && !features.strict_groups {
             return Err(ConfigFault::from(SecurityFault::StrictGroups).into());
         }

@@ -318,6 +318,7 @@ fn bounded_facts(facts: &Facts) -> Facts {
             .collect(),
         images: bounded_images(facts.images.clone()),
         pressures: facts.pressures,
+        strict_groups: facts.strict_groups,
         cpu_milli: facts.cpu_milli,
         memory_bytes: facts.memory_bytes,
         ephemeral_storage_bytes: facts.ephemeral_storage_bytes,
