@@ -21,9 +21,10 @@ use crate::capacity::Fleet;
 use crate::device_nodes::{DeviceNodes, DeviceNodesOptions};
 use crate::device_view::DeviceSpec;
 use crate::health;
-use crate::hub::{self, HubSetupError, HubTask, Pin, Sources};
+use crate::hub::{self, HubSetupError, HubTask, Ours, Sources};
 use crate::metrics::Metrics;
 use crate::options::{ObjectsAs, Options};
+use crate::place::Place;
 use crate::provider::face::{DeviceFace, Face, FleetFace};
 use crate::provider::{Channels, EdgeProvider};
 use crate::reading::Reading;
@@ -170,10 +171,6 @@ impl Bound {
         let (ask, asked) = mpsc::channel(1);
         let (over, told_over) = mpsc::channel(HUB_EVENTS);
         let kubelet_options = kubelet_options(&self.options);
-        let pin = Pin {
-            node: self.options.node.name.clone(),
-            configured: self.options.kubernetes.cluster_uid.is_some(),
-        };
         let device_nodes = self.options.device_nodes.as_ref();
         let device_nodes = device_nodes.and_then(DeviceNodesOptions::parsed).map(Arc::new);
         let (served, nodes) = watch::channel(FurtherNodes::new());
@@ -187,9 +184,13 @@ impl Bound {
         let roster = device_nodes
             .clone()
             .map(|nodes| Roster::new(nodes, prefix, served));
-        let sources = match &roster {
-            Some(_) => Sources::Cluster,
-            None => Sources::Node,
+        let ours = Ours {
+            sources: match &roster {
+                Some(_) => Sources::Cluster,
+                None => Sources::Node,
+            },
+            node: self.options.node.name.clone(),
+            configured: self.options.kubernetes.cluster_uid.is_some(),
         };
         let switchboard = Switchboard::new(
             &self.options.node.name,
@@ -200,7 +201,7 @@ impl Bound {
             self.sealer.clone(),
         );
         let sealer_task = SealerTask::new(self.hub.clone(), self.anchors, self.sealer.clone());
-        let hub_task = HubTask::new(self.hub.clone(), known_cluster, sources, pin, asked, events);
+        let hub = self.hub.clone();
         let objects_options = ObjectsOptions {
             identity: self.options.kubernetes.objects_as.map(ObjectsAs::identity),
             ..ObjectsOptions::default()
@@ -220,6 +221,8 @@ impl Bound {
         };
         let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
         let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, nodes, provider);
+        let place = Place::new(kubelet.memory());
+        let hub_task = HubTask::new(hub, known_cluster, ours, place, asked, events);
         let (leads, led) = watch::channel(false);
         let mut tasks: JoinSet<RunError> = JoinSet::new();
         let router = health::router(metrics.clone());

@@ -15,6 +15,7 @@ use iot_hub_client::{ApiToken, ClientError, ClientOptions, Disposition, HubClien
 use tokio::sync::{mpsc, watch};
 
 use crate::options::HubOptions;
+use crate::place::Place;
 
 const PAUSE_CAP: Duration = Duration::from_secs(10);
 
@@ -58,8 +59,23 @@ pub enum HubEvent {
     Changed(Box<HeldDeployment>),
     Ended(PodUid),
     Happened(Box<DeviceEventRecord>),
+    /// The hub no longer has all that devices told since it was last heard.
+    Forgotten,
     Answers,
     Silent(String),
+}
+
+/// Lists and watches for ever.
+#[derive(Debug)]
+pub struct HubTask {
+    client: HubClient,
+    /// The UID of our cluster; nothing is asked before it is known.
+    cluster: watch::Receiver<Option<String>>,
+    ours: Ours,
+    place: Place,
+    /// Wishes for a list; many at once are one.
+    list_asked: mpsc::Receiver<()>,
+    events: mpsc::Sender<HubEvent>,
 }
 
 /// Whose deployments are asked for.
@@ -71,22 +87,10 @@ pub enum Sources {
     Cluster,
 }
 
-/// Lists and watches for ever.
-#[derive(Debug)]
-pub struct HubTask {
-    client: HubClient,
-    /// The UID of our cluster; nothing is asked before it is known.
-    cluster: watch::Receiver<Option<String>>,
-    sources: Sources,
-    pin: Pin,
-    /// Wishes for a list; many at once are one.
-    list_asked: mpsc::Receiver<()>,
-    events: mpsc::Sender<HubEvent>,
-}
-
-/// How a hub is known to be ours.
+/// What the hub has for us, and how it is known to be our hub.
 #[derive(Debug, Clone)]
-pub struct Pin {
+pub struct Ours {
+    pub sources: Sources,
     /// The node whose deployments of another cluster would say that it is not.
     pub node: String,
     /// The configuration names the cluster, so there is nothing to ask.
@@ -97,16 +101,16 @@ impl HubTask {
     pub fn new(
         client: HubClient,
         cluster: watch::Receiver<Option<String>>,
-        sources: Sources,
-        pin: Pin,
+        ours: Ours,
+        place: Place,
         list_asked: mpsc::Receiver<()>,
         events: mpsc::Sender<HubEvent>,
     ) -> Self {
         Self {
             client,
             cluster,
-            sources,
-            pin,
+            ours,
+            place,
             list_asked,
             events,
         }
@@ -123,10 +127,11 @@ impl HubTask {
         };
         let source = Source {
             cluster_uid: cluster,
-            node: self.pin.node.clone(),
+            node: self.ours.node.clone(),
         };
+        self.place.restore().await;
         let mut failures = 0_u32;
-        let mut pinned = self.pin.configured;
+        let mut pinned = self.ours.configured;
         while !self.events.is_closed() {
             let began = async {
                 if !pinned {
@@ -144,7 +149,8 @@ impl HubTask {
                 Ok(from) => {
                     failures = 0;
                     pinned = true;
-                    self.follow(from?, &source).await;
+                    let from = self.place.after(from?);
+                    self.follow(from, &source).await;
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -160,7 +166,7 @@ impl HubTask {
     }
 
     async fn list(&self, source: &Source) -> Result<Revision, ClientError> {
-        let filter = match self.sources {
+        let filter = match self.ours.sources {
             Sources::Node => Some(source),
             Sources::Cluster => None,
         };
@@ -177,7 +183,7 @@ impl HubTask {
 
     fn is_ours(&self, source: &Source, deployment: &Deployment) -> bool {
         let of = &deployment.spec.source;
-        match self.sources {
+        match self.ours.sources {
             Sources::Node => of == source,
             Sources::Cluster => of.cluster_uid == source.cluster_uid,
         }
@@ -186,6 +192,7 @@ impl HubTask {
     /// Returns when only a list can tell what was missed, or when one is asked for.
     async fn follow(&mut self, from: Revision, source: &Source) {
         let mut watch = self.client.watch(from);
+        self.place.reached(from);
         let mut answers = true;
         loop {
             let item = tokio::select! {
@@ -215,9 +222,14 @@ impl HubTask {
                 }
                 Change::DeploymentEnded { uid } => self.tell(HubEvent::Ended(uid)).await,
                 Change::DeviceEvent { record } => self.tell(HubEvent::Happened(Box::new(record))).await,
-                Change::Resync => return,
+                Change::Resync => {
+                    self.place.lost();
+                    self.tell(HubEvent::Forgotten).await;
+                    return;
+                }
                 Change::Deployment { .. } | Change::Bookmark | Change::Unknown => {}
             }
+            self.place.reached(event.revision);
         }
     }
 

@@ -4,6 +4,7 @@
 //! * [`wanted`]: a pod as the API server shows it → a `WantedPod`: taint acknowledged, target allowed, translated; or refused by name.
 //! * [`provider`]: the pump of the `Bridge` machine. It feeds it what the cluster and the hub say, executes its effects, decides nothing.
 //! * [`hub`]: the hub's side of that pump: lists and watches in, calls out. [`switchboard`]: which node hears what of it.
+//!   [`place`]: how far its log was heard, left to the next process.
 //! * [`notices`]: what people read: events of devices, refusals, notes.
 //! * [`reading`]: what pods refer to, asked for at the cluster and made into what devices get.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
@@ -26,6 +27,7 @@ pub mod hub;
 mod metrics;
 mod notices;
 pub mod options;
+pub mod place;
 pub mod provider;
 pub mod rbac;
 pub mod reading;

@@ -1,6 +1,6 @@
 //! What people read: events of devices with their device, notes of a translation, and one event for all pods that tolerate everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use edge_protocol::text::sanitise;
@@ -18,16 +18,47 @@ use crate::wanted::TAINT_NOT_ACKNOWLEDGED;
 /// A `DaemonSet` brings its pods in a burst; one event tells them all.
 const GATHER: Duration = Duration::from_secs(5);
 const NAMED: usize = 10;
+/// Events that wait for the first list of pods.
+const EARLY: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub struct Notices {
     /// The last event told of each device: the hub may tell one twice.
     told: BTreeMap<DeviceId, u64>,
+    early: Early,
     unacknowledged: BTreeMap<String, String>,
     due: Option<Instant>,
 }
 
+/// Events that come before the pods are known, the newest of them. `None` once they are.
+#[derive(Debug)]
+struct Early(Option<VecDeque<Box<DeviceEventRecord>>>);
+
+impl Default for Early {
+    fn default() -> Self {
+        Self(Some(VecDeque::new()))
+    }
+}
+
 impl Notices {
+    /// Keeps an event that comes before the pods are known: [`release`](Self::release) gives it back.
+    pub fn hold(&mut self, record: Box<DeviceEventRecord>) -> Option<Box<DeviceEventRecord>> {
+        let Some(early) = &mut self.early.0 else {
+            return Some(record);
+        };
+        if early.len() == EARLY {
+            tracing::warn!(device = %record.device, "an event was dropped: the pods are not listed yet");
+            early.pop_front();
+        }
+        early.push_back(record);
+        None
+    }
+
+    /// The pods are known: what waited for them, once.
+    pub fn release(&mut self) -> VecDeque<Box<DeviceEventRecord>> {
+        self.early.0.take().unwrap_or_default()
+    }
+
     /// The event of a device as the pod's. `None` for one that was told before. On a node that stands for its device it is word for word
     /// what a kubelet tells; a pod of the fleet is on many devices, and each event names its own.
     pub fn happened(
@@ -106,6 +137,19 @@ fn happened(record: &DeviceEventRecord) -> Option<Timestamp> {
     at.checked_add(SignedDuration::from_nanos(nanos)).ok()
 }
 
+/// What devices told while nobody here listened is more than the hub keeps.
+pub fn events_forgotten() -> EventText {
+    EventText {
+        warning: true,
+        reason: "EventsForgotten".to_owned(),
+        message: "the hub no longer has all that devices told since it was last heard here: events of pods may be missing; outrigger event \
+                  shows what there is of each device"
+            .to_owned(),
+        field_path: None,
+        at: None,
+    }
+}
+
 /// Once for a node, since it is no pod's fault.
 pub fn api_server_unknown() -> EventText {
     EventText {
@@ -176,10 +220,7 @@ mod tests {
         let mut notices = Notices::default();
         let mut tell = |record| told(&mut notices, &record, NodeKind::Fleet);
         let text = tell(record(4, "no\nsuch image")).unwrap();
-        assert_eq!(
-            text.message,
-            "device press-7, container main: no\\u{a}such image"
-        );
+        assert_eq!(text.message, "device press-7, container main: no\\u{a}such image");
         assert!(tell(record(4, "again")).is_none());
         assert!(tell(record(3, "older")).is_none());
         assert!(tell(record(5, "newer")).is_some());
@@ -198,7 +239,9 @@ mod tests {
     #[test]
     fn it_happened_when_the_device_says_if_its_clock_can_be_trusted() {
         let at = |record: &DeviceEventRecord| {
-            told(&mut Notices::default(), record, NodeKind::Device).unwrap().at
+            told(&mut Notices::default(), record, NodeKind::Device)
+                .unwrap()
+                .at
         };
         let mut first = record(4, "was dark");
         first.event.at.wall_ms = 1_795_316_645_500;
@@ -215,6 +258,18 @@ mod tests {
         assert_ne!(at(&first), at(&other), "of two devices at one moment");
         first.event.at.wall_ms = i64::MAX;
         assert_eq!(at(&first), None);
+    }
+
+    #[test]
+    fn what_comes_before_the_pods_are_known_waits_for_them() {
+        let mut notices = Notices::default();
+        for seq in 0..1_030 {
+            assert!(notices.hold(Box::new(record(seq, "early"))).is_none());
+        }
+        let waited: Vec<u64> = notices.release().iter().map(|record| record.event.seq).collect();
+        assert_eq!(waited, (6..1_030).collect::<Vec<_>>());
+        assert!(notices.hold(Box::new(record(1_030, "later"))).is_some());
+        assert!(notices.release().is_empty());
     }
 
     #[tokio::test]

@@ -1,17 +1,20 @@
 //! Hands what the hub says to the nodes that it is for. One list and one watch of the hub serve them all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
 use edge_provider_core::HeldDeployment;
-use iot_hub_client::api::Device;
+use iot_hub_client::api::{Device, DeviceEventRecord};
 use tokio::sync::{mpsc, watch};
 use virtual_kubelet::FurtherNodes;
 
 use crate::device_nodes::{DeviceNodes, condition_of};
 use crate::hub::HubEvent;
 use crate::sealer::SealerHandle;
+
+/// Events that wait for a node to be served, of all nodes together.
+const EARLY: usize = 4_096;
 
 /// Where the events of each node go.
 pub type Routes = BTreeMap<String, mpsc::Sender<HubEvent>>;
@@ -29,6 +32,8 @@ pub struct Switchboard {
     roster: Option<Roster>,
     /// Nodes that have nothing left to do, by their own word.
     over: mpsc::Receiver<String>,
+    /// Events for nodes that are about to be served, in order.
+    early: VecDeque<Box<DeviceEventRecord>>,
     /// Hears that devices wait for keys, of whichever node's deployments.
     sealer: SealerHandle,
 }
@@ -61,6 +66,7 @@ impl Switchboard {
             owners: BTreeMap::new(),
             roster,
             over,
+            early: VecDeque::new(),
             sealer,
         }
     }
@@ -88,6 +94,9 @@ impl Switchboard {
                         let _ = self.ask.try_send(());
                     }
                     listed = routes;
+                    for record in std::mem::take(&mut self.early) {
+                        self.happened(record).await;
+                    }
                 }
             }
         }
@@ -108,13 +117,28 @@ impl Switchboard {
                 let node = self.owners.remove(&uid).unwrap_or_else(|| self.fleet.clone());
                 self.tell(&node, HubEvent::Ended(uid)).await;
             }
-            HubEvent::Happened(record) => {
-                let node = self.owners.get(&record.event.uid).unwrap_or(&self.fleet).clone();
-                self.tell(&node, HubEvent::Happened(record)).await;
+            HubEvent::Happened(record) => self.happened(record).await,
+            HubEvent::Forgotten => {
+                let fleet = self.fleet.clone();
+                self.tell(&fleet, HubEvent::Forgotten).await;
             }
             HubEvent::Devices(devices) => self.devices(devices).await,
             HubEvent::Device(device) => self.device(device).await,
         }
+    }
+
+    /// A process that begins hears what happened before it was there, while its nodes are still joining.
+    async fn happened(&mut self, record: Box<DeviceEventRecord>) {
+        let node = self.owners.get(&record.event.uid).unwrap_or(&self.fleet).clone();
+        let is_routed = self.routes.borrow().contains_key(&node);
+        if is_routed || !self.roster.as_ref().is_some_and(|roster| roster.serves(&node)) {
+            return self.tell(&node, HubEvent::Happened(record)).await;
+        }
+        if self.early.len() == EARLY {
+            tracing::warn!(node, "an event was dropped: its node is not served yet");
+            self.early.pop_front();
+        }
+        self.early.push_back(record);
     }
 
     async fn devices(&mut self, devices: Vec<Device>) {
@@ -238,6 +262,10 @@ impl Roster {
     fn end(&self, name: &str) {
         self.served
             .send_if_modified(|served| served.remove(name).is_some());
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        self.served.borrow().contains_key(name)
     }
 
     fn serve(&self, name: &str) {
@@ -424,6 +452,57 @@ mod tests {
             heard(&of_fleet.recv().await.unwrap()),
             ["press-7", "plain-1", "fleet"]
         );
+    }
+
+    #[tokio::test]
+    async fn what_happened_before_a_node_is_served_waits_for_it() {
+        let options = json!({"condition": "tags.node = 'true'"});
+        let options: crate::device_nodes::DeviceNodesOptions = serde_json::from_value(options).unwrap();
+        let (served, _nodes) = watch::channel(FurtherNodes::new());
+        let roster = Roster::new(Arc::new(options.parsed().unwrap()), "outrigger://hub/", served);
+        let (hub, events) = mpsc::channel(16);
+        let (fleet, mut of_fleet) = mpsc::channel(16);
+        let (press, mut of_press) = mpsc::channel(16);
+        let (ask, _asked) = mpsc::channel(1);
+        let (routes, routed) = watch::channel(Routes::from([("fleet".to_owned(), fleet)]));
+        let board = Switchboard::new("fleet", routed, ask, nobody(), Some(roster), sealer());
+        let board = tokio::spawn(board.run(events));
+        let happened = |uid: &str, seq: u64| {
+            let event = json!({
+                "seq": seq, "uid": uid, "level": "Normal", "reason": "Started", "message": "m",
+                "at": {"boot_id": uuid::Uuid::nil(), "mono_ms": 0, "wall_ms": 0, "wall_trusted": false},
+            });
+            HubEvent::Happened(Box::new(DeviceEventRecord {
+                device: "press-7".parse().unwrap(),
+                event: serde_json::from_value(event).unwrap(),
+            }))
+        };
+        let heard = |event: Option<HubEvent>| match event.unwrap() {
+            HubEvent::Happened(record) => Some((record.event.uid.to_string(), record.event.seq)),
+            _ => None,
+        };
+        let all = vec![held("u1", "press-7"), held("u2", "fleet"), held("u3", "stranger")];
+        for event in [
+            HubEvent::Devices(vec![device("press-7")]),
+            HubEvent::Deployments(all),
+            happened("u1", 1),
+            happened("u3", 2),
+            happened("u1", 3),
+            happened("u2", 4),
+        ] {
+            hub.send(event).await.unwrap();
+        }
+        let mut last = None;
+        while last.is_none() {
+            last = heard(of_fleet.recv().await);
+        }
+        assert_eq!(last, Some(("u2".to_owned(), 4)), "the fleet hears its own alone");
+        routes.send_modify(|routes| drop(routes.insert("press-7".to_owned(), press)));
+        for seq in [1, 3] {
+            assert_eq!(heard(of_press.recv().await), Some(("u1".to_owned(), seq)));
+        }
+        drop(hub);
+        board.await.unwrap();
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ impl EventsHandle {
             warning: true,
             reason: "EventsDropped".to_owned(),
             message: format!(
-                "{dropped} events of pods here came faster than the API server took them; outrigger event ls shows what devices told"
+                "{dropped} events of pods here came faster than the API server took them; outrigger event shows what devices told"
             ),
             field_path: None,
             at: None,

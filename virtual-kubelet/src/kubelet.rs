@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{MEMORY, memory_of};
+use virtual_kubelet_core::leader::{MEMORY, PROCESS, memory_of};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::events::{EventsQueue, EventsTask};
-use crate::leader::{self, LeaderOptions, LeaderTask, Left};
+use crate::leader::{self, LeaderOptions, LeaderTask, Left, ProcessMemory, Restored};
 use crate::node_task::{NodeIdentity, NodeTask};
 use crate::node_watch::{NodeRoutes, NodeWatch, Seen};
 use crate::pod_watch::{PodWatch, Route, Routes, Selection};
@@ -48,6 +48,8 @@ pub struct VirtualKubelet<F> {
     options: KubeletOptions,
     nodes: watch::Receiver<FurtherNodes>,
     providers: F,
+    left: watch::Sender<Left>,
+    restored: watch::Sender<Restored>,
 }
 
 impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
@@ -67,7 +69,14 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
             options,
             nodes,
             providers,
+            left: watch::Sender::default(),
+            restored: watch::Sender::default(),
         }
+    }
+
+    /// What the process leaves beside what its nodes do.
+    pub fn memory(&self) -> ProcessMemory {
+        ProcessMemory::new(self.left.clone(), self.restored.subscribe())
     }
 
     /// Stands by until this process leads, then runs until `token` is cancelled. Nodes and their pods stay as they are: stopping
@@ -79,7 +88,7 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         // Cancelled only once nothing writes any more, so that the lease outlives the last write.
         let lease = CancellationToken::new();
-        let (memory, remembered) = watch::channel(Left::default());
+        let (memory, remembered) = (self.left.clone(), self.left.subscribe());
         let (keep, kept) = watch::channel(0);
         let mut restored = BTreeMap::new();
         if let Some(options) = self.options.leader.clone() {
@@ -92,6 +101,8 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> VirtualKubelet<F> {
         } else {
             tasks.spawn(ended("memory", leader::keep_nothing(remembered, keep)));
         }
+        self.restored
+            .send_replace(Restored::Leads(restored.remove(PROCESS)));
         // Nobody need listen.
         let _ = leads.send(true);
         let (routes, routed) = watch::channel(Routes::new());

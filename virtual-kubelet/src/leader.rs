@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet_core::leader::{Leader, LeaderStep, LeftTexts, RETRY_MS, TRY_MS, memories};
+use virtual_kubelet_core::leader::{Leader, LeaderStep, LeftTexts, PROCESS, RETRY_MS, TRY_MS, memories};
 use virtual_kubelet_core::lease::{LeaseAction, LeaseFacts};
 
 use crate::cluster::Cluster;
@@ -32,6 +32,44 @@ pub struct Left {
     pub seq: u64,
     /// By annotation of the lease.
     pub texts: LeftTexts,
+}
+
+/// What the process before this one left, once this one leads.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Restored {
+    #[default]
+    StandsBy,
+    Leads(Option<String>),
+}
+
+/// What the process itself leaves to the next one, beside the memories of its nodes.
+#[derive(Debug)]
+pub struct ProcessMemory {
+    left: watch::Sender<Left>,
+    restored: watch::Receiver<Restored>,
+}
+
+impl ProcessMemory {
+    pub(crate) fn new(left: watch::Sender<Left>, restored: watch::Receiver<Restored>) -> Self {
+        Self { left, restored }
+    }
+
+    /// Waits until this process leads: what the one before it left last, if anything. `None` too when it never will lead.
+    pub async fn restored(&mut self) -> Option<String> {
+        let leads = |restored: &Restored| matches!(restored, Restored::Leads(_));
+        match self.restored.wait_for(leads).await.as_deref() {
+            Ok(Restored::Leads(text)) => text.clone(),
+            Ok(Restored::StandsBy) | Err(_) => None,
+        }
+    }
+
+    /// Goes with the next renewal of the lease; it is no reason for a write of its own.
+    pub fn leave(&self, text: String) {
+        self.left.send_if_modified(|left| {
+            left.texts.insert(PROCESS.to_owned(), Some(text));
+            false
+        });
+    }
 }
 
 /// For a process that leads without a lease: there is nowhere to keep anything. Ends when nobody remembers any more.

@@ -32,7 +32,7 @@ pub mod work;
 pub use cluster::Cluster;
 pub use error::Error;
 pub use kubelet::{FurtherNodes, KubeletOptions, VirtualKubelet};
-pub use leader::LeaderOptions;
+pub use leader::{LeaderOptions, ProcessMemory};
 pub use pod_watch::Selection;
 pub use provider::{
     Annotations, FinishOutcome, ObservedPod, PodDeletion, PodEffect, PodInput, PodLine, PodOwner,

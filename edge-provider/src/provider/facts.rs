@@ -7,6 +7,7 @@ use edge_protocol::PodUid;
 use edge_protocol::v1::Owner;
 use edge_provider_core::{Disconnect, Elsewhere, HeldDeployment, Input, Kin, Line, PodList, WantedPod};
 use edge_provider_translate::NodeKind;
+use iot_hub_client::api::DeviceEventRecord;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use virtual_kubelet::{ObservedPod, PodEffect, PodSnapshot, ReadyElsewhere};
 use super::face::Face;
 use super::{AWAY_AFTER, EdgeProvider};
 use crate::hub::HubEvent;
-use crate::notices::{api_server_unknown, note_event};
+use crate::notices::{api_server_unknown, events_forgotten, note_event};
 use crate::wanted::{self, UNSUPPORTED_FIELD};
 
 impl EdgeProvider {
@@ -94,15 +95,24 @@ impl EdgeProvider {
                 self.feed(Input::DeploymentEnded { uid }, out);
             }
             HubEvent::Happened(record) => {
-                let pod = self.pods.get(&record.event.uid);
-                let pod = pod.and_then(|pod| Pod::deserialize(&pod.raw).ok());
-                let event = self.notices.happened(&record, pod.as_ref(), self.face.kind());
-                out.extend(event.map(|(uid, event)| PodEffect::PodEvent {
-                    uid: uid.to_string(),
-                    event,
-                }));
+                if let Some(record) = self.notices.hold(record) {
+                    self.happened(&record, out);
+                }
             }
+            HubEvent::Forgotten => out.push(PodEffect::NodeEvent {
+                event: events_forgotten(),
+            }),
         }
+    }
+
+    fn happened(&mut self, record: &DeviceEventRecord, out: &mut Vec<PodEffect>) {
+        let pod = self.pods.get(&record.event.uid);
+        let pod = pod.and_then(|pod| Pod::deserialize(&pod.raw).ok());
+        let event = self.notices.happened(record, pod.as_ref(), self.face.kind());
+        out.extend(event.map(|(uid, event)| PodEffect::PodEvent {
+            uid: uid.to_string(),
+            event,
+        }));
     }
 
     /// What the hub says of devices may change the Node, and what its pods show: a device that is silent is not Ready, and its address is theirs.
@@ -208,6 +218,9 @@ impl EdgeProvider {
             pods,
         };
         self.feed(Input::PodsListed(list), out);
+        for record in self.notices.release() {
+            self.happened(&record, out);
+        }
     }
 }
 

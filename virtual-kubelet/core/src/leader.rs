@@ -20,6 +20,8 @@ pub const RENEW_DEADLINE_MS: u64 = 10_000;
 pub const TRY_MS: u64 = 4_000;
 /// Where the lease carries what a leader leaves to the next one. It is opaque here; every renewal writes it.
 pub const MEMORY: &str = "outrigger.io/evidence";
+/// Where it carries what the process leaves beside the memories of its nodes.
+pub const PROCESS: &str = "outrigger.io/process";
 /// Before the name of a further node of the same process, whose memory is apart.
 const MEMORY_OF: &str = "evidence.outrigger.io/";
 
@@ -30,7 +32,8 @@ pub fn memory_of(node: &str) -> String {
 
 /// What of a lease's annotations is memory.
 pub fn memories(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let is_memory = |(key, _): &(String, String)| key == MEMORY || key.starts_with(MEMORY_OF);
+    let is_memory =
+        |(key, _): &(String, String)| key == MEMORY || key == PROCESS || key.starts_with(MEMORY_OF);
     annotations.into_iter().filter(is_memory).collect()
 }
 /// What a leader leaves, by annotation; `None` is nothing any more.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virtual_kubelet::core::leader::{MEMORY, memory_of};
+use virtual_kubelet::core::leader::{MEMORY, PROCESS, memory_of};
 use virtual_kubelet::leader::{LeaderTask, Left};
 use virtual_kubelet::{Error, LeaderOptions};
 
@@ -56,6 +56,7 @@ async fn a_standby_leads_as_soon_as_the_leader_resigns() {
     let knew = BTreeMap::from([
         (MEMORY.to_owned(), "what it knew".to_owned()),
         (memory_of("press-7"), "of another node".to_owned()),
+        (PROCESS.to_owned(), "of none of them".to_owned()),
     ]);
     let (_remember, memory) = watch::channel(Left {
         seq: 1,

@@ -1,8 +1,10 @@
 //! Acceptance 4, first half: whatever of the bridge dies, edge work goes on, and the truth is told afterwards.
 
+use jiff::Timestamp;
 use lab::Process;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use crate::support::{
     Instances, TestSite, condition, deployment, eventually, is_ready, restarts, server, terminations, uid,
@@ -174,6 +176,7 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
         .into_iter()
         .find(|instance| instance.container == "web")
         .unwrap();
+    let victim_died = Timestamp::now();
     signal::kill(Pid::from_raw(victim.pid), Signal::SIGKILL).unwrap();
     let repaired = eventually("the agent starts it again", || {
         let now = site.containers().on("device-1");
@@ -183,7 +186,20 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
     });
     assert!(site.hub_is_silent(), "nobody could be told yet");
 
+    // The hub hears of it while nobody of the cluster listens.
     hub.start().unwrap();
+    let is_told = |told: &&Value| {
+        let event = &told["event"];
+        event["reason"] == "Started" && event["container"] == "web" && happened(told) >= victim_died
+    };
+    let started = eventually("the hub is told", || {
+        let events = site.listed(&["event", "--device", "device-1"]);
+        let told = events
+            .iter()
+            .find(is_told)
+            .map(|event| happened(event).as_second());
+        told.ok_or_else(|| format!("{events:?}"))
+    });
     kubelet.start().unwrap();
     eventually("the restart is told", || {
         let pod = site.pods("steady").remove(0);
@@ -198,8 +214,36 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
     expected.0.remove(&victim);
     expected.0.insert(repaired);
     assert_eq!(site.containers(), expected, "nothing else was touched");
-    let told = site.events(&steady.uid, "Started");
-    assert!(told.iter().any(|note| note.contains("device-1")), "{told:?}");
+    // With its own time, and as a kubelet names who tells it and what it is about.
+    let event = eventually("its start is told", || {
+        let told = site.told(&steady.uid, "Started");
+        let from = |event: &&Value| {
+            let message = event["message"].as_str().unwrap_or_default();
+            message.starts_with("device device-1, container web: ")
+                && second(&event["lastTimestamp"]) == started
+        };
+        let found = told.iter().find(from).cloned();
+        found.ok_or_else(|| format!("{told:?}"))
+    });
+    assert_eq!(
+        event["source"],
+        json!({"component": "kubelet", "host": site.node()})
+    );
+    assert_eq!(event["involvedObject"]["fieldPath"], "spec.containers{web}");
+    site.nothing_was_forbidden();
+}
+
+/// When a device says that an event happened.
+fn happened(told: &Value) -> Timestamp {
+    let at = told["event"]["at"]["wall_ms"].as_i64().unwrap_or_default();
+    Timestamp::from_millisecond(at).unwrap()
+}
+
+/// Of a time that the API server gives.
+fn second(at: &Value) -> i64 {
+    at.as_str()
+        .and_then(|at| at.parse::<Timestamp>().ok())
+        .map_or(0, Timestamp::as_second)
 }
 
 /// A device that comes back without any link starts what it last knew, by itself (laws 6 and 10).
