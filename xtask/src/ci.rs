@@ -157,10 +157,16 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
 
 /// The comparison judged by faults that it must show.
 fn faults(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
-    vec![(
-        "faults that the comparison must show",
-        Box::new(move || site::conformance(root, &["--faults"])),
-    )]
+    vec![
+        (
+            "faults that the comparison must show",
+            Box::new(move || site::conformance(root, &["--faults"])),
+        ),
+        (
+            "paths that the comparison must observe",
+            Box::new(move || site::conformance(root, &["--forget"])),
+        ),
+    ]
 }
 
 /// The README's two commands, each on a machine that has nothing but Rust and Go.

@@ -1,6 +1,6 @@
 //! The API server: what cases apply, and all their pods as they are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ConformanceError;
+use crate::order::Order;
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// Pods by namespace and name, as raw JSON.
-type Pods = BTreeMap<(String, String), Value>;
+/// Pods by namespace and name, as raw JSON, with the order in which they came to be so.
+type Pods = BTreeMap<(String, String), (Value, Order)>;
 
 /// A cluster and a watch of its pods; the watch ends with the last clone.
 #[derive(Clone)]
@@ -56,14 +57,15 @@ impl Cluster {
     /// A pod as the watch last told; `None` when there is none.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
         let key = (namespace.to_owned(), name.to_owned());
-        lock(&self.pods).get(&key).cloned()
+        lock(&self.pods).get(&key).map(|(pod, _)| pod.clone())
     }
 
     /// All pods of a namespace, by name.
-    pub fn pods(&self, namespace: &str) -> Vec<(String, Value)> {
+    pub fn pods(&self, namespace: &str) -> Vec<(String, Value, Order)> {
         let pods = lock(&self.pods);
         let ours = pods.iter().filter(|((its, _), _)| its == namespace);
-        ours.map(|((_, name), pod)| (name.clone(), pod.clone())).collect()
+        ours.map(|((_, name), (pod, order))| (name.clone(), pod.clone(), order.clone()))
+            .collect()
     }
 
     /// Returns when some pod changed since the last call on this clone, or after the time given.
@@ -213,8 +215,8 @@ fn lock(pods: &Mutex<Pods>) -> std::sync::MutexGuard<'_, Pods> {
 async fn follow(client: Client, pods: Arc<Mutex<Pods>>, sender: watch::Sender<u64>) {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let mut listed = BTreeSet::new();
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-    let mut listed = Pods::new();
     loop {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,
@@ -227,18 +229,23 @@ async fn follow(client: Client, pods: Arc<Mutex<Pods>>, sender: watch::Sender<u6
         match event {
             watcher::Event::Init => listed.clear(),
             watcher::Event::InitApply(pod) => {
-                listed.insert(key(&pod), json!(pod));
+                listed.insert(key(&pod));
+                see(&mut lock(&pods), &pod);
             }
-            watcher::Event::InitDone => *lock(&pods) = std::mem::take(&mut listed),
-            watcher::Event::Apply(pod) => {
-                lock(&pods).insert(key(&pod), json!(pod));
-            }
+            watcher::Event::InitDone => lock(&pods).retain(|key, _| listed.contains(key)),
+            watcher::Event::Apply(pod) => see(&mut lock(&pods), &pod),
             watcher::Event::Delete(pod) => {
                 lock(&pods).remove(&key(&pod));
             }
         }
         sender.send_modify(|count| *count += 1);
     }
+}
+
+fn see(pods: &mut Pods, pod: &DynamicObject) {
+    let (last, order) = pods.entry(key(pod)).or_default();
+    *last = json!(pod);
+    order.see(last);
 }
 
 fn key(pod: &DynamicObject) -> (String, String) {

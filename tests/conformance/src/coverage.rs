@@ -43,13 +43,25 @@ fn walk(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The pods' specs of a case's objects.
+pub fn specs(objects: &[Value]) -> impl Iterator<Item = &Value> {
+    objects.iter().filter_map(|object| match object["kind"].as_str() {
+        Some("Pod") => Some(&object["spec"]),
+        _ => object.pointer("/spec/template/spec"),
+    })
+}
+
+/// The paths honoured on a device node.
+pub fn honoured() -> impl Iterator<Item = &'static str> {
+    fields::rules()
+        .filter(|rule| rule.class(NodeKind::Device) == Class::Honoured)
+        .map(|rule| rule.path.as_str())
+}
+
 /// The paths honoured on a device node that none of these specs set.
 pub fn missing<'a>(specs: impl IntoIterator<Item = &'a Value>) -> BTreeSet<&'static str> {
     let set: BTreeSet<String> = specs.into_iter().flat_map(paths).collect();
-    fields::rules()
-        .filter(|rule| rule.class(NodeKind::Device) == Class::Honoured && !set.contains(&rule.path))
-        .map(|rule| rule.path.as_str())
-        .collect()
+    honoured().filter(|path| !set.contains(*path)).collect()
 }
 
 #[cfg(test)]
@@ -123,11 +135,7 @@ mod tests {
         assert!(all.len() <= MOST, "the list only shrinks");
 
         let objects: Vec<Value> = played().into_values().flat_map(|case| case.objects).collect();
-        let specs = objects.iter().filter_map(|object| match object["kind"].as_str() {
-            Some("Pod") => Some(&object["spec"]),
-            _ => object.pointer("/spec/template/spec"),
-        });
-        let missing = missing(specs);
+        let missing = missing(specs(&objects));
         let unset: Vec<_> = missing.difference(&listed).collect();
         assert!(unset.is_empty(), "no case sets {unset:#?}");
         let set: Vec<_> = listed.difference(&missing).collect();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::ConformanceError;
 use crate::facts::Facts;
+use crate::order;
 
 /// One fact that is not the same on both sides; absent where it was not seen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +43,11 @@ pub fn listed(path: &Path) -> Result<Vec<Listed>, ConformanceError> {
 /// All facts that differ, but for those that the case is blind for.
 pub fn compare(kubelet: &Facts, device: &Facts, blind: &[String]) -> Vec<Difference> {
     let all: BTreeSet<&String> = kubelet.keys().chain(device.keys()).collect();
+    let is_there = |fact: &str| {
+        !order::is_of_both_or_none(fact) || kubelet.contains_key(fact) && device.contains_key(fact)
+    };
     all.into_iter()
-        .filter(|fact| !blind.contains(fact) && kubelet.get(*fact) != device.get(*fact))
+        .filter(|fact| !blind.contains(fact) && is_there(fact) && kubelet.get(*fact) != device.get(*fact))
         .map(|fact| Difference {
             fact: fact.clone(),
             kubelet: kubelet.get(fact).cloned(),
@@ -79,6 +83,9 @@ mod tests {
         let found = compare(&kubelet, &device, &["pod.c".to_owned()]);
         assert_eq!(found.len(), 1);
         assert_eq!(compare(&kubelet, &Facts::new(), &[]).len(), 3);
+        let order = |first: &str| facts(&[("pod.order[A, B]", first)]);
+        assert_eq!(compare(&order("A"), &order("B"), &[]).len(), 1);
+        assert_eq!(compare(&order("A"), &Facts::new(), &[]), []);
         let list = [Listed {
             field: "containers[].tty".into(),
             observable: "b".into(),

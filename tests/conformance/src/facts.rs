@@ -37,7 +37,8 @@ const QUIET_EVENTS: [&str; 2] = ["Scheduled", "FailedScheduling"];
 pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts, ConformanceError> {
     let namespace = side.namespace(slug);
     let mut facts = Facts::new();
-    for (name, pod) in cluster.pods(&namespace) {
+    for (name, pod, order) in cluster.pods(&namespace) {
+        facts.extend(order.facts(&name));
         let mask = Mask::of(&pod, side, slug);
         flatten(
             &format!("{name}.status"),

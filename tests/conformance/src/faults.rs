@@ -3,6 +3,7 @@
 //! `faults.yaml` lists them. All are planted at once into a copy of the sources, where each asks a file whether it is the one whose turn it
 //! is; so one build and one lab serve them all, and without a name in that file the copy behaves as the original.
 
+pub mod forgetting;
 mod play;
 mod tree;
 
@@ -19,6 +20,8 @@ pub use tree::Tree;
 
 /// What stands in [`Fault::with`] for "it is this fault's turn", an expression of type `bool`.
 const TURN: &str = "$FAULT";
+/// What stands there for the path of the file that is asked, a text of Rust.
+const TURN_FILE: &str = "$TURN";
 
 /// One entry of `faults.yaml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,7 +53,7 @@ impl Fault {
             0 => return Err(wrong("its text is not")),
             _ => return Err(wrong("its text is more than once")),
         }
-        if !self.with.contains(TURN) {
+        if !self.with.contains(TURN) && !self.with.contains(TURN_FILE) {
             return Err(wrong("`with` does not ask for its turn"));
         }
         let turn = turn.display().to_string();
@@ -58,7 +61,11 @@ impl Fault {
             "::std::fs::read_to_string({turn:?}).is_ok_and(|turn| turn == {:?})",
             self.breaks
         );
-        Ok(text.replacen(&self.find, &self.with.replace(TURN, &asked), 1))
+        let with = self
+            .with
+            .replace(TURN, &asked)
+            .replace(TURN_FILE, &format!("{turn:?}"));
+        Ok(text.replacen(&self.find, &with, 1))
     }
 }
 

@@ -6,9 +6,9 @@
 //!
 //! * [`case`]: a case as its file says it. [`side`]: where a case is played.
 //! * [`cluster`]: the API server: what is applied, and the pods as they are now. [`play`]: the steps of one case on one side.
-//! * [`facts`]: what can be seen, with what differs by nature (names, addresses, times) masked. [`difference`]: what is compared, and what may differ.
+//! * [`facts`]: what can be seen, with what differs by nature (names, addresses, times) masked. [`order`]: what of it came first. [`difference`]: what is compared, and what may differ.
 //! * [`coverage`]: which paths of a pod the cases set. [`stage`]: the real parts. [`run`]: all cases, several at a time. [`table`]: the result.
-//! * [`faults`]: what the suite itself is judged by.
+//! * [`faults`]: what the suite itself is judged by: rules that are broken on purpose, and paths that are forgotten.
 
 pub mod case;
 pub mod cluster;
@@ -17,6 +17,7 @@ pub mod difference;
 mod error;
 pub mod facts;
 pub mod faults;
+pub mod order;
 pub mod play;
 pub mod run;
 pub mod side;

@@ -1,5 +1,6 @@
 //! `outrigger-conformance`: plays the cases, prints what differs, and leaves nothing running.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use bench::stage::Stage;
 use clap::Parser;
 use conformance::case::Case;
 use conformance::cluster::Cluster;
-use conformance::faults::{self, Tree};
+use conformance::coverage;
+use conformance::faults::{self, Tree, forgetting};
 use conformance::run::{self, Arena, Outcome};
 use conformance::stage::Parts;
 use conformance::{ConformanceError, difference, table};
@@ -34,6 +36,10 @@ struct Cli {
     /// of CASES.
     #[arg(long)]
     faults: bool,
+    /// Forget a path of a pod at a time that devices honour, and see whether a case that sets it shows it; the paths that begin with one of
+    /// CASES.
+    #[arg(long, conflicts_with_all = ["faults", "kubelet_only"])]
+    forget: bool,
 }
 
 /// How many cases of a run may differ in one of their plays.
@@ -54,6 +60,9 @@ fn perform(cli: &Cli) -> anyhow::Result<()> {
     let cases = Case::all(&home.join("cases"))?;
     if cli.faults {
         return break_rules(cli, &home, &cases);
+    }
+    if cli.forget {
+        return forget_paths(cli, &home, cases);
     }
     let chosen = chosen(&cli.cases, cases, |case| &case.name)?;
     let listed = difference::listed(&home.join("differences.yaml"))?;
@@ -103,6 +112,34 @@ fn break_rules(cli: &Cli, home: &Path, cases: &[Case]) -> anyhow::Result<()> {
         table::print_faults(&judged);
         let all_shown = judged.iter().all(|judged| judged.shown.is_ok());
         anyhow::ensure!(all_shown, "not all faults are shown");
+        Ok(())
+    })
+}
+
+fn forget_paths(cli: &Cli, home: &Path, cases: Vec<Case>) -> anyhow::Result<()> {
+    let listed: BTreeSet<String> = forgetting::listed(&home.join("unobserved.yaml"))?
+        .into_iter()
+        .flat_map(|entry| entry.paths)
+        .collect();
+    let mut paths: Vec<String> = coverage::honoured().map(str::to_owned).collect();
+    paths.sort();
+    let paths = chosen(&cli.cases, paths, |path| path)?;
+    let root = home.join("../..").canonicalize()?;
+    eprintln!("building what forgets {} paths", paths.len());
+    let tree = Tree::lay_out(&root, &root.join("target/faults"), &[forgetting::fault()])?;
+    let programs = Programs::in_directory(tree.build(Programs::default().directory())?);
+    let differences = difference::listed(&home.join("differences.yaml"))?;
+    let stage = Stage::set(&cli.directory)?;
+    stage.perform(async {
+        let arena = arena(&stage, false, programs, differences).await?;
+        let judged = forgetting::judge(&arena, tree, cases, paths, cli.at_once).await?;
+        table::print_observed(&judged);
+        let wrong: Vec<&str> = judged
+            .iter()
+            .filter(|observed| observed.by.is_ok() == listed.contains(&observed.path))
+            .map(|observed| observed.path.as_str())
+            .collect();
+        anyhow::ensure!(wrong.is_empty(), "unobserved.yaml is wrong about {wrong:#?}");
         Ok(())
     })
 }

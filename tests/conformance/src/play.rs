@@ -95,7 +95,7 @@ impl Play<'_> {
                 self.cluster.delete(&namespace, kind, name, None).await?;
             }
         }
-        for (name, _) in self.cluster.pods(&namespace) {
+        for (name, ..) in self.cluster.pods(&namespace) {
             self.cluster.delete(&namespace, "Pod", &name, Some(1)).await?;
         }
         Ok(())

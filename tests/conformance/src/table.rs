@@ -3,6 +3,7 @@
 use comfy_table::Table;
 
 use crate::faults::Judged;
+use crate::faults::forgetting::Observed;
 use crate::run::{Outcome, Verdict};
 
 /// Longest text that a cell shows, in characters.
@@ -70,7 +71,24 @@ pub fn print_faults(judged: &[Judged]) {
     println!("{found} of {} faults shown", judged.len());
 }
 
-fn cut(text: &str) -> String {
+/// One line per path that no case observes, and the sum.
+pub fn print_observed(judged: &[Observed]) {
+    let mut table = Table::new();
+    table.set_header(["path", "forgotten in"]);
+    for Observed { path, by } in judged {
+        if let Err(cases) = by {
+            let cases: Vec<String> = cases.iter().map(|text| cut(text)).collect();
+            table.add_row([path, &cases.join("\n")]);
+        }
+    }
+    if table.row_count() > 0 {
+        println!("{table}");
+    }
+    let found = judged.iter().filter(|observed| observed.by.is_ok()).count();
+    println!("{found} of {} paths observed", judged.len());
+}
+
+pub(crate) fn cut(text: &str) -> String {
     match text.char_indices().nth(CELL) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
