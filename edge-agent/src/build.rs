@@ -159,8 +159,10 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
 }
 
 /// What the machine decides by itself; the rest is the runtime's to announce.
-const MACHINE: [&str; 6] = [
+const MACHINE: [&str; 8] = [
     ability::INIT_CONTAINERS,
+    ability::INIT_RESIZE,
+    ability::POD_RESIZE,
     ability::CONTAINER_RESTART,
     ability::ACTIVE_DEADLINE,
     ability::EPHEMERAL_STORAGE,

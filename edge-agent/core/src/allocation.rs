@@ -242,9 +242,9 @@ impl Agent {
                     since: at,
                     failure: None,
                 });
+                workload.note_bounds();
                 workload.manifest = Some(asked);
-                let is_old = |subject: &Subject| matches!(subject, Subject::Resize(_));
-                workload.failures.retain(|subject, _| !is_old(subject));
+                workload.failures.remove(&Subject::Resize);
                 // Files may tell of resources.
                 workload.volumes = None;
                 Some((Reason::ResizeStarted, "Pod resize started".to_owned()))

@@ -81,6 +81,6 @@ pub use eviction::{Threshold, Thresholds};
 pub use images::{ImagePolicy, ObservedImage};
 pub use io::{Effect, Input, Note, Restored, TrustedSet, Tx, Write};
 pub use step::{
-    InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, SandboxSpec,
-    StartContainer, Step, StepId, StepOutcome,
+    ContainerResize, InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind,
+    SandboxSpec, StartContainer, Step, StepId, StepOutcome,
 };

@@ -98,12 +98,12 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
         match decision {
             Decision::Wait { attempt, until_ms } => wait(given, spec, (*attempt, *until_ms), &mut plan),
             Decision::Replace => replace(given, spec, &mut plan),
-            Decision::Resize => resize::plan(given, manifest, spec, &mut plan),
             Decision::Kill(doom) => kill(given, spec, *doom, &mut plan),
             Decision::Clear => tidy::clear(given, spec, &mut plan),
             _ => {}
         }
     }
+    resize::plan(given, manifest, &decisions, &mut plan);
     if given.workload.record.resizing.is_some() && !resize::is_under_way(given) {
         plan.marks.push(Mark::Allocation(Verdict::InForce));
     }

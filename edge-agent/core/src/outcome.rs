@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edge_protocol::text::sanitise;
-use edge_protocol::v1::{DnsPolicy, EventLevel, Manifest, Reason, Resources};
+use edge_protocol::v1::{DnsPolicy, EventLevel, Manifest, Reason};
 use edge_protocol::{Now, PodUid};
 
 use crate::agent::{Agent, Reach};
@@ -14,9 +14,10 @@ use crate::lifecycle::resize::{self, Change};
 use crate::pulls::Took;
 use crate::roster::Touch;
 use crate::step::{
-    Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, Step, StepId,
-    StepOutcome,
+    ContainerResize, Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec,
+    StartContainer, Step, StepId, StepOutcome,
 };
+use crate::sums::Bounds;
 use crate::words;
 use crate::workload::{InFlight, Pod, Sight, Workload};
 
@@ -159,6 +160,7 @@ impl Agent {
                 },
             ) => {
                 workload.record.sandbox_attempt = workload.record.sandbox_attempt.max(Some(spec.attempt));
+                workload.record.bounds = Some(Bounds::told(&spec));
                 workload.disk.dirty = true;
                 workload.blur(Sight::Changed);
                 let manifest = Arc::clone(&spec.manifest);
@@ -205,14 +207,7 @@ impl Agent {
             (Step::Probe { kind, target, .. }, StepOutcome::Probed { finding, output }) => {
                 self.probed(now, uid, (&target, kind), (finding, &output));
             }
-            (
-                Step::Resize {
-                    container_id,
-                    resources,
-                    ..
-                },
-                _,
-            ) => self.resized(uid, &container_id, resources),
+            (Step::Resize { sandbox, containers }, _) => self.resized(uid, &sandbox, containers),
             (Step::Probe { .. }, _) => {}
             // The pump answered another question: only a look can tell what happened.
             (Step::RunSandbox(_) | Step::StartContainer(_), _) => workload.blur(Sight::Blind),
@@ -244,7 +239,8 @@ impl Agent {
             None => drop(workload.record.last.remove(name)),
         }
         workload.record.health.remove(name);
-        let resources = start.container.resources.clone();
+        let whole = start.sandbox.manifest.workload.resources.as_ref();
+        let resources = start.container.resources.within(whole);
         workload.record.actuated.insert(name.clone(), resources);
         workload.disk.dirty = true;
         workload.halt_ms = None;
@@ -284,14 +280,25 @@ impl Agent {
         });
     }
 
-    fn resized(&mut self, uid: &PodUid, container_id: &str, resources: Resources) {
+    fn resized(&mut self, uid: &PodUid, sandbox: &SandboxSpec, containers: Vec<ContainerResize>) {
         let Some((workload, pod)) = self.roster.get_mut_with_pod(uid) else {
             return;
         };
-        let Some(container) = pod.containers.iter().find(|c| c.id == *container_id) else {
-            return;
-        };
-        workload.record.actuated.insert(container.name.clone(), resources);
+        workload.record.bounds = Some(Bounds::told(sandbox));
+        for ContainerResize {
+            container_id,
+            name,
+            resources,
+            ..
+        } in containers
+        {
+            // Another instance was started with resources of its own.
+            let current = pod.current(&name).filter(|current| current.id == container_id);
+            if current.is_some() {
+                let resources = resources.within(sandbox.manifest.workload.resources.as_ref());
+                workload.record.actuated.insert(name, resources);
+            }
+        }
         workload.disk.dirty = true;
         workload.blur(Sight::Changed);
     }
@@ -336,7 +343,7 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) -> Touch {
             let same = workload.all_containers().any(|s| {
                 s.name == *name
                     && s.restart_digest == current.restart_digest
-                    && resize::change(&workload.record, s) != Change::Restart
+                    && resize::change(workload, s) != Change::Restart
             });
             let touched =
                 workload.stopped.contains(&current.id) || workload.stop_deadline(&current.id).is_some();

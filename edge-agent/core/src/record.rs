@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::{Allocation, Deferred};
 use crate::health::Remembered;
+use crate::sums::Bounds;
 
 /// One row of the store, as JSON. Fields are only ever added, with a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub(crate) struct Record {
     pub(crate) resizing: Option<Resizing>,
     /// What the instances that run were last asked to be held to, by container.
     pub(crate) actuated: BTreeMap<String, Resources>,
+    /// The same of its cgroup; absent before its first sandbox, and where an older agent made that.
+    pub(crate) bounds: Option<Bounds>,
     /// What probes found of the instances that run, by container; only of containers that have such probes.
     pub(crate) health: BTreeMap<String, Remembered>,
     /// A successor takes, or took, its place.

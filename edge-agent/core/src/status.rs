@@ -15,6 +15,7 @@ use crate::lifecycle::{Decision, decide};
 use crate::phase;
 use crate::plan::Given;
 use crate::step::ObservedState;
+use crate::sums::Bounds;
 use crate::workload::Subject;
 
 /// The words around what is observed.
@@ -69,6 +70,14 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
         sandbox_ready: given.pod.sandbox().is_some(),
         further_pod_ips: Vec::new(),
         started: record.started,
+        allocated: given
+            .manifest()
+            .filter(|_| admitted)
+            .and_then(|manifest| manifest.workload.resources.clone()),
+        resources: record
+            .bounds
+            .filter(|_| given.pod.sandbox().is_some())
+            .map(Bounds::resources),
         deferred: wish.map(|deferred| deferred.word.clone()),
         resizing: record.resizing.clone().filter(|_| !is_over),
         since: saying.now,

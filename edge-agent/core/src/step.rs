@@ -40,11 +40,11 @@ pub enum Step {
         target: Box<InContainer>,
         timeout_s: u32,
     },
-    /// Hold a running container to other resources, and its workload's cgroup to the new sums.
+    /// Hold a workload's cgroup to its sums, and running containers of it to other resources. Where less memory is allowed than is in use, all of it
+    /// is left as it is.
     Resize {
-        container_id: String,
-        resources: Resources,
         sandbox: Box<SandboxSpec>,
+        containers: Vec<ContainerResize>,
     },
     /// The `preStop` hook where there is one, then the stop signal, then SIGKILL after the grace, which counts from the beginning; what is
     /// left for the signal is at least two seconds. Zero grace kills at once and runs no hook. Done when it has exited; an unknown container
@@ -122,6 +122,16 @@ pub struct StartContainer {
     pub container: ContainerSpec,
     /// The sandbox's address, for the downward API.
     pub pod_ip: Option<String>,
+}
+
+/// Other resources for a running container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerResize {
+    pub container_id: String,
+    pub name: String,
+    pub resources: Resources,
+    /// The limit of its memory, where it had a higher one or none.
+    pub lowered_memory_bytes: Option<u64>,
 }
 
 /// Something to do in, or ask of, a running container.

@@ -2,6 +2,9 @@
 //! `ResourceConfigForPod` of `pkg/kubelet/cm/helpers_linux.go`).
 
 use edge_protocol::v1::{ContainerSpec, Resources, WorkloadSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::step::SandboxSpec;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
@@ -13,6 +16,43 @@ pub(crate) struct Sums {
     pub(crate) memory_limit_bytes: Option<u64>,
     /// Unlike the others it stands as soon as one container has one: nothing is held to it, it is counted.
     pub(crate) ephemeral_storage_limit_bytes: Option<u64>,
+}
+
+/// What a workload's cgroup holds it to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bounds {
+    pub(crate) cpu_request_milli: u64,
+    pub(crate) cpu_limit_milli: Option<u64>,
+    pub(crate) memory_limit_bytes: Option<u64>,
+}
+
+impl Bounds {
+    pub(crate) fn of(workload: &WorkloadSpec) -> Self {
+        let sums = of(workload);
+        Self {
+            cpu_request_milli: sums.cpu_request_milli,
+            cpu_limit_milli: sums.cpu_limit_milli,
+            memory_limit_bytes: sums.memory_limit_bytes,
+        }
+    }
+
+    pub(crate) fn resources(self) -> Resources {
+        Resources {
+            cpu_request_milli: Some(self.cpu_request_milli),
+            cpu_limit_milli: self.cpu_limit_milli,
+            memory_limit_bytes: self.memory_limit_bytes,
+            ..Resources::default()
+        }
+    }
+
+    pub(crate) fn told(sandbox: &SandboxSpec) -> Self {
+        Self {
+            cpu_request_milli: sandbox.cpu_request_milli,
+            cpu_limit_milli: sandbox.cpu_limit_milli,
+            memory_limit_bytes: sandbox.memory_limit_bytes,
+        }
+    }
 }
 
 type Figure = fn(&Resources) -> Option<u64>;

@@ -10,6 +10,7 @@ use crate::backoff::{CrashBackoff, Failure};
 use crate::health::Health;
 use crate::record::Record;
 use crate::step::{ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, Step, StepId};
+use crate::sums::Bounds;
 
 /// What a step is about. Of one subject at most one step is in flight, but for stops.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +24,8 @@ pub(crate) enum Subject {
     /// By runtime id, or empty for the one to come.
     Sandbox(String),
     Volumes,
-    /// By runtime id.
-    Resize(String),
+    /// The resources of all that runs of it.
+    Resize,
     /// The `postStart` hook of the container with this runtime id.
     Hook(String),
     /// Of the container with this runtime id.
@@ -190,6 +191,16 @@ impl Workload {
         self.manifest
             .iter()
             .flat_map(|manifest| manifest.workload.all_containers())
+    }
+
+    /// Before it is held to other resources: what of that an older agent did not note is as it was allocated until now.
+    pub(crate) fn note_bounds(&mut self) {
+        let Some(manifest) = &self.manifest else { return };
+        let (record, workload) = (&mut self.record, &manifest.workload);
+        record.bounds.get_or_insert_with(|| Bounds::of(workload));
+        for held in record.actuated.values_mut() {
+            *held = held.within(workload.resources.as_ref());
+        }
     }
 
     pub(crate) fn grace_s(&self) -> u32 {

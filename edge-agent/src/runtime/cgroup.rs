@@ -41,6 +41,15 @@ enum Version {
     V2,
 }
 
+/// What a cgroup has of memory, and what it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Absent where there is no such cgroup.
+    pub used_bytes: Option<u64>,
+    /// Absent, or far more than there is, where nothing bounds it.
+    pub limit_bytes: Option<u64>,
+}
+
 /// The place of all pods' cgroups.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
@@ -138,6 +147,28 @@ impl Cgroups {
         });
         let list = lists.into_iter().find_map(Result::ok);
         list.map_or(0, |list| list.lines().count() as u64)
+    }
+
+    /// The memory of a pod, or of one of its containers.
+    pub fn memory(&self, spec: &SandboxSpec, container_id: Option<&str>) -> Memory {
+        let pod = self.pod(spec.qos, &spec.uid);
+        let (mut directory, used, limit) = match self.version {
+            Version::V1 => (
+                self.mount.join("memory").join(pod.trim_start_matches('/')),
+                "memory.usage_in_bytes",
+                "memory.limit_in_bytes",
+            ),
+            Version::V2 => (self.directory(&pod), "memory.current", "memory.max"),
+        };
+        directory.extend(container_id);
+        let read = |file: &str| {
+            let text = fs::read_to_string(directory.join(file)).ok()?;
+            text.trim().parse().ok()
+        };
+        Memory {
+            used_bytes: read(used),
+            limit_bytes: read(limit),
+        }
     }
 
     fn ensure_v1(&self, pod: &str, spec: &SandboxSpec) -> Result<(), CgroupError> {

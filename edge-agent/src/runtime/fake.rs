@@ -167,14 +167,13 @@ impl World {
                     output: String::new(),
                 };
             }
-            Step::Resize {
-                container_id,
-                resources,
-                ..
-            } => {
-                let mut containers = self.now.containers.iter_mut();
-                if let Some(container) = containers.find(|container| container.id == *container_id) {
-                    container.resources = Some(resources.clone());
+            Step::Resize { containers, .. } => {
+                for wanted in containers {
+                    let mut containers = self.now.containers.iter_mut();
+                    if let Some(container) = containers.find(|container| container.id == wanted.container_id)
+                    {
+                        container.resources = Some(wanted.resources.clone());
+                    }
                 }
             }
             Step::RemoveWorkload { .. } | Step::SyncVolumes { .. } | Step::PostStart(_) => {}

@@ -25,6 +25,10 @@ pub const NAMESPACES: &str = "namespaces";
 /// Names, host aliases and resolver settings.
 pub const NAMES: &str = "names";
 pub const POD_RESOURCES: &str = "pod-resources";
+/// What a workload has as a whole changes in place.
+pub const POD_RESIZE: &str = "pod-resources.resize";
+/// What an initial container has changes in place, also of one that runs to its end.
+pub const INIT_RESIZE: &str = "init-containers.resize";
 pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
 pub const EMPTY_DIR: &str = "volumes.empty-dir";
 pub const HOST_PATH: &str = "volumes.host-path";

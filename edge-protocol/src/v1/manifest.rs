@@ -336,6 +336,23 @@ pub struct Resources {
     pub ephemeral_storage_limit_bytes: Option<u64>,
 }
 
+impl Resources {
+    /// What a container of a workload is held to that states `whole`: a limit of cpu or memory that it does not have is the workload's
+    /// (`GetLimits` of `pkg/kubelet/util/util.go`).
+    #[must_use]
+    pub fn within(&self, whole: Option<&Self>) -> Self {
+        let limit = |of: fn(&Self) -> Option<u64>| {
+            let own = of(self).filter(|own| *own > 0);
+            own.or_else(|| whole.and_then(of))
+        };
+        Self {
+            cpu_limit_milli: limit(|r| r.cpu_limit_milli),
+            memory_limit_bytes: limit(|r| r.memory_limit_bytes),
+            ..self.clone()
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartPolicy {
     Always,

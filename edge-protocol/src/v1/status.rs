@@ -72,7 +72,13 @@ pub struct WorkloadStatus {
     /// When its volumes or its first sandbox were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<DeviceTime>,
-    /// It asks for other resources than it can have now, and goes on with what its containers were `allocated`.
+    /// What it was given as a whole, where it states resources beside its containers'; absent from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<Resources>,
+    /// What its cgroup is held to; absent before it has one, and from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// It asks for other resources than it can have now, and goes on with what it and its containers were `allocated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<DeferredResize>,
     /// It was given other resources, and not every container that runs is held to them yet.

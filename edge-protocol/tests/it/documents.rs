@@ -182,6 +182,8 @@ fn status_and_events() {
         init_containers: Vec::new(),
         sandbox_ready: false,
         further_pod_ips: Vec::new(),
+        allocated: None,
+        resources: None,
         deferred: None,
         resizing: None,
         pod_ip: Some("10.88.0.7".into()),
@@ -217,12 +219,15 @@ fn status_and_events() {
 
 const NO_ROOM: &str = "Node didn't have enough resource: cpu, requested: 3000, used: 2500, capacity: 4000";
 
-fn resizing() -> WorkloadStatus {
-    let millis = |request, limit| Resources {
+fn millis(request: u64, limit: u64) -> Resources {
+    Resources {
         cpu_request_milli: Some(request),
         cpu_limit_milli: Some(limit),
         ..Resources::default()
-    };
+    }
+}
+
+fn resizing() -> WorkloadStatus {
     WorkloadStatus {
         uid: uid(1),
         revision: DeploymentRevision(4),
@@ -245,6 +250,8 @@ fn resizing() -> WorkloadStatus {
         init_containers: Vec::new(),
         sandbox_ready: true,
         further_pod_ips: Vec::new(),
+        allocated: None,
+        resources: None,
         deferred: Some(DeferredResize {
             reason: Reason::OutOfcpu,
             message: NO_ROOM.into(),
@@ -271,6 +278,17 @@ fn a_resize_that_is_not_through() {
         workloads: vec![resizing()],
     };
     check("up-status-resize", &up(4, Up::Status(report)));
+    let as_a_whole = WorkloadStatus {
+        allocated: Some(millis(2_000, 4_000)),
+        resources: Some(millis(1_500, 3_000)),
+        ..resizing()
+    };
+    let report = StatusReport {
+        upto: 9,
+        complete: false,
+        workloads: vec![as_a_whole],
+    };
+    check("up-status-resize-whole", &up(4, Up::Status(report)));
     let event = DeviceEvent {
         seq: 13,
         at: time(),

@@ -25,8 +25,6 @@ const TIMES: [&str; 6] = [
 ];
 /// The volume of a pod's token gets a name of this beginning and five letters (`plugin/pkg/admission/serviceaccount` of Kubernetes 1.37).
 const TOKEN_VOLUME: &str = "kube-api-access-";
-/// What the kernel of a node with cgroup v1 says where nothing bounds a pod's memory; the kubelet reads it back as the pod's limit.
-const NO_LIMIT: &str = "9007199254740988Ki";
 /// Events that tell of the machine or of the way there, not of the pod.
 const QUIET_EVENTS: [&str; 2] = ["Scheduled", "FailedScheduling"];
 
@@ -40,12 +38,7 @@ pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts
     for (name, pod, order) in cluster.pods(&namespace) {
         facts.extend(order.facts(&name));
         let mask = Mask::of(&pod, side, slug);
-        flatten(
-            &format!("{name}.status"),
-            &lasting(&pod["status"]),
-            &mask,
-            &mut facts,
-        );
+        flatten(&format!("{name}.status"), &lasting(&pod), &mask, &mut facts);
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             facts.insert(format!("{name}.deleting"), "true".to_owned());
         }
@@ -67,10 +60,17 @@ pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts
     Ok(facts)
 }
 
-/// A status without what depends on the moment: of a pod that ends, a kubelet reads the resources back from a cgroup that it removes at
-/// that very time (`convertToAPIPodLevelResourcesStatus` of `pkg/kubelet/kubelet_pods.go`).
-fn lasting(status: &Value) -> Value {
-    let mut status = status.clone();
+/// A status without what depends on the moment (`convertToAPIPodLevelResourcesStatus` of `pkg/kubelet/kubelet_pods.go`): of a pod that ends, a
+/// kubelet reads the resources back from a cgroup that it removes at that very time; and as the limit of a pod whose memory nothing bounds it
+/// shows at first the limits that there are together, and from its second look on with cgroup v1 the greatest number that the kernel knows.
+fn lasting(pod: &Value) -> Value {
+    let mut status = pod["status"].clone();
+    if !bounds_memory(&pod["spec"])
+        && let Some(limits) = status.pointer_mut("/resources/limits")
+        && let Some(limits) = limits.as_object_mut()
+    {
+        limits.remove("memory");
+    }
     if ["Succeeded", "Failed"]
         .iter()
         .any(|phase| status["phase"] == *phase)
@@ -79,6 +79,13 @@ fn lasting(status: &Value) -> Value {
         fields.remove("resources");
     }
     status
+}
+
+/// Whether the pod as a whole has a limit of memory, be it only because all its containers have.
+fn bounds_memory(spec: &Value) -> bool {
+    let limited = |of: &Value| !of["resources"]["limits"]["memory"].is_null();
+    let lists = ["initContainers", "containers"].map(|list| spec[list].as_array());
+    limited(spec) || lists.into_iter().flatten().flatten().all(limited)
 }
 
 /// The newest log of each container.
@@ -203,7 +210,6 @@ fn flatten(path: &str, value: &Value, mask: &Mask, facts: &mut Facts) {
             }
         }
         Value::Null => {}
-        Value::String(text) if text == NO_LIMIT => {}
         Value::String(text) => {
             facts.insert(path.to_owned(), mask.apply(text));
         }
@@ -227,6 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_counts_that_bounds_the_pod() {
+        let limited = json!({ "resources": { "limits": { "memory": "1Mi" } } });
+        let pod = |first: &Value, main: &Value, whole: &Value| {
+            json!({
+                "spec": { "initContainers": [first], "containers": [limited, main], "resources": whole["resources"] },
+                "status": { "resources": { "limits": { "memory": "2Mi" } } },
+            })
+        };
+        let shown = |pod: &Value| lasting(pod)["resources"]["limits"]["memory"].is_string();
+        let none = json!({});
+        assert!(shown(&pod(&limited, &limited, &none)));
+        assert!(!shown(&pod(&limited, &none, &none)));
+        assert!(!shown(&pod(&none, &limited, &none)));
+        assert!(shown(&pod(&none, &none, &limited)));
+    }
+
+    #[test]
     fn what_differs_by_nature_is_masked_and_nothing_else() {
         let side = Side {
             name: "kubelet",
@@ -238,16 +261,16 @@ mod tests {
         };
         let pod = json!({
             "metadata": { "uid": "1234-5678", "labels": { "topology.kubernetes.io/zone": "here" } },
-            "spec": { "volumes": [{ "name": "kube-api-access-x2vq9" }, { "name": "kube" }] },
+            "spec": { "volumes": [{ "name": "kube-api-access-x2vq9" }, { "name": "kube" }], "containers": [{ "name": "main" }] },
             "status": {
                 "phase": "Running", "podIP": "10.88.0.7", "hostIP": "10.1.0.2", "startTime": "2026-11-21T00:00:00Z",
                 "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "x" }],
                 "containerStatuses": [{ "name": "main", "containerID": "containerd://abc", "restartCount": 0, "message": "on worker in here", "volumeMounts": [{ "name": "kube-api-access-x2vq9" }, { "name": "kube" }] }],
-                "resources": { "limits": { "memory": NO_LIMIT } },
+                "resources": { "limits": { "memory": "9007199254740988Ki" } },
             },
         });
         let mut facts = Facts::new();
-        flatten("p", &pod["status"], &Mask::of(&pod, &side, "case"), &mut facts);
+        flatten("p", &lasting(&pod), &Mask::of(&pod, &side, "case"), &mut facts);
         let expect = [
             ("p.conditions[Ready].lastTransitionTime", "<time>"),
             ("p.conditions[Ready].status", "True"),

@@ -257,6 +257,6 @@ fn name(step: &Step) -> String {
         Step::SyncVolumes { manifest, .. } => format!("volumes {}", manifest.uid),
         Step::PostStart(hook) => format!("post-start {}", hook.container_id),
         Step::Probe { kind, target, .. } => format!("{kind:?} probe {}", target.container_id),
-        Step::Resize { container_id, .. } => format!("resize {container_id}"),
+        Step::Resize { sandbox, .. } => format!("resize {}", sandbox.uid),
     }
 }

@@ -128,8 +128,7 @@ fn decide_live(
     match state {
         ObservedState::Running { .. } if same || stays => match given.workload.doom(&current.id) {
             Some(doom) => Decision::Kill(doom),
-            None if stays => Decision::Keep,
-            None => match resize::change(&given.workload.record, spec) {
+            None => match resize::change(given.workload, spec) {
                 Change::None => Decision::Keep,
                 Change::InPlace => Decision::Resize,
                 Change::Restart => Decision::Replace,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, PortSpec};
 
-use super::Decision;
+use super::{Decision, resize};
 use crate::plan::{Given, Plan};
 use crate::step::{ObservedSandbox, SandboxSpec, StartContainer, Step};
 use crate::sums;
@@ -75,7 +75,7 @@ fn containers(
     plan: &mut Plan,
 ) {
     let in_flight = |id: &str| given.workload.in_flight(&Subject::Sandbox(id.to_owned()));
-    if in_flight("") || in_flight(&sandbox.id) {
+    if in_flight("") || in_flight(&sandbox.id) || resize::is_ahead(given) {
         return;
     }
     let mut held = false;

@@ -199,7 +199,7 @@ fn word(step: &Step) -> String {
         Step::SyncVolumes { .. } => "volumes".to_owned(),
         Step::PostStart(hook) => format!("post-start {}", hook.container_id),
         Step::Probe { kind, target, .. } => format!("{kind:?} probe of {}", target.container_id),
-        Step::Resize { container_id, .. } => format!("resize {container_id}"),
+        Step::Resize { containers, .. } => format!("resize {} containers", containers.len()),
     }
 }
 

@@ -53,7 +53,9 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
         Place::Initial(_) if !spec.is_sidecar() => ended,
         _ => instance.is_some_and(|current| given.workload.is_ready(spec, current)),
     };
-    let actual = instance.and_then(|current| current.resources.as_ref());
+    // What a runtime does not tell is as it was last asked for.
+    let asked = given.workload.record.actuated.get(&spec.name);
+    let actual = instance.and_then(|current| current.resources.as_ref().or(asked));
     let resources = actual.map_or_else(
         || spec.resources.clone(),
         |actual| held_to(&spec.resources, actual),

@@ -1,9 +1,9 @@
 //! Stories of a wish for other resources: taken in, put off, taken back, and refused by the runtime.
 
-use edge_protocol::v1::{Manifest, QosClass, Reason, ResizeResource, Rung};
+use edge_protocol::v1::{Manifest, QosClass, Reason, ResizeResource, Resources, Rung};
 
 use crate::hub::{manifest, uid};
-use crate::order::{acts, exit, run, told, up};
+use crate::order::{acts, exit, run, told, up, with_initial};
 use crate::world::World;
 
 fn asking(name: &str, cpu_milli: u64) -> Manifest {
@@ -90,7 +90,7 @@ fn what_does_not_fit_waits_for_room_and_goes_on_with_what_it_has() {
     assert_eq!(since, Some(deferred.since));
 
     stop(&mut world, "other");
-    assert_eq!(acts(&mut world), "stop c0 30s, stop c0 30s, run c0");
+    assert_eq!(acts(&mut world), "stop c0 30s, stop c0 30s, resize pod, run c0");
     assert_eq!(held(&world, "one"), Some(2_000));
     assert_eq!(counts(&world), [1, 1, 1]);
     let status = world.status("one");
@@ -213,4 +213,112 @@ fn an_agent_that_did_not_weigh_had_allocated_what_was_asked() {
     run(&mut world, &asking("one", 2_000));
     assert_eq!(acts(&mut world), "run c0");
     assert_eq!(told(&world, Reason::ResizeDeferred), [NO_ROOM]);
+}
+
+const MIB: u64 = 1 << 20;
+
+fn limited(memory_mib: u64) -> Resources {
+    Resources {
+        memory_limit_bytes: Some(memory_mib * MIB),
+        ..Resources::default()
+    }
+}
+
+#[test]
+fn what_gets_less_memory_says_so() {
+    let mut world = up();
+    let mut wanted = manifest("one", &["a:1", "b:1", "d:1"]);
+    let [first, second, third] = wanted.workload.containers.as_mut_slice() else {
+        panic!()
+    };
+    (first.resources, third.resources) = (limited(64), limited(64));
+    second.resources.cpu_request_milli = Some(10);
+    run(&mut world, &wanted);
+    acts(&mut world);
+    for (spec, mib) in wanted.workload.containers.iter_mut().zip([32, 128, 128]) {
+        spec.resources = limited(mib);
+    }
+    run(&mut world, &wanted);
+    assert_eq!(acts(&mut world), "resize pod c0 c1 c2");
+    // One that had no limit gets less, too.
+    let lowered = [("c0".to_owned(), 32 * MIB), ("c1".to_owned(), 128 * MIB)];
+    assert_eq!(world.runtime.lowered, lowered);
+}
+
+#[test]
+fn an_initial_container_is_resized_while_it_runs() {
+    let mut world = up();
+    let mut wanted = with_initial(&["a:1", "b:1"], &["c:1"]);
+    run(&mut world, &wanted);
+    assert_eq!(acts(&mut world), "run i0");
+    wanted.workload.init_containers[0].resources = limited(32);
+    wanted.workload.init_containers[0].resize_restarts = vec![ResizeResource::Memory];
+    wanted.workload.init_containers[1].resources = limited(48);
+    run(&mut world, &wanted);
+    assert_eq!(acts(&mut world), "resize pod i0");
+    assert_eq!(counts(&world), [0, 1, 1]);
+    exit(&mut world, "i0", 0);
+    exit(&mut world, "i1", 0);
+    assert_eq!(acts(&mut world), "run i1, run c0");
+    // What is past is not run again for it.
+    wanted.workload.init_containers[0].resources = limited(16);
+    run(&mut world, &wanted);
+    assert_eq!(acts(&mut world), "");
+    assert_eq!(counts(&world), [0, 2, 2]);
+}
+
+#[test]
+fn a_workload_is_resized_as_a_whole() {
+    let mut world = up();
+    let whole = |cpu_milli, memory_mib| {
+        let mut wanted = manifest("one", &["a:1", "b:1"]);
+        wanted.workload.containers[1].resources = limited(16);
+        wanted.workload.resources = Some(Resources {
+            cpu_request_milli: Some(cpu_milli),
+            ..limited(memory_mib)
+        });
+        wanted
+    };
+    run(&mut world, &whole(1_000, 64));
+    run(&mut world, &asking("other", 2_500));
+    acts(&mut world);
+    let said = |world: &World| world.status("one").allocated.clone().unwrap().cpu_request_milli;
+    run(&mut world, &whole(2_000, 32));
+    assert_eq!(acts(&mut world), "");
+    assert_eq!(told(&world, Reason::ResizeDeferred), [NO_ROOM]);
+    assert_eq!(said(&world), Some(1_000));
+    stop(&mut world, "other");
+    // The one that has a limit of its own is left alone.
+    assert_eq!(acts(&mut world), "stop c0 30s, resize pod c0");
+    assert_eq!(world.runtime.lowered, [("c0".to_owned(), 32 * MIB)]);
+    assert_eq!(said(&world), Some(2_000));
+    run(&mut world, &whole(1_500, 32));
+    assert_eq!(acts(&mut world), "resize pod");
+    assert_eq!(counts(&world), [1, 2, 2]);
+    world.crash();
+    world.link_up();
+    world.pass(600_000);
+    assert_eq!(acts(&mut world), "");
+}
+
+#[test]
+fn an_agent_that_noted_no_bounds_changes_nothing_by_itself() {
+    let mut world = up();
+    let mut wanted = manifest("one", &["a:1"]);
+    wanted.workload.containers[0].resize_restarts = vec![ResizeResource::Memory];
+    wanted.workload.resources = Some(limited(64));
+    run(&mut world, &wanted);
+    let record = world.disk.workloads.get_mut(&uid("one")).unwrap();
+    let mut older: serde_json::Value = serde_json::from_str(record).unwrap();
+    assert!(older.as_object_mut().unwrap().remove("bounds").is_some());
+    older["actuated"]["c0"] = serde_json::json!({});
+    *record = older.to_string();
+    acts(&mut world);
+    world.crash();
+    world.link_up();
+    world.settle();
+    assert_eq!(acts(&mut world), "");
+    wanted.workload.resources = Some(limited(128));
+    run(&mut world, &wanted);
+    assert_eq!(acts(&mut world), "stop c0 30s, resize pod, run c0");
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use edge_agent_core::step::Finding;
 use edge_agent_core::{
-    InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind, StartContainer,
-    Step, StepOutcome,
+    ContainerResize, InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind,
+    StartContainer, Step, StepOutcome,
 };
 use edge_protocol::PodUid;
-use edge_protocol::v1::{ContainerSpec, Manifest, Reason, Resources};
+use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
 
 /// A runtime that also keeps the accounts by which the machine is judged.
 #[derive(Default)]
@@ -45,6 +45,8 @@ pub struct Runtime {
     /// Initial containers that are no sidecars end by themselves, by workload and name.
     pub ends: BTreeSet<(PodUid, String)>,
     pub init_ends: bool,
+    /// Memory limits that were lowered, by container.
+    pub lowered: Vec<(String, u64)>,
     /// What was done, in order: `run c0`, `hook c0`, `stop c0 30s`, `volumes`, `Liveness c0`.
     pub acts: Vec<String>,
 }
@@ -113,6 +115,21 @@ impl Runtime {
             _ => return false,
         };
         self.forbidden.contains(uid)
+    }
+
+    fn resize(&mut self, wanted: &[ContainerResize]) -> StepOutcome {
+        let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+        self.acts
+            .push(format!("resize pod {}", names.join(" ")).trim_end().to_owned());
+        for one in wanted {
+            self.lowered
+                .extend(one.lowered_memory_bytes.map(|bytes| (one.name.clone(), bytes)));
+            let mut containers = self.containers.iter_mut();
+            let container = containers.find(|c| c.id == one.container_id).unwrap();
+            assert_eq!(container.name, one.name);
+            container.resources = Some(one.resources.clone());
+        }
+        StepOutcome::Done
     }
 
     pub fn apply(&mut self, step: &Step, wall_ms: i64) -> StepOutcome {
@@ -188,11 +205,7 @@ impl Runtime {
             }
             Step::SyncVolumes { manifest, .. } => self.sync(manifest),
             Step::PostStart(target) => self.hook(target),
-            Step::Resize {
-                container_id,
-                resources,
-                ..
-            } => self.resize(container_id, resources),
+            Step::Resize { containers, .. } => self.resize(containers),
             Step::Probe { kind, target, .. } => {
                 let name = self.name(&target.container_id);
                 self.acts.push(format!("{kind:?} {name}"));
@@ -212,15 +225,6 @@ impl Runtime {
                 StepOutcome::Done
             }
         }
-    }
-
-    fn resize(&mut self, id: &str, resources: &Resources) -> StepOutcome {
-        let name = self.name(id);
-        self.acts.push(format!("resize {name}"));
-        if let Some(container) = self.containers.iter_mut().find(|c| c.id == id) {
-            container.resources = Some(resources.clone());
-        }
-        StepOutcome::Done
     }
 
     fn stop(&mut self, id: &str, grace_s: u32, hook: bool, wall_ms: i64) -> StepOutcome {

@@ -211,7 +211,7 @@ fn other_resources_restart_only_what_says_so() {
         spec.resources.cpu_limit_milli = Some(200);
     }
     run(&mut world, &wanted);
-    assert_eq!(acts(&mut world), "resize c0, stop c1 30s, run c1");
+    assert_eq!(acts(&mut world), "stop c1 30s, resize pod c0, run c1");
     assert_eq!(told(&world, Reason::ResizeCompleted).len(), 1);
     let status = world.status("one");
     assert_eq!(

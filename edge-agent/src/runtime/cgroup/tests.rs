@@ -76,6 +76,29 @@ fn processes_of_a_container_are_counted_whatever_its_class() {
 }
 
 #[test]
+fn memory_is_that_of_the_pod_or_of_one_container() {
+    let (mount, cgroups, spec) = unified();
+    let pod = mount.path().join("agent/burstable/poduid-1");
+    fs::create_dir(pod.join("c1")).unwrap();
+    for (file, text) in [
+        ("memory.current", "8192\n"),
+        ("memory.max", "max\n"),
+        ("c1/memory.current", "4096\n"),
+        ("c1/memory.max", "65536\n"),
+    ] {
+        fs::write(pod.join(file), text).unwrap();
+    }
+    let memory = |id| cgroups.memory(&spec, id);
+    let held = |used_bytes, limit_bytes| Memory {
+        used_bytes,
+        limit_bytes,
+    };
+    assert_eq!(memory(None), held(Some(8192), None));
+    assert_eq!(memory(Some("c1")), held(Some(4096), Some(65536)));
+    assert_eq!(memory(Some("c2")), Memory::default());
+}
+
+#[test]
 fn a_failure_names_the_file() {
     let (mount, cgroups, spec) = unified();
     let missing = mount.path().join("agent/cgroup.controllers");

@@ -199,14 +199,10 @@ impl Settings {
         qos: QosClass,
         container: &ContainerSpec,
     ) -> LinuxContainerResources {
-        let whole = workload.resources.clone().unwrap_or_default();
-        let stated = &container.resources;
-        let cpu_limit = stated.cpu_limit_milli.or(whole.cpu_limit_milli);
-        let memory = stated
-            .memory_limit_bytes
-            .or(whole.memory_limit_bytes)
-            .map_or(0, signed);
-        let cpu_request = stated.cpu_request_milli.or(cpu_limit).unwrap_or(0);
+        let held = container.resources.within(workload.resources.as_ref());
+        let cpu_limit = held.cpu_limit_milli;
+        let memory = held.memory_limit_bytes.map_or(0, signed);
+        let cpu_request = held.cpu_request_milli.or(cpu_limit).unwrap_or(0);
         let mut unified = BTreeMap::new();
         if self.cgroups.is_v2() {
             // One process out of memory ends the container, not a random child of it.

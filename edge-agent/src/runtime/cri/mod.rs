@@ -5,7 +5,7 @@
 //! - `security`: who processes are and what they may do, likewise.
 //! - `files`: what of the agent's own files a container sees: volumes, `/etc/hosts`, the place of its last words.
 //! - `last_words`: what it left there.
-//! - `steps`: each step, to its end; `running`: those about a container that runs.
+//! - `steps`: each step, to its end; `running`: those about a container that runs; `resize`: other resources for what runs.
 //! - `images`: finding and pulling.
 //! - `logs`: the files that containers log into, and how long they stay.
 //! - `features`: what this runtime can beyond what all can.
@@ -20,6 +20,7 @@ mod labels;
 mod last_words;
 mod logs;
 mod look;
+mod resize;
 mod running;
 mod security;
 mod steps;

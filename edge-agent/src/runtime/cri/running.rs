@@ -1,11 +1,11 @@
-//! What is done to a container that runs: hooks, probes, other resources, and its stop.
+//! What is done to a container that runs: hooks, probes, and its stop.
 
 use std::time::Duration;
 
-use edge_agent_core::step::{Finding, InContainer, SandboxSpec, StepOutcome};
-use edge_agent_cri::v1::{ContainerState, ContainerStatus, LinuxContainerResources};
+use edge_agent_core::step::{Finding, InContainer, StepOutcome};
+use edge_agent_cri::v1::{ContainerState, ContainerStatus};
 use edge_protocol::text::words;
-use edge_protocol::v1::{Action, Reason, Resources};
+use edge_protocol::v1::{Action, Reason};
 use tokio::time::Instant;
 
 use super::Inner;
@@ -18,8 +18,6 @@ use crate::runtime::actions::{Outcome, Purpose, Target, perform};
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// A probe that cannot be done is tried again at once (`maxProbeRetries` of `pkg/kubelet/prober/prober.go`).
 const PROBE_TRIES: u32 = 3;
-/// Takes a limit off: CRI leaves zero as it is.
-const NO_QUOTA: i64 = -1;
 
 impl Inner {
     pub(super) async fn probe(
@@ -84,46 +82,6 @@ impl Inner {
             .await
             .map_err(because(Reason::FailedKillPod))?;
         Ok(outcome)
-    }
-
-    /// Holds a container to other resources, and its workload's cgroup to the new sums. That cgroup is changed before, so that a greater
-    /// share has room, and after, because it may not go below what its containers have.
-    pub(super) async fn resize(
-        &self,
-        id: &str,
-        resources: &Resources,
-        sandbox: &SandboxSpec,
-    ) -> Result<StepOutcome, StepFailure> {
-        let Some(status) = self.own_container(id).await? else {
-            return Err(StepFailure::Gone { id: id.to_owned() });
-        };
-        let workload = &sandbox.manifest.workload;
-        let name = labels::container_name(&status.labels).unwrap_or_default();
-        let mut all = workload.all_containers();
-        let mut container = all
-            .find(|container| container.name == name)
-            .cloned()
-            .ok_or_else(|| StepFailure::Gone { id: id.to_owned() })?;
-        container.resources = resources.clone();
-        let mut linux = self.settings.resources(workload, sandbox.qos, &container);
-        if linux.cpu_quota == 0 {
-            linux.cpu_quota = NO_QUOTA;
-        }
-        let linux = LinuxContainerResources {
-            // Of processes that run it cannot be changed.
-            oom_score_adj: 0,
-            ..linux
-        };
-        let early = self.settings.cgroups.ensure_pod(sandbox);
-        self.client
-            .update_container_resources(id, linux)
-            .await
-            .map_err(because(Reason::Failed))?;
-        if early.is_err() {
-            self.settings.cgroups.ensure_pod(sandbox)?;
-        }
-        self.seen().changed(id);
-        Ok(StepOutcome::Done)
     }
 
     async fn perform(

@@ -45,6 +45,8 @@ pub(super) enum StepFailure {
     SandboxInUse { id: String },
     #[error("{id} does not exist any more")]
     Gone { id: String },
+    #[error("cannot decrease memory limits: {0}")]
+    MemoryInUse(String),
     #[error("the device's policy forbids it")]
     Policy(#[from] Violation),
     /// A probe could not be done at all.
@@ -85,6 +87,7 @@ impl StepFailure {
             | Self::SandboxInUse { .. }
             | Self::NotOurs { .. }
             | Self::Gone { .. }
+            | Self::MemoryInUse(_)
             | Self::Probe(_)
             | Self::Hook(_)
             | Self::Abandoned => general,
@@ -151,11 +154,7 @@ impl Inner {
                 target,
                 timeout_s,
             } => self.probe(&target, timeout_s).await,
-            Step::Resize {
-                container_id,
-                resources,
-                sandbox,
-            } => self.resize(&container_id, &resources, &sandbox).await,
+            Step::Resize { sandbox, containers } => self.resize(&sandbox, &containers).await,
             Step::StopContainer {
                 container_id,
                 grace_s,

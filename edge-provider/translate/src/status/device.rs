@@ -62,6 +62,9 @@ pub(super) fn status(
         Vec::new()
     };
     let was_given = word.is_some_and(|word| !is_rejected(word));
+    let held = word
+        .filter(|word| word.phase == Phase::Running)
+        .and_then(|word| word.resources.as_ref());
     let has_resources = was_given && totals::are_kept(around.kubernetes);
     let listed = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
     let mut common = common(previous, around);
@@ -82,7 +85,7 @@ pub(super) fn status(
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
-        resources: has_resources.then(|| totals::granted(spec)).flatten(),
+        resources: has_resources.then(|| totals::granted(spec, held)).flatten(),
         ..common
     }
 }

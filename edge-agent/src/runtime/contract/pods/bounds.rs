@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use edge_agent_core::step::{Step, StepOutcome};
+use edge_agent_core::step::{ContainerResize, Step, StepOutcome};
 use edge_protocol::v1::{ContainerSpec, Medium, QosClass, Reason, Resources};
 
 use super::{Pod, done, empty, shell, started, volume};
@@ -41,18 +41,38 @@ async fn a_running_container_is_held_to_other_resources() {
     };
     for mib in [128, 48] {
         pod.workload.sandbox.memory_limit_bytes = Some(mib * MIB);
-        let resize = Step::Resize {
-            container_id: id.clone(),
-            resources: Resources {
-                cpu_limit_milli: Some(300),
-                memory_limit_bytes: Some(mib * MIB),
-                ..Resources::default()
-            },
-            sandbox: Box::new(pod.workload.sandbox.clone()),
-        };
-        done(&pod.runtime, resize).await;
+        done(&pod.runtime, resize(&pod, &id, mib * MIB)).await;
         let now = limit(&pod).map(|text| text.trim().to_owned());
         assert_eq!(now, Some((mib * MIB).to_string()));
+    }
+    // A page is in use, and nothing is changed.
+    pod.workload.sandbox.memory_limit_bytes = Some(4096);
+    let outcome = pod.runtime.run(resize(&pod, &id, 4096)).await;
+    let StepOutcome::Failed { message, .. } = outcome else {
+        panic!("{outcome:?}")
+    };
+    for words in [
+        "cannot decrease memory limits: [attempting to set pod memory limit (4096) below current usage (",
+        "), attempting to set container \"main\" memory limit (4096) below current usage (",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(limit(&pod).unwrap().trim(), (48 * MIB).to_string());
+}
+
+fn resize(pod: &Pod, id: &str, memory: u64) -> Step {
+    Step::Resize {
+        sandbox: Box::new(pod.workload.sandbox.clone()),
+        containers: vec![ContainerResize {
+            container_id: id.to_owned(),
+            name: "main".to_owned(),
+            resources: Resources {
+                cpu_limit_milli: Some(300),
+                memory_limit_bytes: Some(memory),
+                ..Resources::default()
+            },
+            lowered_memory_bytes: Some(memory),
+        }],
     }
 }
 

@@ -10,11 +10,14 @@ use crate::quantity::Amount;
 
 pub(super) type Quantities = BTreeMap<String, Quantity>;
 
-/// The pod as its device took it in: with what its containers were allocated in the place of what they ask (`UpdatePodFromAllocation` of
+/// The pod as its device took it in: with what it and its containers were allocated in the place of what they ask (`UpdatePodFromAllocation` of
 /// `pkg/kubelet/allocation/allocation_manager.go`).
 pub(super) fn as_allocated(spec: &PodSpec, word: Option<&WorkloadStatus>) -> PodSpec {
     let mut spec = spec.clone();
     let Some(word) = word else { return spec };
+    if let Some(whole) = &word.allocated {
+        allocate(spec.resources.get_or_insert_default(), whole);
+    }
     let lists = [
         (spec.init_containers.as_mut(), &word.init_containers),
         (Some(&mut spec.containers), &word.containers),
@@ -76,7 +79,7 @@ pub(super) fn granted(container: &Container, held: Option<&Resources>) -> Resour
 }
 
 /// An equal amount keeps its spelling.
-fn put(quantities: &mut Quantities, resource: &str, held: Option<String>) {
+pub(super) fn put(quantities: &mut Quantities, resource: &str, held: Option<String>) {
     let Some(held) = held else { return };
     let amount = |text: &str| Amount::parse(text).ok();
     let stated = quantities.get(resource);
@@ -87,7 +90,7 @@ fn put(quantities: &mut Quantities, resource: &str, held: Option<String>) {
 
 /// In the canonical form of `k8s.io/apimachinery/pkg/api/resource`, for the API server would spell it so, and another spelling would differ
 /// from what is read back.
-fn milli(milli: u64) -> String {
+pub(super) fn milli(milli: u64) -> String {
     if milli.is_multiple_of(1000) {
         decimal(milli / 1000)
     } else {
@@ -95,7 +98,7 @@ fn milli(milli: u64) -> String {
     }
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     if bytes.is_multiple_of(1024) {
         scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
     } else {

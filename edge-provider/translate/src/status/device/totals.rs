@@ -1,32 +1,50 @@
 //! What a pod asks for as a whole (`getEffectiveAllocatedResources` of `pkg/kubelet/kubelet_pods.go`; `PodRequests` and `PodLimits` of
 //! `k8s.io/component-helpers/resource/helpers.go`).
-//!
-//! A kubelet reads some of it back from the cgroup of a running pod, which it made from these very amounts.
 
+use edge_protocol::v1::Resources;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::resources::{Quantities, spelt};
+use super::resources::{Quantities, bytes, milli, put, spelt};
 use crate::quantity::Amount;
 
 /// The first version whose API servers keep what pods are given as a whole (feature `InPlacePodLevelResourcesVerticalScaling`, on by
 /// default from here on); an older one drops it.
 const KEPT_FROM: (u32, u32) = (1, 36);
+const LEAST_REQUEST_MILLI: u64 = 2;
+const LEAST_LIMIT_MILLI: u64 = 10;
 
 /// Whether an API server of this version keeps these fields; not while it is unknown.
 pub(super) fn are_kept(kubernetes: Option<(u32, u32)>) -> bool {
     kubernetes.is_some_and(|version| version >= KEPT_FROM)
 }
 
-/// `status.resources`.
-pub(super) fn granted(spec: &PodSpec) -> Option<ResourceRequirements> {
-    let (requests, limits) = (requests(spec), limits(spec));
+/// `status.resources`: what the pod was allocated, and where its cgroup is held to something else, that (`convertToAPIPodLevelResourcesStatus`).
+/// Below the least that a kernel holds anyone to, what is allocated is shown. Where the cgroup has no limit, that of those containers which have
+/// one stays, as under a kubelet on cgroup v2.
+pub(super) fn granted(spec: &PodSpec, held: Option<&Resources>) -> Option<ResourceRequirements> {
+    let (mut requests, mut limits) = (requests(spec), limits(spec));
     let stated = spec.resources.clone().unwrap_or_default();
+    if let Some(held) = held {
+        let request = held
+            .cpu_request_milli
+            .filter(|milli| *milli > LEAST_REQUEST_MILLI);
+        let limit = held.cpu_limit_milli.filter(|milli| *milli > LEAST_LIMIT_MILLI);
+        hold(&mut requests, "cpu", request.map(milli));
+        hold(&mut limits, "cpu", limit.map(milli));
+        hold(&mut limits, "memory", held.memory_limit_bytes.map(bytes));
+    }
     (requests.is_some() || limits.is_some()).then_some(ResourceRequirements {
         requests,
         limits,
         ..stated
     })
+}
+
+fn hold(quantities: &mut Option<Quantities>, resource: &str, held: Option<String>) {
+    if held.is_some() {
+        put(quantities.get_or_insert_default(), resource, held);
+    }
 }
 
 /// `status.allocatedResources`.
@@ -121,7 +139,7 @@ mod tests {
     #[track_caller]
     fn check(spec: &Value, requests: &Value, limits: &Value) {
         let spec: PodSpec = PodSpec::deserialize(spec).unwrap();
-        let granted = granted(&spec).unwrap_or_default();
+        let granted = granted(&spec, None).unwrap_or_default();
         let seen = json!([super::requests(&spec), granted.requests, granted.limits]);
         assert_eq!(seen, json!([requests, requests, limits]));
     }
@@ -187,6 +205,37 @@ mod tests {
             &json!({ "cpu": "150m", "memory": "1024576" }),
             &json!({ "cpu": "250m", "memory": "0" }),
         );
+    }
+
+    #[test]
+    fn what_the_cgroup_is_held_to_is_shown_in_their_place() {
+        let spec = json!({ "containers": [container(
+            &json!({ "cpu": "1", "memory": "1Gi" }),
+            &json!({ "cpu": "2", "memory": "1024Mi" }),
+        )] });
+        let spec: PodSpec = PodSpec::deserialize(&spec).unwrap();
+        let held = |cpu, limit, memory| Resources {
+            cpu_request_milli: Some(cpu),
+            cpu_limit_milli: limit,
+            memory_limit_bytes: memory,
+            ..Resources::default()
+        };
+        let shown = |held: &Resources| {
+            let granted = granted(&spec, Some(held)).unwrap();
+            let [requests, limits] = [granted.requests, granted.limits].map(Option::unwrap);
+            [
+                requests["cpu"].clone(),
+                limits["cpu"].clone(),
+                limits["memory"].clone(),
+            ]
+            .map(|q| q.0)
+        };
+        assert_eq!(
+            shown(&held(500, Some(1_500), Some(2 << 30))),
+            ["500m", "1500m", "2Gi"]
+        );
+        assert_eq!(shown(&held(1_000, None, Some(1 << 30))), ["1", "2", "1024Mi"]);
+        assert_eq!(shown(&held(2, Some(10), None)), ["1", "2", "1024Mi"]);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(super) fn spoken(phase: Phase, init: Vec<DeviceWord>, main: Vec<DeviceWord>)
         sandbox_ready: true,
         pod_ip: Some("10.1.0.4".to_owned()),
         further_pod_ips: vec!["fd00::4".to_owned()],
+        allocated: None,
+        resources: None,
         deferred: None,
         resizing: None,
         started: Some(time),

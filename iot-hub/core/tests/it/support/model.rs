@@ -401,6 +401,8 @@ pub fn blank(item: &SetItem, rung: Rung, phase: Phase) -> WorkloadStatus {
         sandbox_ready: false,
         pod_ip: None,
         further_pod_ips: Vec::new(),
+        allocated: None,
+        resources: None,
         deferred: None,
         resizing: None,
         started: None,

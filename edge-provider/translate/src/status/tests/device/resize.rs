@@ -187,3 +187,25 @@ fn of_a_pod_that_ended_nothing_is_resized() {
     let status = show_device(&mut pod, Shown::Stopped(Some(&deployed)));
     assert_eq!(of(&status, IN_PROGRESS), "absent");
 }
+
+#[test]
+fn what_the_pod_has_as_a_whole_is_what_its_device_says() {
+    let (mut pod, mut deployed) = resized(&[], &[], Resources::default());
+    pod.spec.as_mut().unwrap().resources = Some(ResourceRequirements {
+        requests: Some(amounts(&[("cpu", "2"), ("memory", "64Mi")])),
+        limits: Some(amounts(&[("memory", "32Mi")])),
+        ..ResourceRequirements::default()
+    });
+    let said = |cpu, memory_mib: u64| Resources {
+        cpu_request_milli: Some(cpu),
+        memory_limit_bytes: Some(memory_mib << 20),
+        ..Resources::default()
+    };
+    word_of(&mut deployed).allocated = Some(said(1_500, 32));
+    word_of(&mut deployed).resources = Some(said(1_000, 64));
+    let status = show_in(&mut pod, Shown::Deployed(&deployed), later(2, 4));
+    assert_eq!(status.allocated_resources, Some(amounts(&[("cpu", "1500m")])));
+    let granted = status.resources.unwrap();
+    assert_eq!(granted.requests, Some(amounts(&[("cpu", "1")])));
+    assert_eq!(granted.limits, Some(amounts(&[("memory", "64Mi")])));
+}
