@@ -12,19 +12,33 @@ pub struct Feature {
     pub name: &'static str,
     /// The ability of an agent that has it.
     pub ability: &'static str,
-    /// What a pod says that needs it,
+    /// What a pod says that needs it, be it as it is made or as it is changed,
     pub needed_by: &'static str,
     /// and the case of the comparison with a real kubelet that proves it.
     pub proved_by: &'static str,
 }
 
 /// By name. What is not compared with a real kubelet is not declared.
-pub const PROVED: [Feature; 1] = [Feature {
-    name: "RestartAllContainersOnContainerExits",
-    ability: ability::CONTAINER_RESTART,
-    needed_by: "RestartAllContainers",
-    proved_by: "restart/all-containers",
-}];
+pub const PROVED: [Feature; 3] = [
+    Feature {
+        name: "InPlacePodLevelResourcesVerticalScaling",
+        ability: ability::POD_RESIZE,
+        needed_by: r#""spec":{"resources":"#,
+        proved_by: "resources/resize-pod-level",
+    },
+    Feature {
+        name: "InPlacePodVerticalScalingInitContainers",
+        ability: ability::INIT_RESIZE,
+        needed_by: r#""spec":{"initContainers":"#,
+        proved_by: "resources/resize-init",
+    },
+    Feature {
+        name: "RestartAllContainersOnContainerExits",
+        ability: ability::CONTAINER_RESTART,
+        needed_by: "RestartAllContainers",
+        proved_by: "restart/all-containers",
+    },
+];
 
 /// What the Node of a device with these abilities declares to an API server of this major and minor version; `None` where that would
 /// not keep it.

@@ -73,7 +73,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::case::{Case, Script};
+    use crate::case::{Case, Script, Step};
     use crate::side::Side;
 
     /// So many paths are in `uncovered.yaml`, and never more again.
@@ -111,7 +111,11 @@ mod tests {
         for feature in PROVED {
             let case = &played[feature.proved_by];
             assert!(!case.header.bound, "{feature:?}");
-            let mut objects = case.objects.iter().map(Value::to_string);
+            let steps = case.header.steps.iter().filter_map(|step| match step {
+                Step::Resize(pod) => Some(pod),
+                _ => None,
+            });
+            let mut objects = case.objects.iter().chain(steps).map(Value::to_string);
             assert!(
                 objects.any(|object| object.contains(feature.needed_by)),
                 "{feature:?}"
