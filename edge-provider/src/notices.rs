@@ -86,6 +86,7 @@ impl Notices {
             warning: event.level == EventLevel::Warning,
             reason: event.reason.as_str().to_owned(),
             message,
+            teller: Some(record.device.to_string()),
             field_path: events::field_path(container, pod),
             at: happened(record),
         };
@@ -119,6 +120,7 @@ impl Notices {
                 gathered.len(),
                 names.join(", "),
             ),
+            teller: None,
             field_path: None,
             at: None,
         })
@@ -145,6 +147,7 @@ pub fn events_forgotten() -> EventText {
         message: "the hub no longer has all that devices told since it was last heard here: events of pods may be missing; outrigger event \
                   shows what there is of each device"
             .to_owned(),
+        teller: None,
         field_path: None,
         at: None,
     }
@@ -158,6 +161,7 @@ pub fn api_server_unknown() -> EventText {
         message: "pods here get no variables KUBERNETES_SERVICE_*: kubernetes.api_server.external does not say where devices find the API \
                server"
             .to_owned(),
+        teller: None,
         field_path: None,
         at: None,
     }
@@ -168,6 +172,7 @@ pub fn note_event(note: Note) -> EventText {
         warning: false,
         reason: note.reason().to_owned(),
         message: note.message().to_owned(),
+        teller: None,
         field_path: None,
         at: None,
     }
@@ -211,6 +216,7 @@ mod tests {
         let (uid, text) = notices.happened(record, Some(&pod), kind)?;
         assert_eq!(uid.as_str(), "u1");
         assert_eq!(text.reason, "ImagePullBackOff");
+        assert_eq!(text.teller.as_deref(), Some(record.device.as_str()));
         assert_eq!(text.field_path.as_deref(), Some("spec.initContainers{main}"));
         Some(text)
     }

@@ -286,6 +286,7 @@ fn name_taken(name: &str, provider_id: &str) -> PodEffect {
                 "device {name} should be a Node of this name, but this one is another's (providerID {whose}): it is left alone, and the \
                  device has no Node"
             ),
+            teller: None,
             field_path: None,
             at: None,
         },

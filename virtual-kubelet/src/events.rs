@@ -59,6 +59,7 @@ impl EventsHandle {
             message: format!(
                 "{dropped} events of pods here came faster than the API server took them; outrigger event shows what devices told"
             ),
+            teller: None,
             field_path: None,
             at: None,
         });

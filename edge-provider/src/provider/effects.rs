@@ -147,6 +147,7 @@ impl EdgeProvider {
             warning: level == EventLevel::Warning,
             reason: reason.to_owned(),
             message,
+            teller: None,
             field_path: None,
             at: None,
         };
@@ -169,6 +170,7 @@ impl EdgeProvider {
                             "{why}; nothing is started or removed on its ground. If the cluster was restored from a backup, stop \
                              outrigger-kubelet, remove the annotation outrigger.io/evidence from its leader lease, and start it"
                         ),
+                        teller: None,
                         field_path: None,
                         at: None,
                     },
@@ -203,6 +205,7 @@ impl EdgeProvider {
                             "{waiting} workloads whose pods are gone keep running: more than {allowed} at once is not removed \
                              without a person; SIGUSR1 to outrigger-kubelet lets them go"
                         ),
+                        teller: None,
                         field_path: None,
                         at: None,
                     },

@@ -26,6 +26,9 @@ pub struct EventText {
     pub reason: String,
     /// Cut to 4 KiB.
     pub message: String,
+    /// Whose word it is, where several tell of one object: what one of them tells is neither gathered with nor measured against that of
+    /// another.
+    pub teller: Option<String>,
     /// Of which part of the object, `spec.containers{main}` say.
     pub field_path: Option<String>,
     /// When it happened; `None` is now. What nobody could tell at the time is told later with its own time. Events of one object at the same

@@ -14,6 +14,7 @@ fn text(at: &str) -> EventText {
         warning: true,
         reason: "Unhealthy".into(),
         message: "Liveness probe failed".into(),
+        teller: None,
         field_path: Some("spec.containers{main}".into()),
         at: Some(at.parse().unwrap()),
     }

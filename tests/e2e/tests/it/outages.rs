@@ -193,7 +193,9 @@ fn a_crash_in_the_dark_is_repaired_at_once_and_told_later() {
         event["reason"] == "Started" && event["container"] == "web" && happened(told) >= victim_died
     };
     let started = eventually("the hub is told", || {
-        let events = site.listed(&["event", "--device", "device-1"]);
+        // It may not answer yet.
+        let text = site.try_outrigger(&["event", "--device", "device-1", "-o", "json"])?;
+        let events: Vec<Value> = serde_json::from_str(&text).unwrap();
         let told = events
             .iter()
             .find(is_told)

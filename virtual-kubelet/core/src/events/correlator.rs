@@ -25,11 +25,11 @@ const KEPT: usize = 1_024;
 #[derive(Debug)]
 pub struct Correlator {
     node: String,
-    /// By object, level and reason.
+    /// By object with who tells of it, level and reason.
     similar: Recent<Vec<u64>, Similar>,
     /// By object with the part of it, level, reason and message; gathered ones without part and message.
     told: Recent<Vec<u64>, Told>,
-    /// By object and level.
+    /// By object with who tells of it, and level.
     allowances: Recent<Vec<u64>, Allowance>,
 }
 
@@ -79,6 +79,7 @@ impl Correlator {
             key(&about.namespace),
             key(&about.name),
             key(&about.uid),
+            key(&text.teller),
         ];
         let source = [&object[..], &[key(level(&text))]].concat();
         let reason = [&source[..], &[key(&text.reason)]].concat();

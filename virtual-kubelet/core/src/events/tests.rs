@@ -11,6 +11,7 @@ fn text(message: &str, happened: Option<i64>) -> EventText {
         warning: true,
         reason: "Failed".into(),
         message: message.into(),
+        teller: None,
         field_path: Some("spec.containers{main}".into()),
         at: happened.map(at),
     }
@@ -178,6 +179,20 @@ fn one_object_has_a_burst_and_then_one_event_in_five_minutes() {
     let ages = (0..2_000).map(|n| -90_000_000 + n * 300);
     let allowed = ages.filter(|age| told.tell(&about("web"), text("m", Some(*age)), at(0)).is_some());
     assert_eq!(allowed.count(), 25);
+}
+
+#[test]
+fn what_each_device_of_a_fleet_tells_of_one_pod_is_its_own() {
+    let mut told = press();
+    for device in 0..100 {
+        let started = EventText {
+            teller: Some(format!("press-{device}")),
+            ..text(&format!("device press-{device}: started"), None)
+        };
+        let message = started.message.clone();
+        let write = told.tell(&about("web"), started, at(device)).unwrap();
+        assert_eq!((&write.event["message"], write.changes), (&json!(message), None));
+    }
 }
 
 #[test]
