@@ -58,8 +58,8 @@ pub struct EdgeProvider {
     pods: BTreeMap<PodUid, Arc<ObservedPod>>,
     /// What each pod was last to show, for when only the surroundings of its status change.
     views: BTreeMap<PodUid, PodView>,
-    /// Pods whose author was told what differs on devices.
-    noted: BTreeSet<PodUid>,
+    /// Pods that were new here, and whether their author was told what is to be known.
+    noted: BTreeMap<PodUid, bool>,
     /// The manifests that the hub has, to know an in-place resize.
     manifests: Manifests,
     /// What pods refer to.
@@ -114,7 +114,7 @@ impl EdgeProvider {
             permits: Arc::new(Semaphore::new(CALLS)),
             pods: BTreeMap::new(),
             views: BTreeMap::new(),
-            noted: BTreeSet::new(),
+            noted: BTreeMap::new(),
             manifests: Manifests::default(),
             reading,
             told_api_server: false,

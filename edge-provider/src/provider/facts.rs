@@ -46,8 +46,16 @@ impl EdgeProvider {
         let is_new = observed
             .status()
             .is_none_or(|status| status.get("startTime").is_none());
-        // Its status is written later than it is seen again, so that alone would tell it twice.
-        let tells = is_new && !wanted.notes.is_empty() && self.noted.insert(uid.clone());
+        // Its status is written later than it is seen again, so that alone would tell it twice; and what it refers to is read later than it
+        // is seen, when it is new no more.
+        if is_new {
+            self.noted.entry(uid.clone()).or_insert(false);
+        }
+        let waits = self
+            .noted
+            .get_mut(&uid)
+            .filter(|noted| !**noted && !wanted.notes.is_empty());
+        let tells = waits.map(|noted| *noted = true).is_some();
         let notes = wanted.notes.iter().filter(|_| tells);
         out.extend(notes.map(|note| PodEffect::PodEvent {
             uid: observed.uid.clone(),
@@ -206,7 +214,7 @@ impl EdgeProvider {
             let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
             self.views.retain(|uid, _| listed.contains(uid.as_str()));
-            self.noted.retain(|uid| listed.contains(uid.as_str()));
+            self.noted.retain(|uid, _| listed.contains(uid.as_str()));
             self.reading.retain(|uid| listed.contains(uid));
             pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
         }

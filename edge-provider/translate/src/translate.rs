@@ -44,11 +44,13 @@ pub struct Translated {
     pub notes: Vec<Note>,
 }
 
-/// Something that differs on a fleet from what a worker would do, without being asked for by the author.
+/// What the author should know although it was not asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// The service account's token, which the API server mounts into every pod by itself, does not reach devices.
     TokenWithheld,
+    /// A variable's value is from a secret: such values, and no others of secrets, are in clear where the container runtime keeps them.
+    SecretInEnvironment,
 }
 
 impl Note {
@@ -56,6 +58,7 @@ impl Note {
     pub fn reason(self) -> &'static str {
         match self {
             Self::TokenWithheld => "TokenWithheld",
+            Self::SecretInEnvironment => "SecretInEnvironment",
         }
     }
 
@@ -64,6 +67,9 @@ impl Note {
         match self {
             Self::TokenWithheld => {
                 "the service account's token is not sent to devices; set automountServiceAccountToken: false to say so yourself"
+            }
+            Self::SecretInEnvironment => {
+                "variables from secrets are kept in clear by the container runtime of the device, as on any node; files of a secret's volume are not"
             }
         }
     }
@@ -110,6 +116,11 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untran
     translated.manifest.requires = requires::requires(&translated.manifest);
     if withheld.is_present() {
         translated.notes.push(Note::TokenWithheld);
+    }
+    let workload = &translated.manifest.workload;
+    let mut containers = workload.init_containers.iter().chain(&workload.containers);
+    if containers.any(environment::has_secrets) {
+        translated.notes.push(Note::SecretInEnvironment);
     }
     Ok(translated)
 }

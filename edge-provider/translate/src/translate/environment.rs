@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use edge_protocol::expand::{Environment, expand};
-use edge_protocol::v1::{EnvFrom, EnvVar, ObjectKind, ValueFrom};
+use edge_protocol::v1::{ContainerSpec, EnvFrom, EnvVar, ObjectKind, ValueFrom};
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource};
 
 use super::field::{Place, pod_field, resource_field};
@@ -141,6 +141,13 @@ fn value_from(
         key: key.clone(),
         optional: optional.unwrap_or_default(),
     })
+}
+
+/// Whether the container has variables from secrets.
+pub(super) fn has_secrets(container: &ContainerSpec) -> bool {
+    let is_secret = |variable: &EnvVar| matches!(&variable.from, Some(ValueFrom::Object { object, .. }) if *object == ObjectKind::Secret);
+    let mut whole = container.env_from.iter();
+    whole.any(|from| from.object == ObjectKind::Secret) || container.env.iter().any(is_secret)
 }
 
 fn env_from(source: &EnvFromSource, path: &Path<'_>, refused: &mut Vec<Refusal>) -> Option<EnvFrom> {

@@ -1,6 +1,7 @@
 //! Pod → manifest pairs, byte by byte.
 
 use edge_provider_translate::{NodeKind, Note};
+use serde_json::{Value, json};
 
 use crate::pods;
 
@@ -56,4 +57,29 @@ fn the_withheld_token_is_said_only_where_one_was_mounted() {
         [Note::TokenWithheld]
     );
     assert_eq!(pods::translate(&pods::read("guaranteed")).unwrap().notes, []);
+}
+
+#[test]
+fn a_secret_in_a_variable_is_said_of_either_list_of_containers_and_of_no_volume() {
+    let told = |change: fn(&mut Value)| {
+        let mut pod = pods::read("guaranteed");
+        change(&mut pod["spec"]);
+        pods::translate_on(NodeKind::Device, &pod).unwrap().notes
+    };
+    let key = |spec: &mut Value| {
+        let env = json!([{"name": "PIN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+        spec["containers"][0]["env"] = env;
+    };
+    let whole = |spec: &mut Value| {
+        spec["initContainers"] = spec["containers"].clone();
+        spec["initContainers"][0]["name"] = json!("first");
+        spec["initContainers"][0]["envFrom"] = json!([{"secretRef": {"name": "s"}}]);
+    };
+    let map = |spec: &mut Value| {
+        spec["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "s"}}]);
+        spec["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+    };
+    assert_eq!(told(key), [Note::SecretInEnvironment]);
+    assert_eq!(told(whole), [Note::SecretInEnvironment]);
+    assert_eq!(told(map), []);
 }
