@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use k8s_openapi::api::core::v1::Event;
 use serde_json::Value;
 
 use crate::ConformanceError;
@@ -25,8 +26,8 @@ const TIMES: [&str; 6] = [
 ];
 /// The volume of a pod's token gets a name of this beginning and five letters (`plugin/pkg/admission/serviceaccount` of Kubernetes 1.37).
 const TOKEN_VOLUME: &str = "kube-api-access-";
-/// Events that tell of the machine or of the way there, not of the pod.
-const QUIET_EVENTS: [&str; 2] = ["Scheduled", "FailedScheduling"];
+/// Events that tell of the machine or of the way there, not of the pod; and the one that a device node adds (`docs/secrets.md`).
+const QUIET_EVENTS: [&str; 3] = ["Scheduled", "FailedScheduling", "SecretInEnvironment"];
 
 /// Everything that can be seen now of all pods of a case.
 ///
@@ -46,18 +47,42 @@ pub async fn collect(cluster: &Cluster, side: &Side, slug: &str) -> Result<Facts
             facts.insert(format!("{name}.log[{container}]"), mask.apply(&text));
         }
         let events = cluster.events(&namespace, &name).await?;
-        let reasons: BTreeSet<String> = events
-            .iter()
-            .filter_map(|event| Some((event.reason.as_deref()?, event.type_.as_deref()?)))
-            .filter(|(reason, _)| !QUIET_EVENTS.contains(reason))
-            .map(|(reason, level)| format!("{level} {reason}"))
-            .collect();
-        facts.insert(
-            format!("{name}.events"),
-            reasons.into_iter().collect::<Vec<_>>().join(", "),
-        );
+        for (what, told) in told(&events) {
+            facts.insert(format!("{name}.{what}"), mask.apply(&told));
+        }
     }
     Ok(facts)
+}
+
+/// The events of a pod: their reasons, who told them, and of which part of the pod. How often they came depends on the moment.
+fn told(events: &[Event]) -> [(&'static str, String); 3] {
+    let (mut reasons, mut sources, mut parts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for event in events {
+        let (Some(reason), Some(level)) = (&event.reason, &event.type_) else {
+            continue;
+        };
+        if QUIET_EVENTS.contains(&reason.as_str()) {
+            continue;
+        }
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let source = event.source.clone().unwrap_or_default();
+        sources.insert(format!("{} on {}", text(&source.component), text(&source.host)));
+        parts.insert((reason.as_str(), text(&event.involved_object.field_path)));
+        reasons.insert(format!("{level} {reason}"));
+    }
+    // A device pulls ahead what a container needs whose turn may never come.
+    let is_ahead = |part: &str| !parts.contains(&("Created", part.to_owned()));
+    let of_parts = parts
+        .iter()
+        .filter(|(reason, part)| !matches!(*reason, "Pulling" | "Pulled") || !is_ahead(part))
+        .map(|(reason, part)| format!("{reason}: {part}"))
+        .collect();
+    let joined = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(", ");
+    [
+        ("events", joined(reasons)),
+        ("events.source", joined(sources)),
+        ("events.parts", joined(of_parts)),
+    ]
 }
 
 /// A status without what depends on the moment (`convertToAPIPodLevelResourcesStatus` of `pkg/kubelet/kubelet_pods.go`): of a pod that ends, a
@@ -247,6 +272,37 @@ mod tests {
         assert!(!shown(&pod(&limited, &none, &none)));
         assert!(!shown(&pod(&none, &limited, &none)));
         assert!(shown(&pod(&none, &none, &limited)));
+    }
+
+    #[test]
+    fn an_event_is_told_by_someone_of_some_part_of_a_pod() {
+        let event = |reason: &str, component: &str| -> Event {
+            let path = match component {
+                "ahead" => Some("spec.containers{next}"),
+                _ => (reason != "Killing").then_some("spec.containers{main}"),
+            };
+            let event = json!({
+                "metadata": {}, "involvedObject": { "fieldPath": path }, "reason": reason, "type": "Normal", "message": "m",
+                "source": { "component": component, "host": "worker" },
+            });
+            serde_json::from_value(event).unwrap()
+        };
+        let events = [
+            event("Pulled", "kubelet"),
+            event("Created", "kubelet"),
+            event("Pulled", "ahead"),
+            event("Killing", "kubelet"),
+            event("Scheduled", "scheduler"),
+        ];
+        let expect = [
+            ("events", "Normal Created, Normal Killing, Normal Pulled"),
+            ("events.source", "ahead on worker, kubelet on worker"),
+            (
+                "events.parts",
+                "Created: spec.containers{main}, Killing: , Pulled: spec.containers{main}",
+            ),
+        ];
+        assert_eq!(told(&events), expect.map(|(what, told)| (what, told.to_owned())));
     }
 
     #[test]
