@@ -7,7 +7,8 @@ use iot_hub_client::api::Revision;
 use tokio::time::Instant;
 use virtual_kubelet::ProcessMemory;
 
-/// What was heard this long ago has been written to the API server. The rest the next process tells once more, under the same names.
+/// What was heard this long ago is taken to be written to the API server, which it is unless many wait. The rest the next process tells once
+/// more: under the same name, where the device's time can be trusted and it is the first of its kind.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// Sole owner of the process' memory.
