@@ -21,11 +21,11 @@ pub struct EventsQueue {
 }
 
 impl EventsQueue {
-    /// The handle of one node, which is named as the reporter.
-    pub fn of_node(&self, node: &str) -> EventsHandle {
+    /// The handle of one node, which is named as the reporter. By `kept` of its last events what is told again is known, and what is too much.
+    pub fn of_node(&self, node: &str, kept: usize) -> EventsHandle {
         EventsHandle {
             node: node.to_owned(),
-            correlator: Correlator::new(node),
+            correlator: Correlator::new(node, kept),
             queue: self.queue.clone(),
             dropped: 0,
         }
@@ -110,12 +110,13 @@ impl EventsTask {
         }
     }
 
-    /// What the API server has not answered is tried again, as `recordToSink` does; a refusal is one.
+    /// Only what the API server has not answered is tried again, as by `recordEvent` of client-go/tools/record/event.go, and what it has too much
+    /// to do for: the events of others wait meanwhile.
     async fn send(&self, write: &EventWrite) -> Result<(), Error> {
         let mut tries = 1;
         loop {
             match self.send_once(write).await {
-                Err(error) if tries < TRIES && error.code().is_none_or(|code| code >= 500 || code == 429) => {
+                Err(error) if tries < TRIES && error.code().is_none_or(|code| code == 429) => {
                     tracing::info!(error = error.chain(), "an event will be sent again");
                     let pause = RETRY.saturating_mul(1 << tries).min(RETRY_CAP);
                     tokio::time::sleep(pause.mul_f64(rand::random::<f64>())).await;

@@ -27,6 +27,10 @@ const INPUTS: usize = 256;
 const WRITERS: usize = 32;
 /// Events of all nodes that wait to be written, of a KiB or so each: what many devices tell at once after an outage.
 const EVENTS: usize = 8_192;
+/// So many events of a node are known when they are told again. The kubelet keeps 4096, for one node with more memory.
+const TOLD: usize = 1_024;
+/// On the first node a pod may be thousands, and each tells of its own.
+const TOLD_OF_FIRST: usize = 32_768;
 
 #[derive(Debug, Clone)]
 pub struct KubeletOptions {
@@ -267,10 +271,11 @@ impl<P: Provider, F: FnMut(&str, Option<&str>) -> P> Nodes<F> {
         let (aim, aimed) = watch::channel(None);
         let ask = self.shared.ask.clone();
         let node = NodeTask::new(self.cluster.clone(), identity, aimed, seen, inputs.clone(), ask);
+        let kept = if name == self.first { TOLD_OF_FIRST } else { TOLD };
         let own = Own {
             provider: (self.providers)(&name, self.restored.get(&memory).map(String::as_str)),
             memory,
-            events: self.events.of_node(&name),
+            events: self.events.of_node(&name, kept),
             aim,
             inputs,
             node: name.clone(),

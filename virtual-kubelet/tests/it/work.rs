@@ -54,7 +54,7 @@ async fn a_write_is_made_from_what_the_one_before_has_left() {
         node: "edge".to_owned(),
         provider: Insistent,
         memory: "memory".to_owned(),
-        events: events.of_node("edge"),
+        events: events.of_node("edge", 64),
         aim: watch::channel(None).0,
         inputs: inputs.clone(),
     };

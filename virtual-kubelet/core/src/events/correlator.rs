@@ -18,8 +18,6 @@ const BURST: i32 = 25;
 const REFILL: SignedDuration = SignedDuration::from_mins(5);
 /// No device gains allowance by a time that is longer ago.
 const OLDEST: SignedDuration = SignedDuration::from_hours(24);
-/// Of each kind of memory; what was used longest ago is forgotten first. The kubelet keeps 4096, for one node with more memory.
-const KEPT: usize = 1_024;
 
 /// What was told of the objects of one node.
 #[derive(Debug)]
@@ -55,13 +53,14 @@ struct Allowance {
 }
 
 impl Correlator {
-    /// Of the node of this name, which is the one that tells.
-    pub fn new(node: impl Into<String>) -> Self {
+    /// Of the node of this name, which is the one that tells. `kept` is the most of each kind of memory; what was used longest ago is
+    /// forgotten first.
+    pub fn new(node: impl Into<String>, kept: usize) -> Self {
         Self {
             node: node.into(),
-            similar: Recent::default(),
-            told: Recent::default(),
-            allowances: Recent::default(),
+            similar: Recent::new(kept),
+            told: Recent::new(kept),
+            allowances: Recent::new(kept),
         }
     }
 
@@ -84,7 +83,7 @@ impl Correlator {
         let source = [&object[..], &[key(level(&text))]].concat();
         let reason = [&source[..], &[key(&text.reason)]].concat();
         let message = key(&text.message);
-        let kind = if self.are_many(&reason, message, clock) {
+        let kind = if self.are_many(&reason, message, (clock, now)) {
             text.message = cut(
                 format!("(combined from similar events): {}", text.message),
                 MESSAGE,
@@ -95,17 +94,19 @@ impl Correlator {
         };
         let counted = self.count(kind, about, text.at.unwrap_or(now), at);
         // Counted all the same: the next that is told says how often it was.
-        self.is_allowed(source, clock)
+        self.is_allowed(source, (clock, now))
             .then(|| write(&self.node, about, &text, &counted))
     }
 
     /// `EventAggregate`: whether there were many messages of this reason lately.
-    fn are_many(&mut self, reason: &[u64], message: u64, clock: Timestamp) -> bool {
+    fn are_many(&mut self, reason: &[u64], message: u64, (clock, now): (Timestamp, Timestamp)) -> bool {
         let fresh = || Similar {
             messages: BTreeSet::new(),
             last: clock,
         };
         let similar = self.similar.entry(reason.to_vec(), fresh);
+        // A clock that was ahead and is right again shall not hold up anything.
+        similar.last = similar.last.min(now);
         if clock.duration_since(similar.last) > SIMILAR_FOR {
             similar.messages.clear();
         }
@@ -137,12 +138,13 @@ impl Correlator {
     }
 
     /// `EventSourceObjectSpamFilter`.
-    fn is_allowed(&mut self, source: Vec<u64>, clock: Timestamp) -> bool {
+    fn is_allowed(&mut self, source: Vec<u64>, (clock, now): (Timestamp, Timestamp)) -> bool {
         let full = REFILL * BURST;
         let allowance = self.allowances.entry(source, || Allowance {
             left: full,
             at: clock,
         });
+        allowance.at = allowance.at.min(now);
         let passed = clock.duration_since(allowance.at).max(SignedDuration::ZERO);
         allowance.left = allowance.left.saturating_add(passed).min(full);
         allowance.at = allowance.at.max(clock);
@@ -161,32 +163,37 @@ fn key(text: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Up to [`KEPT`] values, less those that were used longest ago.
+/// A bounded number of values, less those that were used longest ago.
 #[derive(Debug)]
 struct Recent<K, V> {
+    kept: usize,
+    /// With the number of its last use.
     values: BTreeMap<K, (u64, V)>,
+    /// By that number.
+    by_use: BTreeMap<u64, K>,
     uses: u64,
 }
 
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
+impl<K: Ord + Clone, V> Recent<K, V> {
+    fn new(kept: usize) -> Self {
         Self {
+            kept,
             values: BTreeMap::new(),
+            by_use: BTreeMap::new(),
             uses: 0,
         }
     }
-}
 
-impl<K: Ord + Clone, V> Recent<K, V> {
     fn entry(&mut self, key: K, fresh: impl FnOnce() -> V) -> &mut V {
         self.uses += 1;
-        if self.values.len() >= KEPT
-            && !self.values.contains_key(&key)
-            && let Some((oldest, _)) = self.values.iter().min_by_key(|(_, (used, _))| *used)
+        if let Some((used, _)) = self.values.get(&key) {
+            self.by_use.remove(used);
+        } else if self.values.len() >= self.kept
+            && let Some((_, oldest)) = self.by_use.pop_first()
         {
-            let oldest = oldest.clone();
             self.values.remove(&oldest);
         }
+        self.by_use.insert(self.uses, key.clone());
         let (used, value) = self.values.entry(key).or_insert_with(|| (0, fresh()));
         *used = self.uses;
         value

@@ -27,7 +27,7 @@ fn about(name: &str) -> About {
 }
 
 fn press() -> Correlator {
-    Correlator::new("press-7")
+    Correlator::new("press-7", 1_024)
 }
 
 #[test]
@@ -183,16 +183,39 @@ fn one_object_has_a_burst_and_then_one_event_in_five_minutes() {
 
 #[test]
 fn what_each_device_of_a_fleet_tells_of_one_pod_is_its_own() {
-    let mut told = press();
-    for device in 0..100 {
+    let mut told = Correlator::new("fleet", 2_000);
+    let mut tell = |device: i64, now: i64| {
         let started = EventText {
             teller: Some(format!("press-{device}")),
             ..text(&format!("device press-{device}: started"), None)
         };
-        let message = started.message.clone();
-        let write = told.tell(&about("web"), started, at(device)).unwrap();
+        told.tell(&about("web"), started, at(now)).unwrap()
+    };
+    for device in 0..2_000 {
+        let write = tell(device, device);
+        let message = format!("device press-{device}: started");
         assert_eq!((&write.event["message"], write.changes), (&json!(message), None));
     }
+    // All are remembered, and then who spoke least lately is not.
+    assert_eq!(tell(0, 3_000).event["count"], 2);
+    assert_eq!(tell(2_000, 3_000).event["count"], 1);
+    assert_eq!(tell(0, 3_000).event["count"], 3);
+    assert_eq!(tell(1, 3_000).event["count"], 1);
+}
+
+#[test]
+fn a_clock_that_was_ahead_holds_up_nothing() {
+    const YEAR: i64 = 365 * 24 * 3_600;
+    let mut told = press();
+    for n in 0..25 {
+        told.tell(&about("web"), text(&format!("volume {n}"), None), at(YEAR))
+            .unwrap();
+    }
+    assert_eq!(told.tell(&about("web"), text("volume 25", None), at(0)), None);
+    let later = told
+        .tell(&about("web"), text("volume 26", None), at(611))
+        .unwrap();
+    assert_eq!(later.event["message"], "volume 26");
 }
 
 #[test]
