@@ -265,7 +265,8 @@ impl Agent {
         }
     }
 
-    /// The runtime would not: told once, and again when it says something else (`SetPodResizeInProgressCondition`).
+    /// The runtime would not: told once, and again when it says something else (`SetPodResizeInProgressCondition`). Figures, such as what is in
+    /// use, are other ones at each try: by them alone it says nothing else, or a metered link would pay for each.
     pub(crate) fn resize_failed(&mut self, now: &Now, uid: &PodUid, message: &str) {
         let at = self.device_time(now);
         let Some(workload) = self.roster.get_mut(uid) else {
@@ -276,7 +277,7 @@ impl Agent {
             failure: None,
         });
         let before = resizing.failure.as_ref();
-        if before.is_some_and(|before| before.message == message) {
+        if before.is_some_and(|before| words(&before.message).eq(words(message))) {
             return;
         }
         resizing.failure = Some(ResizeFailure {
@@ -300,6 +301,11 @@ impl Agent {
         };
         self.tell_event(event);
     }
+}
+
+/// A text without its figures.
+fn words(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_ascii_digit())
 }
 
 /// Whether it is news. As with `SetPodResizePendingCondition`, one wish is news once, and that it is deferred is as old as it is, whatever there is

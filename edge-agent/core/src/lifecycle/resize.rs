@@ -92,7 +92,7 @@ pub(super) fn is_under_way(given: &Given<'_>) -> bool {
         })
 }
 
-/// All of it at once, when what restarts for it has stopped: that has its room until then. What cannot stop yet, for its image is gone, holds up nobody.
+/// All of it at once, when what restarts for it has stopped: that has its room until then. What cannot stop yet, for its image is not there, holds up nobody.
 pub(super) fn plan(
     given: &Given<'_>,
     manifest: &Arc<Manifest>,
@@ -102,10 +102,14 @@ pub(super) fn plan(
     let Some(sandbox) = given.pod.sandbox() else {
         return;
     };
+    let is_there = |image: &String| {
+        let pull = Subject::Image(image.clone());
+        !given.workload.missing.contains(image) && !given.workload.failures.contains_key(&pull)
+    };
     let waits = |(spec, decision): &(&ContainerSpec, Decision)| {
         *decision == Decision::Replace
             && change(given.workload, spec) == Change::Restart
-            && !given.workload.missing.contains(&spec.image)
+            && is_there(&spec.image)
     };
     let changed = decisions
         .iter()

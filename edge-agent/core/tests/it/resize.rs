@@ -171,24 +171,24 @@ fn a_runtime_that_refuses_is_asked_again_and_told_of_once() {
     world.hub.run(&asking("one", 2_000));
     world.push();
     while world.talk() || world.fetch() || world.commit() {}
-    world.fail_step();
+    world.fail_step_saying("no\u{7} luck: 90 in use");
     world.settle();
-    for _ in 0..3 {
+    for more in 0..3 {
         assert_eq!(world.steps.len(), 0);
         let at = world.wake_at.unwrap();
         world.now.mono_ms = at;
         world.give(edge_agent_core::Input::Wake);
         while world.talk() || world.commit() {}
         if !world.steps.is_empty() {
-            world.fail_step();
+            world.fail_step_saying(&format!("no\u{7} luck: {} in use", 95 + 5 * more));
         }
         world.settle();
     }
-    assert_eq!(told(&world, Reason::ResizeError), ["no\\u{7} luck"]);
+    assert_eq!(told(&world, Reason::ResizeError), ["no\\u{7} luck: 90 in use"]);
     assert_eq!(counts(&world), [0, 1, 0]);
     let resizing = world.status("one").resizing.clone().unwrap();
     let failure = resizing.failure.unwrap();
-    assert_eq!(failure.message, "no\\u{7} luck");
+    assert_eq!(failure.message, "no\\u{7} luck: 90 in use");
     assert!(resizing.since.mono_ms <= failure.since.mono_ms);
     assert_eq!(allocated(&world, "one"), Some(2_000));
     world.pass(600_000);

@@ -306,6 +306,10 @@ impl World {
     }
 
     pub fn fail_step(&mut self) {
+        self.fail_step_saying("no\u{7} luck");
+    }
+
+    pub fn fail_step_saying(&mut self, message: &str) {
         if let Some((id, step)) = self.steps.pop_front() {
             let reason = if matches!(step, Step::PullImage { .. }) {
                 Reason::ErrImagePull
@@ -315,7 +319,7 @@ impl World {
             self.look_due = true;
             let outcome = StepOutcome::Failed {
                 reason,
-                message: "no\u{7} luck".to_owned(),
+                message: message.to_owned(),
             };
             self.give(Input::StepEnded { step: id, outcome });
         }

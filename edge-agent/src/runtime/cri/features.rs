@@ -1,5 +1,7 @@
 //! What this runtime can beyond what every CRI v1 runtime can, by its own word: CRI drops unknown fields without one.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use edge_agent_cri::CriError;
 use edge_agent_cri::v1::StatusResponse;
 use edge_protocol::v1::ability;
@@ -59,21 +61,24 @@ impl Features {
 }
 
 impl Inner {
-    /// Asked once in a life of the agent: a runtime that is upgraded below it gains a feature only then.
+    /// As last asked.
     pub(super) async fn features(&self) -> Result<Features, CriError> {
-        let known = *self
-            .features
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(features) = known {
-            return Ok(features);
+        let known = *self.known_features();
+        match known {
+            Some(features) => Ok(features),
+            None => self.ask_features().await,
         }
+    }
+
+    /// Asks anew: a runtime may be upgraded below its agent. A kubelet asks with each look at the runtime's status.
+    pub(super) async fn ask_features(&self) -> Result<Features, CriError> {
         let features = Features::of(&self.client.status().await?);
-        *self
-            .features
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(features);
+        *self.known_features() = Some(features);
         Ok(features)
+    }
+
+    fn known_features(&self) -> MutexGuard<'_, Option<Features>> {
+        self.features.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -151,12 +151,12 @@ impl CriRuntime {
         Ok((version.runtime_name, version.runtime_version))
     }
 
-    /// Whether it can keep a process to the groups that its pod names.
+    /// Whether it can now keep a process to the groups that its pod names.
     ///
     /// # Errors
     /// It does not answer.
     pub async fn keeps_to_groups(&self) -> Result<bool, RuntimeError> {
-        Ok(self.0.features().await?.strict_groups)
+        Ok(self.0.ask_features().await?.strict_groups)
     }
 
     /// The images that the runtime has, in no order.
