@@ -18,6 +18,8 @@ use crate::device_nodes::{DeviceNodes, is_label_key, is_label_value};
 /// Labels and annotations under it are this process's alone.
 pub const TAGS: &str = "tag.outrigger.io/";
 const ALL_TAGS: &str = "outrigger.io/tags";
+/// From this version on an API server keeps whether a node can keep to a pod's groups, unless it is switched off (`SupplementalGroupsPolicy`, beta).
+const GROUPS_SINCE: (u32, u32) = (1, 33);
 /// The labels and annotations that come from tags and do not begin like one: they go when their tag does.
 const BY_TAGS: &str = "outrigger.io/set-by-tags";
 const AGENT_VERSION: &str = "outrigger.io/agent-version";
@@ -60,6 +62,9 @@ impl DeviceSpec {
             conditions: conditions(device, hub),
             images: images(device),
             declared_features: kubernetes.and_then(|version| features::declared(&device.features, version)),
+            strict_groups: kubernetes
+                .filter(|version| *version >= GROUPS_SINCE)
+                .map(|_| device.facts.strict_groups),
             takes_new: hub.answers(),
             lives: device.online,
         }

@@ -54,6 +54,12 @@ fn it_declares_what_its_agent_can_where_that_is_kept() {
     assert_eq!(declared(&able, Some((1, 37))).map(|all| all.len()), Some(1));
     assert_eq!(declared(&able, Some((1, 35))), None);
     assert_eq!(declared(&able, None), None);
+    let groups = |kubernetes| {
+        let view = plain().view(&able, &HubWord::Answers, kubernetes);
+        view.strict_groups
+    };
+    assert_eq!(groups(Some((1, 33))), Some(able.facts.strict_groups));
+    assert_eq!(groups(Some((1, 32))), None);
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl FleetSpec {
             images: Vec::new(),
             // Its devices differ.
             declared_features: None,
+            strict_groups: None,
             takes_new: state.hub.answers(),
             lives: true,
         }

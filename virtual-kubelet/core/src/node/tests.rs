@@ -225,13 +225,14 @@ fn declared_features_stay_until_it_is_known_what_they_are() {
     let mut view = spec().view(&state(true));
     assert!(view.status_json(None, at(0)).get("declaredFeatures").is_none());
     view.declared_features = Some(vec!["A", "B"]);
+    view.strict_groups = Some(true);
     let shown = view.status_json(None, at(0));
     assert_eq!(shown["declaredFeatures"], json!(["A", "B"]));
-    view.declared_features = None;
-    assert_eq!(
-        view.status_json(Some(&shown), at(0))["declaredFeatures"],
-        json!(["A", "B"])
-    );
+    assert_eq!(shown["features"], json!({"supplementalGroupsPolicy": true}));
+    (view.declared_features, view.strict_groups) = (None, None);
+    let kept = view.status_json(Some(&shown), at(0));
+    assert_eq!(kept["declaredFeatures"], json!(["A", "B"]));
+    assert_eq!(kept["features"], shown["features"]);
     view.declared_features = Some(vec![]);
     let less = view.status_json(Some(&shown), at(0));
     assert_eq!(less["declaredFeatures"], json!([]));

@@ -28,6 +28,8 @@ pub struct NodeView {
     /// Features that a pod may need of its node (KEP-5328), sorted. `None` where the API server does not keep them, or may not: what the
     /// Node shows stays.
     pub declared_features: Option<Vec<&'static str>>,
+    /// Whether its runtime can keep a process to the groups that its pod names. `None` as for declared features.
+    pub strict_groups: Option<bool>,
     /// Whether new pods may come: else a taint says that the hub does not answer.
     pub takes_new: bool,
     /// Whether there is a sign of life behind it: heartbeats and the lease go on. Without, both stay as they are.
@@ -235,10 +237,14 @@ impl NodeView {
             let image = |image: &NodeImage| json!({"names": image.names, "sizeBytes": image.size_bytes});
             status.insert("images".into(), self.images.iter().map(image).collect());
         }
-        let present = || current.and_then(|status| status.get("declaredFeatures").cloned());
         let declared = self.declared_features.as_ref().map(|features| json!(features));
-        if let Some(declared) = declared.or_else(present) {
-            status.insert("declaredFeatures".into(), declared);
+        let groups = self.strict_groups;
+        let features = groups.map(|can| json!({"supplementalGroupsPolicy": can}));
+        for (member, known) in [("declaredFeatures", declared), ("features", features)] {
+            let present = || current.and_then(|status| status.get(member).cloned());
+            if let Some(known) = known.or_else(present) {
+                status.insert(member.into(), known);
+            }
         }
         if let Some(port) = self.kubelet_port {
             status.insert(
