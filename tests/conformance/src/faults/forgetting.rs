@@ -267,3 +267,31 @@ fn told(difference: &Difference) -> String {
     } = difference;
     format!("{fact}: {device:?} instead of {kubelet:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_is_honoured_and_said_once() {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let honoured: BTreeSet<&str> = coverage::honoured().collect();
+        let mut listed = BTreeSet::new();
+        for entry in super::listed(&home.join("unobserved.yaml")).unwrap() {
+            assert!(!entry.why.is_empty());
+            for path in entry.paths {
+                assert!(honoured.contains(path.as_str()), "{path}");
+                assert!(listed.insert(path.clone()), "{path} is listed twice");
+            }
+        }
+    }
+
+    #[test]
+    fn the_translation_has_a_place_to_forget_in() {
+        let fault = fault();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let text = std::fs::read_to_string(root.join(&fault.file)).unwrap();
+        let planted = fault.plant(&text, Path::new("/turn")).unwrap();
+        assert!(planted.contains(r#"read_to_string("/turn")"#));
+    }
+}
