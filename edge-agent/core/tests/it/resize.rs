@@ -1,6 +1,6 @@
 //! Stories of a wish for other resources: taken in, put off, taken back, and refused by the runtime.
 
-use edge_protocol::v1::{Manifest, QosClass, Reason, ResizeResource, Resources, Rung};
+use edge_protocol::v1::{Manifest, PullPolicy, QosClass, Reason, ResizeResource, Resources, Rung};
 
 use crate::hub::{manifest, uid};
 use crate::order::{acts, exit, run, told, up, with_initial};
@@ -321,4 +321,26 @@ fn an_agent_that_noted_no_bounds_changes_nothing_by_itself() {
     wanted.workload.resources = Some(limited(128));
     run(&mut world, &wanted);
     assert_eq!(acts(&mut world), "stop c0 30s, resize pod, run c0");
+}
+
+#[test]
+fn a_container_whose_image_is_not_to_be_had_holds_up_no_other() {
+    let mut world = up();
+    run(&mut world, &manifest("one", &["a:1", "b:1"]));
+    world.runtime.bad_images.insert("bad:1".to_owned());
+    let mut more = manifest("one", &["bad:1", "b:1"]);
+    let [first, second] = &mut more.workload.containers[..] else {
+        panic!("two containers")
+    };
+    first.pull_policy = PullPolicy::Always;
+    first.resize_restarts = vec![ResizeResource::Cpu];
+    for container in [first, second] {
+        container.resources.cpu_request_milli = Some(100);
+    }
+    acts(&mut world);
+    run(&mut world, &more);
+    assert_eq!(acts(&mut world), "resize pod c1");
+    exit(&mut world, "c1", 1);
+    world.pass(11_000);
+    assert_eq!(acts(&mut world), "run c1");
 }
