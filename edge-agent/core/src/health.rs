@@ -70,10 +70,11 @@ impl Health {
         self.probers.get(&kind).map(Prober::verdict)
     }
 
-    /// Its hook is past and its startup probe, if it has one, succeeded.
+    /// Its hook is past, and did not fail, and its startup probe, if it has one, succeeded.
     fn has_started(&self) -> bool {
         let passed = self.verdict(ProbeKind::Startup);
-        self.hook == Hook::Past && passed.is_none_or(|verdict| verdict == Verdict::Success)
+        let hooked = self.hook == Hook::Past && self.doom != Some(Doom::PostStart);
+        hooked && passed.is_none_or(|verdict| verdict == Verdict::Success)
     }
 
     fn is_ready(&self) -> bool {

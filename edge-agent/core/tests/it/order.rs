@@ -370,6 +370,22 @@ fn a_hook_that_fails_kills_its_container() {
 }
 
 #[test]
+fn nothing_follows_a_sidecar_whose_hook_fails() {
+    let mut world = up();
+    world.runtime.bad_hooks.insert("i0".to_owned());
+    let mut wanted = with_initial(&["[s:1]"], &["a:1"]);
+    let hook = Action::Exec {
+        command: vec!["true".to_owned()],
+    };
+    wanted.workload.init_containers[0].lifecycle.post_start = Some(hook);
+    run(&mut world, &wanted);
+    assert!(acts(&mut world).ends_with("run i0, hook i0, stop i0 30s"));
+    world.runtime.bad_hooks.clear();
+    world.pass(20_000);
+    assert!(acts(&mut world).ends_with("run i0, hook i0, run c0"));
+}
+
+#[test]
 fn a_hook_does_not_hold_up_a_teardown() {
     let mut world = up();
     world.hub.run(&hooked());
