@@ -10,6 +10,8 @@ use crate::{report, signals};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_REQUEST_LINE: u64 = 4096;
+/// The first byte of a TLS connection.
+const HANDSHAKE: u8 = 0x16;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn serve(port: u16, answer: fn(TcpStream) -> std::io::Result<()>) -> Result<ExitCode, String> {
@@ -35,9 +37,23 @@ pub fn serve(port: u16, answer: fn(TcpStream) -> std::io::Result<()>) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+/// Bounds what is to come of a connection, and answers one that begins with TLS: whether it did.
+pub fn is_over(stream: &mut TcpStream) -> std::io::Result<bool> {
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
+    let mut first = [0];
+    stream.peek(&mut first)?;
+    if first[0] != HANDSHAKE {
+        return Ok(false);
+    }
+    stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")?;
+    Ok(true)
+}
+
+pub fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    if is_over(&mut stream)? {
+        return Ok(());
+    }
     let mut line = String::new();
     BufReader::new((&stream).take(MAX_REQUEST_LINE)).read_line(&mut line)?;
     let path = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next());

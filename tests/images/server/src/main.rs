@@ -3,6 +3,7 @@
 //! | mode | behaviour |
 //! |---|---|
 //! | `http --port N` | serves `/`, `/healthz`, `/env`, `/file/PATH` and `/elsewhere`, a redirect to another host; exits 0 on SIGTERM or SIGINT |
+//! | `picky --port N` | as `http`, for who asks for `/wants/NAME/VALUE` with that header; `/told/WHAT` and TLS it says aloud |
 //! | `grpc --port N` | answers every gRPC health check: a service called `sick` does not serve, any other does |
 //! | `crash --after-seconds N --code C` | exits C after N seconds |
 //! | `exit --code N` | exits N at once |
@@ -13,18 +14,20 @@
 
 mod grpc;
 mod http;
+mod picky;
 mod report;
 mod signals;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: server http --port N | grpc --port N | crash --after-seconds N --code C | exit --code N | hog --mib N | ignore-term | print [PATH...] | pause";
+const USAGE: &str = "usage: server http --port N | picky --port N | grpc --port N | crash --after-seconds N --code C | exit --code N | hog --mib N | ignore-term | print [PATH...] | pause";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Mode {
     Http { port: u16 },
+    Picky { port: u16 },
     Grpc { port: u16 },
     Crash { after: Duration, code: u8 },
     Exit { code: u8 },
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
 fn run(mode: Mode) -> Result<ExitCode, String> {
     match mode {
         Mode::Http { port } => http::serve(port, http::answer),
+        Mode::Picky { port } => http::serve(port, picky::answer),
         Mode::Grpc { port } => http::serve(port, grpc::answer),
         Mode::Crash { after, code } => {
             println!("crashing with {code} in {} s", after.as_secs());
@@ -80,6 +84,9 @@ fn parse(arguments: &[String]) -> Result<Mode, String> {
     let (mode, rest) = arguments.split_first().ok_or("a mode is missing")?;
     let mode = match mode.as_str() {
         "http" => Mode::Http {
+            port: option(rest, "--port")?,
+        },
+        "picky" => Mode::Picky {
             port: option(rest, "--port")?,
         },
         "grpc" => Mode::Grpc {
@@ -128,6 +135,7 @@ mod tests {
             assert_eq!(parse(&arguments).ok(), expect, "{given}");
         };
         check("http --port 80", Some(Mode::Http { port: 80 }));
+        check("picky --port 82", Some(Mode::Picky { port: 82 }));
         check("grpc --port 81", Some(Mode::Grpc { port: 81 }));
         check(
             "crash --after-seconds 2 --code 3",
