@@ -11,10 +11,12 @@
 //! * [`sign`]: DSSE envelopes. Nothing that changes a device has an unsigned form.
 //! * [`sealing`]: a device's sealing key, and how its identity key vouches for it.
 //! * [`expand`]: the `$(VAR)` rule, of whoever resolves a variable: the writer of a manifest, or the device.
+//! * [`address`]: which of many addresses are shown.
 //! * [`text`]: what a device's strings go through before a person or an API server sees them.
 //!
 //! It must not know of MQTT, HTTP, SQL, Kubernetes' API types or any runtime.
 
+pub mod address;
 pub mod digest;
 pub mod expand;
 pub mod frame;

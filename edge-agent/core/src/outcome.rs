@@ -1,6 +1,7 @@
 //! What comes from the runtime: how steps ended, and what a look at it shows.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use edge_protocol::text::sanitise;
@@ -155,7 +156,7 @@ impl Agent {
                 Step::RunSandbox(spec),
                 StepOutcome::Sandbox {
                     sandbox_id,
-                    ip,
+                    ips,
                     left_out,
                 },
             ) => {
@@ -164,7 +165,7 @@ impl Agent {
                 workload.disk.dirty = true;
                 workload.blur(Sight::Changed);
                 let manifest = Arc::clone(&spec.manifest);
-                add_sandbox(pod, *spec, sandbox_id, ip, now);
+                add_sandbox(pod, *spec, sandbox_id, ips, now);
                 self.tell_resolver(now, uid, &manifest, &left_out);
             }
             (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
@@ -369,14 +370,14 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) -> Touch {
     touch
 }
 
-fn add_sandbox(pod: &mut Pod, spec: SandboxSpec, id: String, ip: Option<String>, now: &Now) {
+fn add_sandbox(pod: &mut Pod, spec: SandboxSpec, id: String, ips: Vec<IpAddr>, now: &Now) {
     pod.sandboxes.retain(|sandbox| sandbox.id != id);
     pod.sandboxes.push(ObservedSandbox {
         id,
         uid: spec.uid,
         attempt: spec.attempt,
         ready: true,
-        ip,
+        ips,
         created_at_ms: now.wall_ms,
     });
 }

@@ -162,7 +162,7 @@ impl Given<'_> {
             action: action.clone(),
             pod_ip: sandbox
                 .filter(|_| !host_network)
-                .and_then(|sandbox| sandbox.ip.clone()),
+                .and_then(|sandbox| sandbox.shown_ips().first().copied()),
         }
     }
 

@@ -311,7 +311,7 @@ mod tests {
                 uid: uid(name),
                 attempt: 0,
                 ready,
-                ip: None,
+                ips: Vec::new(),
                 created_at_ms: 0,
             };
             let pod = |name| Pod {

@@ -14,7 +14,7 @@ use crate::lifecycle::order::{self, Place};
 use crate::lifecycle::{Decision, decide};
 use crate::phase;
 use crate::plan::Given;
-use crate::step::ObservedState;
+use crate::step::{ObservedSandbox, ObservedState};
 use crate::sums::Bounds;
 use crate::workload::Subject;
 
@@ -52,6 +52,11 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
     // As `determinePodResizeStatus` of `pkg/kubelet/kubelet_pods.go`.
     let is_over = !matches!(phase, Phase::Pending | Phase::Running);
     let wish = record.deferred.as_ref().filter(|_| !is_over);
+    let ips = given
+        .pod
+        .sandbox()
+        .map_or_else(Vec::new, ObservedSandbox::shown_ips);
+    let mut ips = ips.iter().map(ToString::to_string);
     Some(WorkloadStatus {
         uid: given.uid.clone(),
         revision: item.map_or(record.revision, |item| item.revision),
@@ -61,14 +66,10 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
         reason,
         message: sanitise(&message),
         disrupted: phase == Phase::Failed && record.failed.as_ref().is_some_and(|failed| failed.disrupted),
-        pod_ip: given
-            .pod
-            .sandbox()
-            .and_then(|sandbox| sandbox.ip.as_deref())
-            .map(sanitise),
+        pod_ip: ips.next(),
         init_containers: shown(initial),
         sandbox_ready: given.pod.sandbox().is_some(),
-        further_pod_ips: Vec::new(),
+        further_pod_ips: ips.collect(),
         started: record.started,
         allocated: given
             .manifest()

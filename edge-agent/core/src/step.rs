@@ -4,8 +4,10 @@
 //! Nothing here names a runtime; `edge-agent` executes steps against CRI.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use edge_protocol::address::one_of_each_family;
 use edge_protocol::v1::{Action, ContainerSpec, LinuxUser, Manifest, PortSpec, QosClass, Reason, Resources};
 use edge_protocol::{Digest, PodUid};
 
@@ -26,7 +28,7 @@ pub enum Step {
     /// run it swaps the files that changed, each volume's at once, and leaves the rest. Objects are found by their digests in the store.
     SyncVolumes {
         manifest: Arc<Manifest>,
-        pod_ip: Option<String>,
+        pod_ips: Vec<IpAddr>,
     },
     /// Create and start the sandbox of one workload, with its cgroup. Finds an existing ready one of the same attempt.
     RunSandbox(Box<SandboxSpec>),
@@ -120,8 +122,8 @@ pub struct StartContainer {
     /// The restart count that the container will show.
     pub attempt: u32,
     pub container: ContainerSpec,
-    /// The sandbox's address, for the downward API.
-    pub pod_ip: Option<String>,
+    /// The sandbox's addresses, for the downward API and `/etc/hosts`.
+    pub pod_ips: Vec<IpAddr>,
 }
 
 /// Other resources for a running container.
@@ -140,7 +142,7 @@ pub struct InContainer {
     pub container_id: String,
     pub action: Action,
     /// Where an action without a host of its own goes; absent on the device's own network.
-    pub pod_ip: Option<String>,
+    pub pod_ip: Option<IpAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +175,8 @@ pub enum StepOutcome {
     NoImage,
     Sandbox {
         sandbox_id: String,
-        ip: Option<String>,
+        /// As [`ObservedSandbox::ips`].
+        ips: Vec<IpAddr>,
         /// What had to be left out of its resolver's settings, in the kubelet's words.
         left_out: Vec<String>,
     },
@@ -204,14 +207,26 @@ pub struct Observed {
     pub containers: Vec<ObservedContainer>,
 }
 
+/// How many addresses of one sandbox are looked at.
+pub const MAX_POD_IPS: usize = 16;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedSandbox {
     pub id: String,
     pub uid: PodUid,
     pub attempt: u32,
     pub ready: bool,
-    pub ip: Option<String>,
+    /// All of its addresses, of whatever families, in the runtime's order, at most [`MAX_POD_IPS`]. Empty while it has none, and on the device's own
+    /// network.
+    pub ips: Vec<IpAddr>,
     pub created_at_ms: i64,
+}
+
+impl ObservedSandbox {
+    /// Those that the workload shows as its own, the first one foremost.
+    pub(crate) fn shown_ips(&self) -> Vec<IpAddr> {
+        one_of_each_family(self.ips.iter().copied())
+    }
 }
 
 /// Times are milliseconds since the Unix epoch, as the runtime recorded them.

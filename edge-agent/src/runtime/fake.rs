@@ -4,6 +4,7 @@
 //! once, `trap 'exit N' TERM` ends with N when asked to, and everything else runs until it is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_agent_core::step::{
@@ -142,7 +143,7 @@ impl World {
                     Reason::Error,
                 );
                 for sandbox in self.now.sandboxes.iter_mut().filter(|s| s.id == *sandbox_id) {
-                    (sandbox.ready, sandbox.ip) = (false, None);
+                    (sandbox.ready, sandbox.ips) = (false, Vec::new());
                 }
             }
             Step::RemoveSandbox { sandbox_id, .. } => {
@@ -196,11 +197,11 @@ impl World {
 
     fn run_sandbox(&mut self, spec: &SandboxSpec) -> StepOutcome {
         let same = |s: &ObservedSandbox| (&s.uid, s.attempt) == (&spec.uid, spec.attempt);
-        if let Some(ObservedSandbox { id, ip, ready, .. }) = self.now.sandboxes.iter().find(|s| same(s)) {
+        if let Some(ObservedSandbox { id, ips, ready, .. }) = self.now.sandboxes.iter().find(|s| same(s)) {
             if *ready {
                 return StepOutcome::Sandbox {
                     sandbox_id: id.clone(),
-                    ip: ip.clone(),
+                    ips: ips.clone(),
                     left_out: Vec::new(),
                 };
             }
@@ -218,11 +219,12 @@ impl World {
         }
         self.now.sandboxes.retain(|s| !same(s));
         let created_at_ms = self.tick();
-        let (id, ip) = (format!("sandbox-{created_at_ms}"), Some("10.0.0.1".to_owned()));
+        let id = format!("sandbox-{created_at_ms}");
+        let ips = vec![Ipv4Addr::new(10, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()];
         let (uid, attempt) = (spec.uid.clone(), spec.attempt);
         let outcome = StepOutcome::Sandbox {
             sandbox_id: id.clone(),
-            ip: ip.clone(),
+            ips: ips.clone(),
             left_out: Vec::new(),
         };
         self.now.sandboxes.push(ObservedSandbox {
@@ -230,7 +232,7 @@ impl World {
             uid,
             attempt,
             ready: true,
-            ip,
+            ips,
             created_at_ms,
         });
         outcome
@@ -243,7 +245,7 @@ impl World {
             sandbox,
             attempt,
             container,
-            pod_ip: _,
+            pod_ips: _,
         }: &StartContainer,
     ) -> StepOutcome {
         let same = |c: &&ObservedContainer| {

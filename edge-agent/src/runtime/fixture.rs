@@ -1,7 +1,7 @@
 //! A workload with objects, for the tests of what is made from them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_protocol::Digest;
 use edge_protocol::sealing::{RootSecret, SealingScope};
@@ -13,7 +13,13 @@ use edge_protocol::v1::Amounts;
 use super::sources::Sources;
 use crate::objects::Objects;
 
-pub const HOST_IPS: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7))];
+pub const HOST_IPS: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))];
+/// In the runtime's order.
+pub const POD_IPS: [IpAddr; 3] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 5)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 6)),
+];
 pub const CAPACITY: Amounts = Amounts {
     cpu_milli: 4000,
     memory_bytes: 8 << 30,
@@ -99,7 +105,7 @@ impl Fixture {
         Sources {
             manifest: &self.manifest,
             objects: &self.objects,
-            pod_ip: Some("10.1.0.5"),
+            pod_ips: &POD_IPS,
             host_ips: &HOST_IPS,
             capacity: CAPACITY,
         }

@@ -56,8 +56,8 @@ pub fn kernel_hostname(hostname: &str, names: &Names) -> Result<String, NameTooL
     }
 }
 
-/// `/etc/hosts` of a workload with an address of its own (`managedHostsFileContent` of `pkg/kubelet/kubelet_pods.go`).
-pub fn hosts(address: &str, hostname: &str, names: &Names) -> String {
+/// `/etc/hosts` of a workload with addresses of its own, all of them (`managedHostsFileContent` of `pkg/kubelet/kubelet_pods.go`).
+pub fn hosts(addresses: &[IpAddr], hostname: &str, names: &Names) -> String {
     let mut text = "# Kubernetes-managed hosts file.\n\
         127.0.0.1\tlocalhost\n\
         ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -70,8 +70,10 @@ pub fn hosts(address: &str, hostname: &str, names: &Names) -> String {
         Some(fqdn) => format!("{fqdn}\t{hostname}"),
         None => hostname.to_owned(),
     };
-    // Writing to a String does not fail, here and below.
-    let _ = writeln!(text, "{address}\t{names_of_it}");
+    for address in addresses {
+        // Writing to a String does not fail, here and below.
+        let _ = writeln!(text, "{address}\t{names_of_it}");
+    }
     text + &aliases(&names.host_aliases)
 }
 

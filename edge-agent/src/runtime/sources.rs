@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use edge_protocol::address::one_of_each_family;
 use edge_protocol::v1::{
     Amounts, ContainerResource, Manifest, ObjectData, ObjectKind, PodField, Reason, ResourceField,
 };
@@ -13,8 +14,8 @@ use crate::objects::{ObjectError, Objects};
 pub struct Sources<'a> {
     pub manifest: &'a Manifest,
     pub objects: &'a Objects,
-    /// The sandbox's address; a workload on the device's own network has the device's.
-    pub pod_ip: Option<&'a str>,
+    /// All addresses of the sandbox; a workload on the device's own network has the device's.
+    pub pod_ips: &'a [IpAddr],
     /// The device's own addresses, the first one foremost.
     pub host_ips: &'a [IpAddr],
     /// What the device has.
@@ -99,22 +100,29 @@ impl Sources<'_> {
             workload,
             ..
         } = self.manifest;
-        let first_host_ip = || self.host_ips.first().map(ToString::to_string).unwrap_or_default();
         match field {
             PodField::Name => name.clone(),
             PodField::Namespace => namespace.clone(),
             PodField::Uid => uid.to_string(),
             PodField::NodeName => workload.node_name.clone(),
             PodField::ServiceAccountName => workload.service_account.clone(),
-            PodField::HostIp => first_host_ip(),
+            PodField::HostIp => first(self.host_ips),
             PodField::HostIps => joined(self.host_ips),
-            PodField::PodIp if workload.namespaces.host_network => first_host_ip(),
-            PodField::PodIps if workload.namespaces.host_network => joined(self.host_ips),
-            PodField::PodIp | PodField::PodIps => self.pod_ip.unwrap_or_default().to_owned(),
+            PodField::PodIp => first(&self.shown_ips()),
+            PodField::PodIps => joined(&self.shown_ips()),
             PodField::Labels => lines(labels),
             PodField::Annotations => lines(annotations),
             PodField::Label(key) => labels.get(key).cloned().unwrap_or_default(),
             PodField::Annotation(key) => annotations.get(key).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The addresses that the workload shows as its own.
+    fn shown_ips(&self) -> Vec<IpAddr> {
+        if self.manifest.workload.namespaces.host_network {
+            self.host_ips.to_vec()
+        } else {
+            one_of_each_family(self.pod_ips.iter().copied())
         }
     }
 
@@ -158,6 +166,10 @@ impl Sources<'_> {
         };
         Ok(value.div_ceil(divisor.max(1)).to_string())
     }
+}
+
+fn first(addresses: &[IpAddr]) -> String {
+    addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

@@ -1,6 +1,10 @@
 //! What a device claims about itself. Claims may narrow a target; they never grant anything.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::address;
 
 /// Read on the device at start, and told again when something changes. Absent fields are unknown, not zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,13 @@ pub struct Facts {
     /// What the runtime has, as [`bounded_images`] leaves it. No hello says it, and no frame on a link that counts bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<HeldImage>,
+}
+
+impl Facts {
+    /// The device's addresses, one of a family, the foremost first. What is no address counts for nothing.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        address::said(&self.addresses)
+    }
 }
 
 /// An image on a device.

@@ -1,12 +1,13 @@
 //! What a device observed of its workloads. Everything here is the device's own word.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Resources;
 use crate::time::DeviceTime;
-use crate::{DeploymentRevision, Digest, PodUid};
+use crate::{DeploymentRevision, Digest, PodUid, address};
 
 /// How far one assignment has climbed. Ready comes only from the last rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,9 +65,10 @@ pub struct WorkloadStatus {
     /// The sandbox runs and has its network: `PodReadyToStartContainers`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sandbox_ready: bool,
+    /// Its foremost address; absent while it has none, and on the device's own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
-    /// Of a second address family.
+    /// Of a second address family; at most one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_pod_ips: Vec<String>,
     /// When its volumes or its first sandbox were asked for.
@@ -86,6 +88,13 @@ pub struct WorkloadStatus {
     pub resizing: Option<Resizing>,
     /// When what this status says became true.
     pub since: DeviceTime,
+}
+
+impl WorkloadStatus {
+    /// Its addresses, one of a family, the foremost first. What is no address counts for nothing.
+    pub fn pod_ips(&self) -> Vec<IpAddr> {
+        address::said(self.pod_ip.iter().chain(&self.further_pod_ips))
+    }
 }
 
 /// Why other resources cannot be had now, and since when. They are weighed again whenever something changes.

@@ -209,12 +209,12 @@ impl Device {
                     uid: spec.uid,
                     attempt: spec.attempt,
                     ready: true,
-                    ip: None,
+                    ips: Vec::new(),
                     created_at_ms: self.now.wall_ms,
                 });
                 StepOutcome::Sandbox {
                     sandbox_id,
-                    ip: None,
+                    ips: Vec::new(),
                     left_out: Vec::new(),
                 }
             }

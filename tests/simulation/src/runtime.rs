@@ -1,6 +1,7 @@
 //! A container runtime as its steps are documented: idempotent, outliving the agent, ended by a reboot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use edge_agent_core::{
     Observed, ObservedContainer, ObservedSandbox, ObservedState, SandboxSpec, StartContainer, StepOutcome,
@@ -90,7 +91,7 @@ impl Runtime {
         if let Some(found) = self.sandboxes.iter().find(same) {
             return StepOutcome::Sandbox {
                 sandbox_id: found.id.clone(),
-                ip: found.ip.clone(),
+                ips: found.ips.clone(),
                 left_out: Vec::new(),
             };
         }
@@ -100,12 +101,12 @@ impl Runtime {
             uid: spec.uid.clone(),
             attempt: spec.attempt,
             ready: true,
-            ip: Some("10.0.0.1".to_owned()),
+            ips: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
             created_at_ms: wall_ms,
         };
         let outcome = StepOutcome::Sandbox {
             sandbox_id: sandbox.id.clone(),
-            ip: sandbox.ip.clone(),
+            ips: sandbox.ips.clone(),
             left_out: Vec::new(),
         };
         self.sandboxes.push(sandbox);
@@ -205,7 +206,7 @@ impl Runtime {
             self.end(&container, 137, now, wall_ms);
         }
         for sandbox in self.sandboxes.iter_mut().filter(|s| s.id == id) {
-            (sandbox.ready, sandbox.ip) = (false, None);
+            (sandbox.ready, sandbox.ips) = (false, Vec::new());
         }
     }
 

@@ -60,7 +60,10 @@ fn volumes(given: &Given<'_>, manifest: &Arc<Manifest>, plan: &mut Plan) -> bool
     if workload.volumes.is_none() || workload.volumes != workload.record.manifest {
         let step = Step::SyncVolumes {
             manifest: Arc::clone(manifest),
-            pod_ip: given.pod.sandbox().and_then(|sandbox| sandbox.ip.clone()),
+            pod_ips: given
+                .pod
+                .sandbox()
+                .map_or_else(Vec::new, |sandbox| sandbox.ips.clone()),
         };
         given.try_step(plan, Subject::Volumes, step);
     }
@@ -126,7 +129,7 @@ fn start(
         sandbox: sandbox_spec(manifest, sandbox.attempt),
         attempt,
         container: spec.clone(),
-        pod_ip: sandbox.ip.clone(),
+        pod_ips: sandbox.ips.clone(),
     };
     given.try_step(
         plan,

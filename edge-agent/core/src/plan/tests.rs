@@ -93,7 +93,7 @@ impl Case {
             uid: uid.clone(),
             attempt: *attempt,
             ready: *ready,
-            ip: None,
+            ips: Vec::new(),
             created_at_ms: 0,
         };
         let container = |(id, sandbox, attempt, spec, state): &(&str, &str, u32, &str, ObservedState)| {

@@ -27,6 +27,7 @@ fn a_workload_runs_and_says_so() {
         (Phase::Running, Rung::Healthy, None)
     );
     assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.9"));
+    assert_eq!(status.further_pod_ips, ["fd00::9"]);
     assert!(status.started.is_some());
     assert!(
         status

@@ -1,6 +1,7 @@
 //! A container runtime in memory.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_agent_core::step::Finding;
 use edge_agent_core::{
@@ -9,6 +10,13 @@ use edge_agent_core::{
 };
 use edge_protocol::PodUid;
 use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
+
+/// What every sandbox has: the other family's first, and more than one of a family.
+pub const POD_IPS: [IpAddr; 3] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 9)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 10)),
+];
 
 /// A runtime that also keeps the accounts by which the machine is judged.
 #[derive(Default)]
@@ -167,14 +175,14 @@ impl Runtime {
                         uid: spec.uid.clone(),
                         attempt: spec.attempt,
                         ready: true,
-                        ip: Some("10.1.0.9".to_owned()),
+                        ips: POD_IPS.to_vec(),
                         created_at_ms: wall_ms,
                     });
                     id
                 });
                 StepOutcome::Sandbox {
                     sandbox_id,
-                    ip: Some("10.1.0.9".to_owned()),
+                    ips: POD_IPS.to_vec(),
                     left_out: self.left_out.clone(),
                 }
             }

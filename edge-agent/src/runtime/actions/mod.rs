@@ -3,6 +3,7 @@
 //! What an outcome means is decided elsewhere. Texts are the kubelet's, for they are shown: pkg/probe for probes,
 //! `pkg/kubelet/lifecycle/handlers.go` for hooks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use edge_agent_core::step::Finding;
@@ -56,7 +57,7 @@ pub struct Impossible(String);
 pub struct Target<'a> {
     pub container_id: &'a str,
     /// Absent on the device's own network.
-    pub pod_ip: Option<&'a str>,
+    pub pod_ip: Option<IpAddr>,
     pub purpose: Purpose,
     pub limit: Option<Duration>,
 }
@@ -94,14 +95,13 @@ pub async fn perform(client: &CriClient, target: Target<'_>, action: &Action) ->
 }
 
 fn host_or_own(host: Option<&str>, target: Target<'_>) -> String {
-    let given = host.filter(|host| !host.is_empty()).or(target.pod_ip);
-    match given {
-        Some(host) => host.to_owned(),
-        None => host_address::addresses()
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+    if let Some(host) = host.filter(|host| !host.is_empty()) {
+        return host.to_owned();
     }
+    let own = target
+        .pod_ip
+        .or_else(|| host_address::addresses().first().copied());
+    own.map(|address| address.to_string()).unwrap_or_default()
 }
 
 /// `host:port`, IPv6 in brackets.

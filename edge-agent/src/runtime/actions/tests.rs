@@ -1,5 +1,6 @@
 //! Against servers of the test's own.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use edge_agent_cri::CriOptions;
@@ -81,7 +82,7 @@ async fn perform_within(limit: Duration, action: Action, purpose: Purpose) -> Ou
     let client = CriClient::new(CriOptions::new("/nowhere"));
     let target = Target {
         container_id: "c",
-        pod_ip: Some("127.0.0.1"),
+        pod_ip: Some(Ipv4Addr::LOCALHOST.into()),
         purpose,
         limit: Some(limit),
     };

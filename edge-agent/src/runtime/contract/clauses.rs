@@ -58,7 +58,7 @@ pub async fn a_workload_lives_and_leaves_nothing(Subject { runtime, .. }: Subjec
     let sandboxes: Vec<_> = observed
         .sandboxes
         .iter()
-        .map(|s| (&s.id, s.attempt, s.ready, s.ip.is_some()))
+        .map(|s| (&s.id, s.attempt, s.ready, !s.ips.is_empty()))
         .collect();
     assert_eq!(sandboxes, [(&sandbox, 0, true, true)]);
     assert_eq!(observed.containers.len(), 2);

@@ -1,6 +1,7 @@
 //! Workloads to run the contract with.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step};
@@ -85,20 +86,20 @@ impl Workload {
             restart_digest: restart_digest(),
             ..ContainerSpec::new(name, IMAGE)
         };
-        let Step::StartContainer(start) = self.start_as(sandbox_id, None, container) else {
+        let Step::StartContainer(start) = self.start_as(sandbox_id, Vec::new(), container) else {
             unreachable!("it starts a container")
         };
         Step::StartContainer(Box::new(StartContainer { attempt, ..*start }))
     }
 
     /// A container of this very description.
-    pub fn start_as(&self, sandbox_id: &str, pod_ip: Option<String>, container: ContainerSpec) -> Step {
+    pub fn start_as(&self, sandbox_id: &str, pod_ips: Vec<IpAddr>, container: ContainerSpec) -> Step {
         Step::StartContainer(Box::new(StartContainer {
             sandbox_id: sandbox_id.into(),
             sandbox: self.sandbox.clone(),
             attempt: 0,
             container,
-            pod_ip,
+            pod_ips,
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use edge_agent_core::step::{ObservedState, Step, StepOutcome};
@@ -67,30 +68,30 @@ impl Pod {
         });
     }
 
-    fn sync(&self, pod_ip: Option<String>) -> Step {
+    fn sync(&self, pod_ips: Vec<IpAddr>) -> Step {
         Step::SyncVolumes {
             manifest: self.workload.sandbox.manifest.clone(),
-            pod_ip,
+            pod_ips,
         }
     }
 
-    /// Has the volumes and the sandbox; gives its id and address.
-    async fn up(&self) -> (String, Option<String>) {
-        done(&self.runtime, self.sync(None)).await;
+    /// Has the volumes and the sandbox; gives its id and addresses.
+    async fn up(&self) -> (String, Vec<IpAddr>) {
+        done(&self.runtime, self.sync(Vec::new())).await;
         match self.runtime.run(self.workload.run_sandbox(0)).await {
-            StepOutcome::Sandbox { sandbox_id, ip, .. } => (sandbox_id, ip),
+            StepOutcome::Sandbox { sandbox_id, ips, .. } => (sandbox_id, ips),
             other => panic!("{other:?}"),
         }
     }
 
-    fn start(&self, (sandbox_id, pod_ip): &(String, Option<String>), container: ContainerSpec) -> Step {
-        self.workload.start_as(sandbox_id, pod_ip.clone(), container)
+    fn start(&self, (sandbox_id, pod_ips): &(String, Vec<IpAddr>), container: ContainerSpec) -> Step {
+        self.workload.start_as(sandbox_id, pod_ips.clone(), container)
     }
 
     /// Runs a container to its end; gives what it printed, by line, and its end.
     async fn run(
         &self,
-        up: &(String, Option<String>),
+        up: &(String, Vec<IpAddr>),
         container: ContainerSpec,
     ) -> (Vec<String>, ObservedState) {
         let name = container.name.clone();
@@ -107,7 +108,7 @@ impl Pod {
         (text.lines().filter_map(line).collect(), end)
     }
 
-    async fn refused(&self, up: &(String, Option<String>), container: ContainerSpec) -> (Reason, String) {
+    async fn refused(&self, up: &(String, Vec<IpAddr>), container: ContainerSpec) -> (Reason, String) {
         match self.runtime.run(self.start(up, container)).await {
             StepOutcome::Failed { reason, message } => (reason, message),
             other => panic!("{other:?}"),

@@ -150,7 +150,7 @@ impl Settings {
             sandbox,
             attempt,
             container,
-            pod_ip: _,
+            pod_ips: _,
         } = start;
         let identity = labels::identity(&self.agent, &sandbox.uid, &sandbox.namespace, &sandbox.name);
         let expanded = |texts: &[String]| -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ impl Settings {
             .mounts(manifest, container, environment, runtime_can_recurse)?;
         let own_hosts = !of_volumes.iter().any(|mount| mount.in_container == ETC_HOSTS);
         let mut mounts: Vec<Mount> = of_volumes.into_iter().map(described).collect();
-        if own_hosts && let Some(path) = self.hosts(&start.sandbox, start.pod_ip.as_deref())? {
+        if own_hosts && let Some(path) = self.hosts(&start.sandbox, &start.pod_ips)? {
             mounts.push(writable(&path, ETC_HOSTS));
         }
         if let Some(message) = container
@@ -79,15 +80,15 @@ impl Settings {
     }
 
     /// Writes `/etc/hosts` as of now; none before the workload has an address.
-    fn hosts(&self, sandbox: &SandboxSpec, pod_ip: Option<&str>) -> Result<Option<PathBuf>, FilesFault> {
+    fn hosts(&self, sandbox: &SandboxSpec, pod_ips: &[IpAddr]) -> Result<Option<PathBuf>, FilesFault> {
         let workload = &sandbox.manifest.workload;
-        let text = match pod_ip {
+        let text = match pod_ips {
             _ if workload.namespaces.host_network => {
                 let of_device = fs::read_to_string(ETC_HOSTS).map_err(failed(Path::new(ETC_HOSTS)))?;
                 names::hosts_of_device(&of_device, &workload.names)
             }
-            Some(address) => names::hosts(address, &sandbox.hostname, &workload.names),
-            None => return Ok(None),
+            [] => return Ok(None),
+            addresses => names::hosts(addresses, &sandbox.hostname, &workload.names),
         };
         let directory = self.volumes.directory(&sandbox.uid);
         fs::create_dir_all(&directory).map_err(failed(&directory))?;

@@ -113,7 +113,7 @@ impl Inner {
         let sources = Sources {
             manifest,
             objects: &self.objects,
-            pod_ip: None,
+            pod_ips: &[],
             host_ips: &[],
             capacity: self.settings.capacity,
         };

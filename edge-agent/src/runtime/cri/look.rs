@@ -4,6 +4,7 @@
 //! remembered as long as the lists say that the state is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use edge_agent_core::step::{Observed, ObservedContainer, ObservedSandbox, ObservedState};
@@ -16,6 +17,7 @@ use edge_protocol::text::words;
 use edge_protocol::v1::{LinuxUser, Reason, Resources};
 use tokio::time::Instant;
 
+use super::addresses::addresses;
 use super::{Inner, labels};
 use crate::runtime::resources::{MIN_SHARES, cpu_milli};
 
@@ -46,7 +48,7 @@ pub(super) struct Seen {
     /// When a container was last seen that had not been there before.
     newest: Option<Instant>,
     /// Addresses of sandboxes, by id, with the state they were asked in.
-    addresses: BTreeMap<String, (i32, Option<String>)>,
+    addresses: BTreeMap<String, (i32, Vec<IpAddr>)>,
     /// Statuses of containers, by id, with the state they were asked in.
     statuses: BTreeMap<String, (i32, ContainerStatus)>,
     /// Containers that we stopped: a kill is no riddle there.
@@ -153,18 +155,15 @@ impl Inner {
             return Ok(None);
         };
         let known = self.seen().addresses.get(&sandbox.id).cloned();
-        let ip = match known {
-            Some((state, ip)) if state == sandbox.state => ip,
+        let ips = match known {
+            Some((state, ips)) if state == sandbox.state => ips,
             _ => match self.client.pod_sandbox_status(&sandbox.id).await {
                 Ok(status) => {
-                    let ip = status
-                        .network
-                        .map(|network| network.ip)
-                        .filter(|ip| !ip.is_empty());
+                    let ips = addresses(&status);
                     self.seen()
                         .addresses
-                        .insert(sandbox.id.clone(), (sandbox.state, ip.clone()));
-                    ip
+                        .insert(sandbox.id.clone(), (sandbox.state, ips.clone()));
+                    ips
                 }
                 Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
@@ -175,7 +174,7 @@ impl Inner {
             uid,
             attempt: metadata.attempt,
             ready: sandbox.state() == PodSandboxState::SandboxReady,
-            ip,
+            ips,
             created_at_ms: millis(sandbox.created_at),
         }))
     }

@@ -12,6 +12,7 @@
 //! - `usage`: what workloads use, and which images there are.
 //! - `look`: a complete observation, and when to take the next.
 
+mod addresses;
 mod config;
 mod features;
 mod files;

@@ -97,7 +97,7 @@ impl Inner {
         } = target;
         let at = Target {
             container_id,
-            pod_ip: pod_ip.as_deref(),
+            pod_ip: *pod_ip,
             purpose,
             limit,
         };

@@ -1,6 +1,7 @@
 //! Each step, carried to its end. All of them find what an interrupted run of the same step left.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use edge_agent_core::step::{SandboxSpec, StartContainer, Step, StepOutcome};
@@ -13,6 +14,7 @@ use edge_protocol::PodUid;
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{Manifest, Reason};
 
+use super::addresses::addresses;
 use super::config::{ConfigFault, InvalidName, log_path};
 use super::files::FilesFault;
 use super::images::ImageFault;
@@ -147,7 +149,7 @@ impl Inner {
             Step::PullImage { image, manifest } => self.pull_image(&image, &manifest).await,
             Step::RunSandbox(spec) => self.run_sandbox(&spec).await,
             Step::StartContainer(start) => self.start_container(&start).await,
-            Step::SyncVolumes { manifest, pod_ip } => self.sync_volumes(manifest, pod_ip).await,
+            Step::SyncVolumes { manifest, pod_ips } => self.sync_volumes(manifest, pod_ips).await,
             Step::PostStart(target) => self.post_start(&target).await,
             Step::Probe {
                 kind: _,
@@ -202,13 +204,9 @@ impl Inner {
             .pod_sandbox_status(&sandbox_id)
             .await
             .map_err(failed())?;
-        let ip = status
-            .network
-            .map(|network| network.ip)
-            .filter(|ip| !ip.is_empty());
         Ok(StepOutcome::Sandbox {
             sandbox_id,
-            ip,
+            ips: addresses(&status),
             left_out,
         })
     }
@@ -285,7 +283,7 @@ impl Inner {
         let sources = Sources {
             manifest: &sandbox.manifest,
             objects: &self.objects,
-            pod_ip: start.pod_ip.as_deref(),
+            pod_ips: &start.pod_ips,
             host_ips: &host_ips,
             capacity: self.settings.capacity,
         };
@@ -311,7 +309,7 @@ impl Inner {
     async fn sync_volumes(
         &self,
         manifest: Arc<Manifest>,
-        pod_ip: Option<String>,
+        pod_ips: Vec<IpAddr>,
     ) -> Result<StepOutcome, StepFailure> {
         let (volumes, objects) = (self.settings.volumes.clone(), self.objects.clone());
         let capacity = self.settings.capacity;
@@ -319,7 +317,7 @@ impl Inner {
             volumes.sync(&Sources {
                 manifest: &manifest,
                 objects: &objects,
-                pod_ip: pod_ip.as_deref(),
+                pod_ips: &pod_ips,
                 host_ips: &host_address::addresses(),
                 capacity,
             })?;

@@ -16,15 +16,18 @@ fn names(fqdn: Option<&str>, hostname_is_fqdn: bool) -> Names {
 fn hosts_is_the_kubelets() {
     let head = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
     let tail = "\n# Entries added by HostAliases.\n10.9.9.9\tdb\tdb.local\n";
-    let plain = hosts("10.1.0.5", "web-0", &Names::default());
+    let one: [IpAddr; 1] = ["10.1.0.5".parse().unwrap()];
+    let plain = hosts(&one, "web-0", &Names::default());
     assert_eq!(plain, format!("{head}10.1.0.5\tweb-0\n"));
+    let both: [IpAddr; 2] = [one[0], "fd00::5".parse().unwrap()];
     let whole = hosts(
-        "10.1.0.5",
+        &both,
         "web-0",
         &names(Some("web-0.web.shop.svc.cluster.local"), false),
     );
-    let line = "10.1.0.5\tweb-0.web.shop.svc.cluster.local\tweb-0\n";
-    assert_eq!(whole, format!("{head}{line}{tail}"));
+    let names_of_it = "web-0.web.shop.svc.cluster.local\tweb-0";
+    let lines = format!("10.1.0.5\t{names_of_it}\nfd00::5\t{names_of_it}\n");
+    assert_eq!(whole, format!("{head}{lines}{tail}"));
     let of_device = hosts_of_device("127.0.0.1 localhost\n", &names(None, false));
     let head = "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n";
     assert_eq!(of_device, format!("{head}{tail}"));

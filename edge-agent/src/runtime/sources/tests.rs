@@ -17,6 +17,7 @@ fn fields_are_those_of_the_downward_api() {
     check(&given, PodField::NodeName, "edge-1");
     check(&given, PodField::ServiceAccountName, "robot");
     check(&given, PodField::PodIp, "10.1.0.5");
+    check(&given, PodField::PodIps, "10.1.0.5,fd00::5");
     check(&given, PodField::HostIp, "192.0.2.7");
     check(&given, PodField::HostIps, "192.0.2.7");
     check(&given, PodField::Labels, "app=\"web\"\ntier=\"front\"");
@@ -24,6 +25,7 @@ fn fields_are_those_of_the_downward_api() {
     check(&given, PodField::Label("tier".into()), "front");
     check(&given, PodField::Annotation("absent".into()), "");
     given.manifest.workload.namespaces.host_network = true;
+    check(&given, PodField::PodIp, "192.0.2.7");
     check(&given, PodField::PodIps, "192.0.2.7");
 }
 

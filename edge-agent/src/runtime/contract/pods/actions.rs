@@ -20,7 +20,7 @@ async fn probes_and_hooks_are_done_in_the_container() {
         action: Action::Exec {
             command: ["sh", "-c", script].map(str::to_owned).into(),
         },
-        pod_ip: up.1.clone(),
+        pod_ip: up.1.first().copied(),
     };
     let probe = async |script: &str| {
         let step = Step::Probe {

@@ -83,7 +83,7 @@ async fn what_the_device_forbids_is_not_even_begun() {
         manifest.workload.volumes = vec![volume("disk", empty(Medium::Disk))];
     })
     .await;
-    for step in [pod.sync(None), pod.workload.run_sandbox(0)] {
+    for step in [pod.sync(Vec::new()), pod.workload.run_sandbox(0)] {
         let outcome = pod.runtime.run(step).await;
         let StepOutcome::Failed { reason, message } = outcome else {
             panic!("{outcome:?}")

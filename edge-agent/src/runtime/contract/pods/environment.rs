@@ -38,11 +38,7 @@ async fn variables_and_arguments_are_made_at_the_start() {
     assert!(matches!(started, StepOutcome::Started { .. }), "{started:?}");
     let log = pod.workload.log(&pod.device.logs("device-a"), "main", 0);
     logged(&log, "arg blue 10.0.0.9").await;
-    logged(
-        &log,
-        &format!("env blue 10.0.0.9 {} 10.0.0.9", up.1.as_deref().unwrap()),
-    )
-    .await;
+    logged(&log, &format!("env blue 10.0.0.9 {} 10.0.0.9", up.1[0])).await;
 
     let waits = ContainerSpec {
         env_from: vec![EnvFrom {

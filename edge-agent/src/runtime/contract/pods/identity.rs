@@ -59,7 +59,7 @@ async fn names_security_and_last_words_are_the_pods() {
     let (lines, end) = Box::pin(pod.run(&up, container)).await;
     let fqdn = "identity.sub.default.svc.cluster.local";
     has(&lines, &format!("name {fqdn}"));
-    has(&lines, &format!("{}\t{fqdn}\tidentity", up.1.as_deref().unwrap()));
+    has(&lines, &format!("{}\t{fqdn}\tidentity", up.1[0]));
     for line in [
         "10.9.9.9\tdb",
         "nameserver 192.0.2.53",
