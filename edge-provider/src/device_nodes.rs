@@ -128,9 +128,8 @@ impl DeviceNodes {
         }
     }
 
-    pub fn is_routable(&self, address: &str) -> bool {
-        let address: Option<IpAddr> = address.parse().ok();
-        address.is_some_and(|address| self.options.routable.iter().any(|range| range.contains(&address)))
+    pub fn is_routable(&self, address: IpAddr) -> bool {
+        self.options.routable.iter().any(|range| range.contains(&address))
     }
 }
 

@@ -116,19 +116,12 @@ impl DeviceSpec {
 
     /// A device's address is an address of the Node only where the configuration says that it can be reached.
     fn addresses(&self, device: &Device) -> Vec<Address> {
-        let address = |kind, address: &String| Address {
-            kind,
-            address: address.clone(),
-        };
-        let routable = device
-            .facts
-            .addresses
-            .iter()
-            .filter(|address| self.nodes.is_routable(address));
-        routable
-            .take(1)
-            .map(|ip| address("InternalIP", ip))
-            .chain([address("Hostname", &self.name)])
+        let address = |kind, address: String| Address { kind, address };
+        let mut ips = device.facts.ips();
+        ips.retain(|ip| self.nodes.is_routable(*ip));
+        ips.iter()
+            .map(|ip| address("InternalIP", ip.to_string()))
+            .chain([address("Hostname", self.name.clone())])
             .collect()
     }
 

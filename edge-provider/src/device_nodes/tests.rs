@@ -50,12 +50,8 @@ fn fleet_scope_leaves_them_out_unless_the_configuration_says_so() {
 fn only_an_address_in_a_declared_range_is_routable() {
     let none = nodes(&json!({"condition": "*"}));
     let some = nodes(&json!({"condition": "*", "routable": ["10.64.0.0/10", "fd00::/8"]}));
-    for (address, routable) in [
-        ("10.65.0.9", true),
-        ("10.0.0.9", false),
-        ("fd00::9", true),
-        ("x", false),
-    ] {
+    for (address, routable) in [("10.65.0.9", true), ("10.0.0.9", false), ("fd00::9", true)] {
+        let address: IpAddr = address.parse().unwrap();
         assert_eq!(some.is_routable(address), routable, "{address}");
         assert!(!none.is_routable(address));
     }

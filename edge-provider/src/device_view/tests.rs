@@ -165,4 +165,7 @@ fn its_address_is_shown_only_where_it_can_be_reached() {
     assert_eq!(kinds(&plain()), ["Hostname"]);
     let near = spec(json!({"condition": "tags.node = 'true'", "routable": ["10.127.0.0/16"]}));
     assert_eq!(kinds(&near), ["InternalIP", "Hostname"]);
+    let routable = ["10.127.0.0/16", "fd00::/8"];
+    let both = spec(json!({"condition": "tags.node = 'true'", "routable": routable}));
+    assert_eq!(kinds(&both), ["InternalIP", "InternalIP", "Hostname"]);
 }

@@ -1,11 +1,12 @@
 //! How each effect of the bridge is carried out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use edge_protocol::PodUid;
 use edge_protocol::v1::EventLevel;
 use edge_provider_core::{Effect, Kin, Line, Note, OpId, PodRefusal, PodView};
-use edge_provider_translate::{NodeKind, Refused, Shown, Speaker, Surroundings, pod_status};
+use edge_provider_translate::{NodeKind, Refused, Shown, Surroundings, pod_status};
 use iot_hub_client::api::PutDeployment;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -81,15 +82,18 @@ impl EdgeProvider {
         }));
     }
 
-    /// An address that means nothing outside the device stands in an annotation only.
+    /// Addresses that mean nothing outside the device stand in an annotation only.
     fn annotations(&self, view: &PodView) -> Annotations {
-        let address = pod_ip(view).filter(|_| self.face.kind() == NodeKind::Device);
-        let shown = address.map(|address| {
-            let speaker = self.face.speaker(Some(address));
-            let routable = matches!(speaker, Speaker::Device { routable: true, .. });
-            (POD_IP, (!routable).then(|| address.to_owned()))
-        });
-        shown.into_iter().collect()
+        let addresses = pod_ips(view);
+        if addresses.is_empty() || self.face.kind() != NodeKind::Device {
+            return Annotations::default();
+        }
+        let hidden = addresses
+            .iter()
+            .filter(|address| !self.face.is_routable(**address));
+        let hidden: Vec<String> = hidden.map(ToString::to_string).collect();
+        let shown = (POD_IP, (!hidden.is_empty()).then(|| hidden.join(",")));
+        [shown].into_iter().collect()
     }
 
     /// The status that the pod should show. `None` when the object is not known or not a pod, which is logged.
@@ -109,13 +113,15 @@ impl EdgeProvider {
             PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),
         };
-        let host_ip = self.face.host_ip();
+        let host_ips = self.face.host_ips();
         let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        let address = if on_host { host_ip.as_deref() } else { pod_ip(view) };
+        let mut own = if on_host { host_ips.clone() } else { pod_ips(view) };
+        own.retain(|address| self.face.is_routable(*address));
         let around = Surroundings {
-            speaker: self.face.speaker(address),
+            speaker: self.face.speaker(),
             now: Timestamp::now(),
-            host_ip: host_ip.as_deref(),
+            host_ips: &host_ips,
+            pod_ips: &own,
             observed_generation: pod.metadata.generation,
             kubernetes: self.reading.kubernetes(),
             refused_edit: match view {
@@ -216,13 +222,16 @@ impl EdgeProvider {
     }
 }
 
-/// The address that the device gave the pod.
-fn pod_ip(view: &PodView) -> Option<&str> {
+/// The addresses that the device gave the pod.
+fn pod_ips(view: &PodView) -> Vec<IpAddr> {
     let status = match view {
         PodView::Deployed(status) | PodView::EditRefused { status, .. } => status,
-        PodView::Accepted | PodView::Refused(_) | PodView::Stopped(_) => return None,
+        PodView::Accepted | PodView::Refused(_) | PodView::Stopped(_) => return Vec::new(),
     };
-    status.workload.as_ref()?.pod_ip.as_deref()
+    status
+        .workload
+        .as_ref()
+        .map_or_else(Vec::new, |word| word.pod_ips())
 }
 
 fn pod_line(line: Line) -> PodLine {

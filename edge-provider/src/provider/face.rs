@@ -1,5 +1,7 @@
 //! What the node of a provider stands for: the one thing in which two kinds of node differ here.
 
+use std::net::IpAddr;
+
 use edge_provider_core::Dark;
 use edge_provider_translate::{NodeKind, Speaker};
 use iot_hub_client::api::Device;
@@ -142,12 +144,11 @@ impl Face {
         }
     }
 
-    /// Whose word a pod's status is, and the address of where it runs. `pod_ip` is what the device gave the pod.
-    pub fn speaker(&self, pod_ip: Option<&str>) -> Speaker {
+    /// Whose word a pod's status is.
+    pub fn speaker(&self) -> Speaker {
         match self {
             Self::Fleet(_) => Speaker::Fleet,
             Self::Device(face) => Speaker::Device {
-                routable: pod_ip.is_some_and(|address| face.spec.nodes.is_routable(address)),
                 silent_since: face
                     .device
                     .as_ref()
@@ -157,10 +158,19 @@ impl Face {
         }
     }
 
-    pub fn host_ip(&self) -> Option<String> {
+    /// The addresses of where its pods run, the foremost first, one of a family.
+    pub fn host_ips(&self) -> Vec<IpAddr> {
         match self {
-            Self::Fleet(face) => Some(face.spec.internal_ip.clone()),
-            Self::Device(face) => face.device.as_ref()?.facts.addresses.first().cloned(),
+            Self::Fleet(face) => face.spec.internal_ip.parse().ok().into_iter().collect(),
+            Self::Device(face) => face.device.iter().flat_map(|device| device.facts.ips()).collect(),
+        }
+    }
+
+    /// Whether others of the cluster can reach this address of a pod.
+    pub fn is_routable(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Fleet(_) => false,
+            Self::Device(face) => face.spec.nodes.is_routable(address),
         }
     }
 }

@@ -125,7 +125,7 @@ impl EdgeProvider {
 
     /// What the hub says of devices may change the Node, and what its pods show: a device that is silent is not Ready, and its address is theirs.
     fn learn_devices(&mut self, out: &mut Vec<PodEffect>, learn: impl FnOnce(&mut Face)) {
-        let shown = |face: &Face| (face.speaker(None), face.host_ip());
+        let shown = |face: &Face| (face.speaker(), face.host_ips());
         let before = shown(&self.face);
         learn(&mut self.face);
         out.extend(self.node());

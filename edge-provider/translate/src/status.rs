@@ -9,6 +9,8 @@ mod containers;
 mod device;
 mod time;
 
+use std::net::IpAddr;
+
 use edge_protocol::v1::{DeploymentStatus, Phase};
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -42,18 +44,9 @@ pub enum Speaker {
     Fleet,
     /// One device, whose whole word the pod shows as a kubelet would.
     Device {
-        /// Whether others of the cluster can reach the pod's address, so that it may be shown as `podIP`.
-        routable: bool,
         /// When the device was last heard, once it is past the deadline of its link: its pods are not Ready then.
         silent_since: Option<Timestamp>,
     },
-}
-
-/// [`Speaker::Device`] taken apart.
-#[derive(Clone, Copy)]
-struct Standing {
-    routable: bool,
-    silent_since: Option<Timestamp>,
 }
 
 /// What besides the pod and the roll-up goes into a status.
@@ -62,8 +55,10 @@ pub struct Surroundings<'a> {
     pub speaker: Speaker,
     /// By the bridge's clock; used for transition times and for the age of a stale word.
     pub now: Timestamp,
-    /// The node's address, shown as the pod's `hostIP`.
-    pub host_ip: Option<&'a str>,
+    /// The node's addresses, shown as the pod's `hostIPs`, the foremost first, one of a family.
+    pub host_ips: &'a [IpAddr],
+    /// On a device node those of the pod's own that others of the cluster can reach, in the same order: on the device's network the device's.
+    pub pod_ips: &'a [IpAddr],
     /// The pod's `metadata.generation` that the shown status speaks of; absent leaves what the pod shows.
     pub observed_generation: Option<i64>,
     /// The API server's major and minor version, once it is known: fields that an older one would drop are not shown.
@@ -93,16 +88,8 @@ pub struct Refused<'a> {
 pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodStatus {
     let unset = PodStatus::default();
     let previous = pod.status.as_ref().unwrap_or(&unset);
-    if let Speaker::Device {
-        routable,
-        silent_since,
-    } = around.speaker
-    {
-        let standing = Standing {
-            routable,
-            silent_since,
-        };
-        return device::status(pod, previous, shown, &around, standing);
+    if let Speaker::Device { silent_since } = around.speaker {
+        return device::status(pod, previous, shown, &around, silent_since);
     }
     let containers = containers::all(pod, previous, shown);
     let phase = phase(previous, shown, &containers);
@@ -132,12 +119,16 @@ pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodS
 fn common(previous: &PodStatus, around: &Surroundings<'_>) -> PodStatus {
     let start_time = previous.start_time.clone();
     PodStatus {
-        host_ip: around.host_ip.map(str::to_owned),
-        host_ips: around.host_ip.map(|ip| vec![HostIP { ip: ip.to_owned() }]),
+        host_ip: around.host_ips.first().map(ToString::to_string),
+        host_ips: (!around.host_ips.is_empty()).then(|| around.host_ips.iter().map(host_ip).collect()),
         observed_generation: around.observed_generation,
         start_time: start_time.or_else(|| Some(Time(time::whole_seconds(around.now)))),
         ..PodStatus::default()
     }
+}
+
+fn host_ip(ip: &IpAddr) -> HostIP {
+    HostIP { ip: ip.to_string() }
 }
 
 /// An older value is cleared by an empty text.

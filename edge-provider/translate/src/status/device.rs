@@ -14,10 +14,10 @@ use std::net::IpAddr;
 use edge_protocol::text::sanitise;
 use edge_protocol::v1::{DeploymentStatus, Phase, WorkloadStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodIP, PodSpec, PodStatus};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    FAILED, NO_DEVICES_TARGETED, PENDING, RUNNING, Refused, SUCCEEDED, Shown, Standing, Surroundings,
-    clear_or, common,
+    FAILED, NO_DEVICES_TARGETED, PENDING, RUNNING, Refused, SUCCEEDED, Shown, Surroundings, clear_or, common,
 };
 
 /// What the conditions are made from.
@@ -34,7 +34,7 @@ pub(super) fn status(
     previous: &PodStatus,
     shown: Shown<'_>,
     around: &Surroundings<'_>,
-    standing: Standing,
+    silent_since: Option<Timestamp>,
 ) -> PodStatus {
     let unset = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&unset);
@@ -53,15 +53,13 @@ pub(super) fn status(
         previous,
         shown,
         around,
-        standing.silent_since,
+        silent_since,
     );
     let (reason, message) = headline(previous, shown, word, phase);
-    let ips = if standing.routable {
-        addresses(spec, word, around)
-    } else {
-        Vec::new()
-    };
     let was_given = word.is_some_and(|word| !is_rejected(word));
+    // On the host's network a pod has the node's, sandbox or not (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
+    // absent here is left alone.
+    let ips = if was_given { around.pod_ips } else { &[] };
     let held = word
         .filter(|word| word.phase == Phase::Running)
         .and_then(|word| word.resources.as_ref());
@@ -82,8 +80,8 @@ pub(super) fn status(
         init_container_statuses: listed(init),
         message: clear_or(previous.message.as_ref(), message.as_deref()),
         phase: Some(phase.to_owned()),
-        pod_ip: ips.first().cloned(),
-        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        pod_ip: ips.first().map(ToString::to_string),
+        pod_ips: (!ips.is_empty()).then(|| ips.iter().map(pod_ip).collect()),
         reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
         resources: has_resources.then(|| totals::granted(spec, held)).flatten(),
         ..common
@@ -171,21 +169,6 @@ fn is_nowhere(status: &DeploymentStatus) -> bool {
     status.counts.targeted == 0
 }
 
-/// A pod on the host's network has the address of its node, sandbox or not (`generateAPIPodStatus`). One that lost its sandbox keeps those it had: what is
-/// absent here is left alone. Of each family there is one (`sortPodIPs`), or the API server would refuse the whole status.
-fn addresses(spec: &PodSpec, word: Option<&WorkloadStatus>, around: &Surroundings<'_>) -> Vec<String> {
-    let Some(word) = word.filter(|word| !is_rejected(word)) else {
-        return Vec::new();
-    };
-    if spec.host_network == Some(true) {
-        return around.host_ip.map(str::to_owned).into_iter().collect();
-    }
-    let said = word.pod_ip.iter().chain(&word.further_pod_ips);
-    let mut found: Vec<IpAddr> = Vec::new();
-    for ip in said.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
-        if found.iter().all(|other| other.is_ipv4() != ip.is_ipv4()) {
-            found.push(ip);
-        }
-    }
-    found.iter().map(IpAddr::to_string).collect()
+fn pod_ip(ip: &IpAddr) -> PodIP {
+    PodIP { ip: ip.to_string() }
 }

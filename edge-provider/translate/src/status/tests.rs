@@ -1,5 +1,7 @@
 //! A pod, a roll-up, and what the API server holds after each patch.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use edge_protocol::v1::{
     ContainerRollup, ContainerState, ContainerStatus as DeviceWord, DeploymentState, FailingDevice,
     LadderCounts, Reason,
@@ -14,6 +16,10 @@ mod conditions;
 mod device;
 mod ends;
 
+const HOST_IPS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7)),
+];
 const NOW_MS: i64 = 1_795_254_000_123;
 
 fn at(ms: i64) -> Surroundings<'static> {
@@ -21,7 +27,8 @@ fn at(ms: i64) -> Surroundings<'static> {
     Surroundings {
         speaker: Speaker::Fleet,
         now,
-        host_ip: Some("192.0.2.7"),
+        host_ips: &HOST_IPS,
+        pod_ips: &[],
         observed_generation: Some(3),
         kubernetes: Some((1, 37)),
         refused_edit: None,

@@ -217,6 +217,9 @@ impl Hub {
     }
 }
 
+/// A workload has one address of each family.
+const MAX_FURTHER_POD_IPS: usize = 1;
+
 /// Only what the manifest names, and only bounded text (law 8).
 fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
     let known = |name: &str| outline.containers.iter().any(|(known, _)| known == name);
@@ -237,6 +240,10 @@ fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
         failure.message = sanitise(&failure.message);
     }
     status.pod_ip = status.pod_ip.as_deref().map(sanitise);
+    status.further_pod_ips.truncate(MAX_FURTHER_POD_IPS);
+    for ip in &mut status.further_pod_ips {
+        *ip = sanitise(ip);
+    }
     status
 }
 

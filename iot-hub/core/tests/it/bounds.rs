@@ -1,9 +1,11 @@
 //! What a hostile device can make the hub keep.
 
 use edge_protocol::Nonce;
-use edge_protocol::v1::{Facts, Hello, Up};
+use edge_protocol::v1::{Facts, Hello, Phase, Rung, StatusReport, Up};
 
 use crate::support::World;
+use crate::support::build::pod;
+use crate::support::model::blank;
 
 #[test]
 fn claims_are_bounded_and_cleaned() {
@@ -32,4 +34,24 @@ fn claims_are_bounded_and_cleaned() {
     assert!(record.agent_version.len() <= 64);
     assert_eq!(record.features.len(), 64);
     assert!(record.features.iter().all(|feature| feature.len() <= 64));
+}
+
+#[test]
+fn the_addresses_of_a_workload_are_bounded_and_cleaned() {
+    let (mut world, [one]) = World::of(["one"]);
+    world.run("p", "*");
+    let item = world.store.sets[&one].items.get(&pod("p")).unwrap().clone();
+    let mut status = blank(&item, Rung::Healthy, Phase::Running);
+    let long = "\u{1b}é".repeat(1_000);
+    (status.pod_ip, status.further_pod_ips) = (Some(long.clone()), vec![long; 500]);
+    let report = StatusReport {
+        upto: 50,
+        complete: false,
+        workloads: vec![status],
+    };
+    world.say(&one, Up::Status(report));
+    let kept = world.store.assignments[&(pod("p"), one)].status.as_ref().unwrap();
+    assert_eq!(kept.further_pod_ips.len(), 1);
+    let mut all = kept.pod_ip.iter().chain(&kept.further_pod_ips);
+    assert!(all.all(|ip| ip.len() <= 1024 && !ip.chars().any(char::is_control)));
 }

@@ -10,14 +10,16 @@ use super::*;
 mod containers;
 mod resize;
 
+const POD_IPS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 4)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 4)),
+];
 const LATER_MS: i64 = NOW_MS + 3_600_000;
 
 fn on_device(ms: i64) -> Surroundings<'static> {
     Surroundings {
-        speaker: Speaker::Device {
-            routable: true,
-            silent_since: None,
-        },
+        speaker: Speaker::Device { silent_since: None },
+        pod_ips: &POD_IPS,
         ..at(ms)
     }
 }
@@ -255,10 +257,9 @@ fn a_device_past_its_deadline_is_not_ready_and_all_else_stays() {
     let before = show_device(&mut pod, Shown::Deployed(&done));
     let silent = Surroundings {
         speaker: Speaker::Device {
-            routable: true,
             silent_since: Some(Timestamp::from_millisecond(NOW_MS).unwrap()),
         },
-        ..at(LATER_MS)
+        ..on_device(LATER_MS)
     };
     let status = show_in(&mut pod, Shown::Deployed(&done), silent);
     assert_eq!(of(&status, "Ready"), "False/DeviceSilent");
@@ -396,31 +397,32 @@ fn a_readiness_gate_holds_ready_back() {
 #[test]
 fn an_address_is_shown_only_where_it_can_be_reached() {
     let hidden = Surroundings {
-        speaker: Speaker::Device {
-            routable: false,
-            silent_since: None,
-        },
-        ..at(NOW_MS)
+        pod_ips: &[],
+        ..on_device(NOW_MS)
     };
     let mut runs = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
     let status = show_in(&mut pod("Always", &["web"]), Shown::Deployed(&runs), hidden);
     assert_eq!((status.pod_ip, status.pod_ips), (None, None));
-    let further = ["10.1.0.5", "no address", "FD00::5", "fd00::6"];
-    word_of(&mut runs).further_pod_ips = further.map(str::to_owned).into();
-    let status = show_device(&mut pod("Always", &["web"]), Shown::Deployed(&runs));
-    let ips: Vec<_> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
-    assert_eq!(ips, ["10.1.0.4", "fd00::5"], "one of each family");
-    let mut on_host = pod("Always", &["web"]);
-    on_host.spec.as_mut().unwrap().host_network = Some(true);
+    // Sandbox or not: on the host's network there is none to wait for.
     word_of(&mut runs).sandbox_ready = false;
-    let status = show_device(&mut on_host, Shown::Deployed(&runs));
-    assert_eq!(status.pod_ip.as_deref(), Some("192.0.2.7"));
-    // Once the sandbox is gone the address stays.
     let mut pod = pod("Always", &["web"]);
-    show_device(&mut pod, Shown::Deployed(&runs));
-    (word_of(&mut runs).pod_ip, word_of(&mut runs).further_pod_ips) = (None, Vec::new());
+    let of = |status: &PodStatus| -> Vec<String> {
+        let ips = status.pod_ips.iter().flatten();
+        status
+            .pod_ip
+            .iter()
+            .chain(ips.map(|ip| &ip.ip))
+            .cloned()
+            .collect()
+    };
     let status = show_device(&mut pod, Shown::Deployed(&runs));
-    assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.4"));
+    assert_eq!(of(&status), ["10.1.0.4", "10.1.0.4", "fd00::4"]);
+    // Once the sandbox is gone the addresses stay.
+    let status = show_in(&mut pod, Shown::Deployed(&runs), hidden);
+    assert_eq!(of(&status), ["10.1.0.4", "10.1.0.4", "fd00::4"]);
+    let hosts: Vec<_> = status.host_ips.into_iter().flatten().map(|ip| ip.ip).collect();
+    assert_eq!(status.host_ip.as_deref(), Some("192.0.2.7"));
+    assert_eq!(hosts, ["192.0.2.7", "fd00::7"]);
 }
 
 #[test]
