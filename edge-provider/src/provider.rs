@@ -19,9 +19,11 @@ use crate::notices::Notices;
 use crate::reading::Reading;
 use crate::wanted;
 
+use self::admissions::Admissions;
 use self::face::Face;
 use self::manifests::Manifests;
 
+mod admissions;
 mod effects;
 pub mod face;
 mod facts;
@@ -62,6 +64,8 @@ pub struct EdgeProvider {
     noted: BTreeMap<PodUid, bool>,
     /// The manifests that the hub has, to know an in-place resize.
     manifests: Manifests,
+    /// Which pods may be on the Node.
+    admissions: Admissions,
     /// What pods refer to.
     reading: Reading,
     /// Whether it was told that devices do not know where the API server is.
@@ -116,6 +120,7 @@ impl EdgeProvider {
             views: BTreeMap::new(),
             noted: BTreeMap::new(),
             manifests: Manifests::default(),
+            admissions: Admissions::default(),
             reading,
             told_api_server: false,
             silent: Some((now, "it was not yet asked".to_owned())),
@@ -212,12 +217,15 @@ impl Provider for EdgeProvider {
                     self.pods.remove(&uid);
                     self.views.remove(&uid);
                     self.noted.remove(&uid);
+                    self.admissions.forget(&uid);
                     self.reading.forget(&uid);
                 }
             }
-            PodInput::Node { uid } => {
+            PodInput::Node { uid, facts } => {
                 self.has_node = uid.is_some();
                 self.feed(Input::NodeSeen { uid }, &mut out);
+                let waited = self.admissions.learn(facts);
+                self.look_again(waited, &mut out);
             }
             PodInput::NameTaken { provider_id } => {
                 self.metrics.count("name-taken");

@@ -23,7 +23,7 @@ use virtual_kubelet::objects::{NodeObjects, PodObjects, Raw, Read, TokenWanted};
 
 use crate::sealer::PodSealer;
 
-/// A pod whose objects are being read: neither a condition nor an event says so.
+/// A pod whose objects, or whose Node, are being read: neither a condition nor an event says so.
 pub const READING: &str = "ReadingObjects";
 /// As the kubelet says of a volume that it cannot set up (`FailedMountVolume` of `pkg/kubelet/events/event.go`).
 const FAILED_MOUNT: &str = "FailedMount";

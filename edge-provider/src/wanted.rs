@@ -95,16 +95,17 @@ impl Placing {
     }
 }
 
-/// Reads one pod. `held` is the manifest that the hub has of it; `look` says what was found of what it refers to, and is called only for a
-/// pod that may go somewhere. `None` when its UID is none, which no API server gives.
+/// Reads one pod. `held` is the manifest that the hub has of it. `admit` says whether it may be on its Node, and `look` what was found of what it
+/// refers to; each is called only for a pod against which nothing stood before. `None` when its UID is none, which no API server gives.
 pub fn wanted(
     observed: &ObservedPod,
     placing: &Placing,
     held: Option<&Manifest>,
+    admit: impl FnOnce() -> Result<(), PodRefusal>,
     look: impl FnOnce() -> Gathered,
 ) -> Option<Wanted> {
     let uid = PodUid::new(observed.uid.clone()).ok()?;
-    let (plan, notes) = match plan(observed, placing, held, look) {
+    let (plan, notes) = match plan(observed, placing, held, admit, look) {
         Ok((plan, notes)) => (Ok(plan), notes),
         Err(refusal) => (Err(refusal), Vec::new()),
     };
@@ -144,6 +145,7 @@ fn plan(
     observed: &ObservedPod,
     placing: &Placing,
     held: Option<&Manifest>,
+    admit: impl FnOnce() -> Result<(), PodRefusal>,
     look: impl FnOnce() -> Gathered,
 ) -> Result<(PodPlan, Vec<Note>), PodRefusal> {
     let spec = observed.raw.get("spec").unwrap_or(&Value::Null);
@@ -161,6 +163,7 @@ fn plan(
     if let Err(refusal @ (TargetRefusal::NoEntry | TargetRefusal::NoCondition)) = target {
         return Err(refuse(refusal));
     }
+    admit()?;
     let unknown = unknown_annotations(observed, placing.kind());
     let gathered = look();
     let context = Context {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use virtual_kubelet_core::NodeFacts;
 use virtual_kubelet_core::lease::{self, LeaseAction, LeaseFacts, plan_node_lease};
 use virtual_kubelet_core::node::{NodeAction, NodeAim, ObservedNode, plan};
 
@@ -43,6 +44,8 @@ pub struct NodeTask {
     /// The Node as last seen or written; `None` before the first sight.
     node: Option<Seen>,
     told: Option<Told>,
+    /// Whether the Node was once what it should be.
+    settled: bool,
     /// The lease as last written.
     lease: Option<LeaseFacts>,
 }
@@ -50,7 +53,10 @@ pub struct NodeTask {
 /// What the provider was told last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
-    Uid(Option<String>),
+    Node {
+        uid: Option<String>,
+        facts: Option<Arc<NodeFacts>>,
+    },
     Taken,
 }
 
@@ -73,6 +79,7 @@ impl NodeTask {
             sighted: None,
             node: None,
             told: None,
+            settled: false,
             lease: None,
         }
     }
@@ -126,11 +133,16 @@ impl NodeTask {
             .node
             .as_ref()
             .and_then(|node| node.as_deref().and_then(uid_of));
+        self.settled |= kept.is_ok() && matches!(*self.aim.borrow(), Some(NodeAim::Present(_)));
         let mut moved = false;
         if self.node.is_some() {
-            moved = self
-                .tell(Told::Uid(uid.clone()), PodInput::Node { uid: uid.clone() })
-                .await;
+            moved = !matches!(&self.told, Some(Told::Node { uid: told, .. }) if *told == uid);
+            let (uid, facts) = (uid.clone(), self.facts());
+            let told = Told::Node {
+                uid: uid.clone(),
+                facts: facts.clone(),
+            };
+            self.tell(told, PodInput::Node { uid, facts }).await;
         }
         let lives = match self.aim.borrow().as_ref() {
             // The node that is always served is leased from the start. Whether a further one lives is not known yet: what the Node showed
@@ -166,6 +178,12 @@ impl NodeTask {
         }
     }
 
+    /// What decides who may be on the Node. Until it was brought to what it should be it may lack what is to come.
+    fn facts(&self) -> Option<Arc<NodeFacts>> {
+        let node = self.node.as_ref().filter(|_| self.settled)?.as_deref()?;
+        Some(Arc::new(NodeFacts::of(node)))
+    }
+
     /// Whether the Node shows itself Ready.
     fn is_ready(&self) -> bool {
         let node = self.node.as_ref().and_then(Option::as_deref);
@@ -187,10 +205,9 @@ impl NodeTask {
         (theirs != ours).then(|| theirs.to_owned())
     }
 
-    /// Whether that was news.
-    async fn tell(&mut self, told: Told, input: PodInput) -> bool {
+    async fn tell(&mut self, told: Told, input: PodInput) {
         if self.told.as_ref() == Some(&told) {
-            return false;
+            return;
         }
         if told == Told::Taken || self.told == Some(Told::Taken) {
             // Whose pods there are shows only in a list. A wish that already waits is as good.
@@ -199,7 +216,6 @@ impl NodeTask {
         self.told = Some(told);
         // A closed channel ends this task by way of `aim`.
         let _ = self.inputs.send(input).await;
-        true
     }
 
     async fn keep_node(&mut self) -> Result<(), Error> {

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Value;
-use virtual_kubelet_core::NodeAim;
 use virtual_kubelet_core::deletion::{Cause, Condition, deletion_cause};
 use virtual_kubelet_core::events::EventText;
+use virtual_kubelet_core::{NodeAim, NodeFacts};
 
 use crate::cluster::stripped;
 
@@ -31,9 +31,12 @@ pub enum PodInput {
     Seen(Arc<ObservedPod>),
     /// With the last state that the watch delivered.
     Vanished(Arc<ObservedPod>),
-    /// Our Node was created, or has another UID than before; `None` while there is none.
+    /// Our Node was created, or is another in its UID or in what decides who may be on it.
     Node {
+        /// `None` while there is none.
         uid: Option<String>,
+        /// As the API server has it; `None` while there is none, and until it was first brought to what it should be.
+        facts: Option<Arc<NodeFacts>>,
     },
     /// There is a Node of our name that is another's. It is left alone, and its pods are not ours.
     NameTaken {

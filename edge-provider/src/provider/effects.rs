@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
 use serde_json::Value;
+use virtual_kubelet::core::admission;
 use virtual_kubelet::{Annotations, EventText, PodEffect, PodLine, PodOwner};
 
 use super::EdgeProvider;
@@ -109,6 +110,9 @@ impl EdgeProvider {
         let shown = match view {
             PodView::Accepted => Shown::Accepted,
             PodView::Refused(refusal) if refusal.reason == READING => Shown::Accepted,
+            PodView::Refused(refusal) if admission::rejects(refusal.reason) => {
+                Shown::Rejected(refused(refusal))
+            }
             PodView::Refused(refusal) => Shown::Refused(refused(refusal)),
             PodView::Deployed(status) | PodView::EditRefused { status, .. } => Shown::Deployed(status),
             PodView::Stopped(status) => Shown::Stopped(status.as_deref()),

@@ -32,12 +32,14 @@ impl EdgeProvider {
             .inspect_err(|error| tracing::error!(%error, "the API server gave a pod that is none"))
             .ok()?;
         let held = self.manifests.get(&uid);
+        let (admissions, is_held) = (&mut self.admissions, held.is_some());
+        let admit = || admissions.judge(&uid, observed, is_held);
         let (reading, kind, mut looked) = (&mut self.reading, self.face.kind(), false);
         let look = || {
             looked = true;
             reading.look(&uid, observed, kind)
         };
-        let wanted = wanted::wanted(observed, self.face.placing(), held, look)?;
+        let wanted = wanted::wanted(observed, self.face.placing(), held, admit, look)?;
         let refused = matches!(&wanted.pod.plan, Err(refusal) if refusal.reason == UNSUPPORTED_FIELD);
         if !looked || refused {
             // Nothing is read for a pod that goes nowhere.
@@ -172,6 +174,8 @@ impl EdgeProvider {
             }
         }
         self.feed(Input::DeploymentsListed(held), out);
+        let waited = self.admissions.know_hub();
+        self.look_again(waited, out);
     }
 
     fn note_silence(&mut self, message: String) {
@@ -215,6 +219,7 @@ impl EdgeProvider {
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
             self.views.retain(|uid, _| listed.contains(uid.as_str()));
             self.noted.retain(|uid, _| listed.contains(uid.as_str()));
+            self.admissions.retain(|uid| listed.contains(uid.as_str()));
             self.reading.retain(|uid| listed.contains(uid));
             pods.extend(snapshot.pods.iter().filter_map(|pod| self.want(pod, out)));
         }

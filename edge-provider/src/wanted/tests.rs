@@ -59,7 +59,7 @@ fn fleet(namespaces: NamespaceMap) -> Placing {
 
 #[track_caller]
 fn refused(observed: &ObservedPod, map: &Placing, reason: &str, words: &[&str]) {
-    let refusal = wanted(observed, map, None, nothing)
+    let refusal = wanted(observed, map, None, || Ok(()), nothing)
         .unwrap()
         .pod
         .plan
@@ -72,7 +72,7 @@ fn refused(observed: &ObservedPod, map: &Placing, reason: &str, words: &[&str]) 
 
 #[test]
 fn a_plain_pod_goes_where_its_namespace_may() {
-    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None, nothing).unwrap();
+    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None, || Ok(()), nothing).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "*");
     assert_eq!(plan.target.scope, "tags.hall = '7'");
@@ -83,7 +83,7 @@ fn a_plain_pod_goes_where_its_namespace_may() {
 #[test]
 fn the_annotation_narrows_and_the_scope_stays() {
     let annotations = json!({TARGET_CONDITION: "deviceId = 'a'", DISCONNECT_ANNOTATION: "replace"});
-    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, nothing).unwrap();
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, || Ok(()), nothing).unwrap();
     let plan = wanted.pod.plan.unwrap();
     assert_eq!(plan.target.condition, "deviceId = 'a'");
     assert_eq!(plan.target.scope, "tags.hall = '7'");
@@ -130,11 +130,17 @@ fn power_over_a_device_takes_a_right_of_the_namespace() {
         refused(&power(context.clone()), &map(), "TargetNotAllowed", &words);
         let mut trusted = map();
         trusted.namespaces.0[0].rights.privileged = true;
-        let plan = wanted(&power(context), &trusted, None, nothing).unwrap().pod.plan;
+        let plan = wanted(&power(context), &trusted, None, || Ok(()), nothing)
+            .unwrap()
+            .pod
+            .plan;
         assert!(plan.is_ok(), "{plan:?}");
     }
     let ordinary = json!({"capabilities": {"add": ["CAP_CHOWN", "NET_BIND_SERVICE"], "drop": ["ALL"]}});
-    let plan = wanted(&power(ordinary), &map(), None, nothing).unwrap().pod.plan;
+    let plan = wanted(&power(ordinary), &map(), None, || Ok(()), nothing)
+        .unwrap()
+        .pod
+        .plan;
     assert!(plan.is_ok(), "{plan:?}");
 }
 
@@ -165,7 +171,7 @@ fn all_unsupported_paths_are_named_at_once() {
 #[test]
 fn an_author_may_bound_an_orphans_life() {
     let annotations = json!({DISCONNECT_ANNOTATION: "stop-after=1h30m"});
-    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, nothing).unwrap();
+    let wanted = wanted(&pod(&annotations, &spec()), &map(), None, || Ok(()), nothing).unwrap();
     assert!(wanted.pod.plan.is_ok());
     assert_eq!(wanted.pod.disconnect, Disconnect::StopAfter { ms: 5_400_000 });
 }
@@ -183,7 +189,7 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
         to: To::Device("press-7".into(), Amounts::default()),
         ..map()
     };
-    let plan = wanted(&pod(&json!({}), &spec()), &placing, None, nothing)
+    let plan = wanted(&pod(&json!({}), &spec()), &placing, None, || Ok(()), nothing)
         .unwrap()
         .pod
         .plan
@@ -200,7 +206,7 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
 fn a_pod_has_its_name_in_the_clusters_domain() {
     let mut spec = spec();
     spec["subdomain"] = json!("web");
-    let wanted = wanted(&pod(&json!({}), &spec), &map(), None, nothing).unwrap();
+    let wanted = wanted(&pod(&json!({}), &spec), &map(), None, || Ok(()), nothing).unwrap();
     let names = wanted.pod.plan.unwrap().manifest.workload.names;
     assert!(
         names.fqdn.as_ref().unwrap().ends_with(".svc.plant.example"),
@@ -215,9 +221,22 @@ fn fleet_pods_leave_devices_alone_that_are_nodes_of_their_own() {
             to: To::Fleet(Some(device_nodes(in_fleet))),
             ..map()
         };
-        let wanted = wanted(&pod(&json!({}), &spec()), &placing, None, nothing).unwrap();
+        let wanted = wanted(&pod(&json!({}), &spec()), &placing, None, || Ok(()), nothing).unwrap();
         wanted.pod.plan.unwrap().target.scope
     };
     assert_eq!(scope(false), "(tags.hall = '7') AND NOT (tags.node = 'true')");
     assert_eq!(scope(true), "tags.hall = '7'");
+}
+
+#[test]
+fn a_pod_that_may_not_be_on_its_node_is_refused_before_its_objects_are_read() {
+    let rejected = || {
+        Err(PodRefusal {
+            reason: "NodeAffinity",
+            message: "no".into(),
+        })
+    };
+    let unread = || unreachable!("nothing is read for it");
+    let wanted = wanted(&pod(&json!({}), &spec()), &map(), None, rejected, unread).unwrap();
+    assert_eq!(wanted.pod.plan.unwrap_err().reason, "NodeAffinity");
 }

@@ -29,6 +29,8 @@ pub enum Shown<'a> {
     Accepted,
     /// Nothing of it reaches a device; the message names everything that stands against it.
     Refused(Refused<'a>),
+    /// It may not be on its Node, and fails by it: nothing of it ever reached a device. The message is the event's.
+    Rejected(Refused<'a>),
     /// The hub's roll-up.
     Deployed(&'a DeploymentStatus),
     /// All devices that hold the pod object have stopped it, with the last roll-up if there was one: every container is
@@ -108,9 +110,9 @@ pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodS
         conditions: Some(conditions.all(shown, phase, &containers)),
         container_statuses: (!containers.is_empty()).then_some(containers),
         init_container_statuses: (!initial.is_empty()).then_some(initial),
-        message: clear_or(previous.message.as_ref(), message),
+        message: clear_or(previous.message.as_ref(), message.as_deref()),
         phase: Some(phase.to_owned()),
-        reason: clear_or(previous.reason.as_ref(), reason),
+        reason: clear_or(previous.reason.as_ref(), reason.as_deref()),
         ..common(previous, &around)
     }
 }
@@ -165,20 +167,30 @@ fn phase(previous: &PodStatus, shown: Shown<'_>, containers: &[ContainerStatus])
         Shown::Stopped(_) if !containers.is_empty() && containers.iter().all(containers::succeeded) => {
             SUCCEEDED
         }
-        Shown::Stopped(_) => FAILED,
+        Shown::Rejected(_) | Shown::Stopped(_) => FAILED,
     }
 }
 
 /// What `kubectl get` prints instead of the phase: why nothing runs anywhere.
-fn headline<'a>(shown: Shown<'a>, phase: &str) -> Option<(&'a str, &'a str)> {
-    match shown {
+fn headline(shown: Shown<'_>, phase: &str) -> Option<(String, String)> {
+    let said = match shown {
+        Shown::Rejected(rejected) => return Some(rejection(rejected)),
         _ if phase != PENDING => None,
         Shown::Refused(Refused { reason, message }) => Some((reason, message)),
         Shown::Deployed(status) if status.counts.targeted == 0 => {
             Some((NO_DEVICES_TARGETED, "no device matches the target condition"))
         }
         Shown::Deployed(_) | Shown::Accepted | Shown::Stopped(_) => None,
-    }
+    };
+    said.map(|(reason, message)| (reason.to_owned(), message.to_owned()))
+}
+
+/// `reason` and `message` of a pod that failed at the door (`rejectPod` of pkg/kubelet/kubelet.go).
+fn rejection(rejected: Refused<'_>) -> (String, String) {
+    (
+        rejected.reason.to_owned(),
+        format!("Pod was rejected: {}", rejected.message),
+    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! * [`node`]: a Node object, and which writes bring the one in the cluster to it without touching what others own.
 //! * [`lease`]: the Node's lease, and [`leader`]: which of two processes writes at all.
 //! * [`taint`]: whether a pod acknowledged our taint by key, and the patches that restore a missing taint.
+//! * [`admission`]: whether a pod may be on its Node at all.
 //! * [`deletion`]: whether a deletion is someone's intent or Kubernetes' reaction to silence (law 1).
 //! * [`successors`]: whether a pod's place is taken on another node.
 //! * [`tolerations`]: prevention of that reaction.
@@ -13,6 +14,7 @@
 //! Facts are read from the API server's own JSON; fields that no decision needs are not there. It must not know of kube, of the
 //! hub, or of manifests.
 
+pub mod admission;
 pub mod deletion;
 pub mod events;
 pub mod leader;
@@ -24,6 +26,7 @@ pub mod successors;
 pub mod taint;
 pub mod tolerations;
 
+pub use admission::{NodeFacts, Rejection};
 pub use deletion::{Cause, deletion_cause};
 pub use events::EventText;
 pub use leader::{Leader, LeaderStep};

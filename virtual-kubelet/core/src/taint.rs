@@ -101,10 +101,21 @@ pub fn drives_away(taints: &[Taint], tolerations: &[Toleration]) -> bool {
             .peekable();
         matching.peek().is_some() && matching.all(|toleration| toleration.toleration_seconds.is_none())
     };
+    driving(taints).any(|taint| !is_tolerated(taint))
+}
+
+/// Whether a taint that is no word of silence would drive a pod away at once: only `NoExecute` counts for a kubelet
+/// (`FindMatchingUntoleratedTaint` of k8s.io/component-helpers).
+pub(crate) fn stays_untolerated(taints: &[Taint], tolerations: &[Toleration]) -> bool {
+    driving(taints).any(|taint| !tolerations.iter().any(|toleration| toleration.covers(taint)))
+}
+
+/// What the taint manager acts upon, less the words of silence.
+fn driving(taints: &[Taint]) -> impl Iterator<Item = &Taint> {
+    let is_silence = |taint: &Taint| SILENCE.contains(&taint.key.as_str());
     taints
         .iter()
-        .filter(|taint| taint.effect == "NoExecute" && !SILENCE.contains(&taint.key.as_str()))
-        .any(|taint| !is_tolerated(taint))
+        .filter(move |taint| taint.effect == "NoExecute" && !is_silence(taint))
 }
 
 /// A JSON patch (RFC 6902) that adds the taint, and that fails if the taints changed in between. `None` when it is there.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use virtual_kubelet::core::admission::judge;
 use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
 use virtual_kubelet::node_task::{Look, NodeIdentity, NodeTask};
 use virtual_kubelet::node_watch::{NodeRoutes, NodeWatch, Seen, nodes_of};
@@ -110,7 +111,7 @@ async fn a_deleted_node_is_made_again_and_owns_its_lease() {
         ["POST /api/v1/nodes".to_owned(), format!("POST {LEASES}")]
     );
     assert_eq!(writes[1].body["metadata"]["ownerReferences"][0]["uid"], "uid-1");
-    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-1"));
+    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid), .. }) if uid == "uid-1"));
 
     let node = api.cluster.get("/api/v1/nodes/edge").await.unwrap();
     given.sight.send_replace(Some(node.map(Arc::new)));
@@ -126,7 +127,53 @@ async fn a_deleted_node_is_made_again_and_owns_its_lease() {
     given.task.keep(Look::Changed).await.unwrap();
     let renewed = api.writes().pop().unwrap();
     assert_eq!(renewed.body["metadata"]["ownerReferences"][0]["uid"], "uid-3");
-    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid) }) if uid == "uid-3"));
+    assert!(matches!(given.told.recv().await, Some(PodInput::Node { uid: Some(uid), .. }) if uid == "uid-3"));
+}
+
+#[tokio::test]
+async fn who_may_be_on_the_node_is_told_once_it_is_what_it_should_be() {
+    let api = Api::start(store()).await;
+    let mut earlier = given(&api, Some(present()), None);
+    earlier.task.keep(Look::Changed).await.unwrap();
+    let node = api.cluster.get("/api/v1/nodes/edge").await.unwrap();
+    let mut given = given(&api, None, node.map(Arc::new));
+    given.task.keep(Look::Changed).await.unwrap();
+    let told = given.told.recv().await;
+    assert!(
+        matches!(&told, Some(PodInput::Node { uid: Some(uid), facts: None }) if uid == "uid-1"),
+        "what it lacks is not known yet: {told:?}"
+    );
+    given.aim.send_replace(Some(present()));
+    given.task.keep(Look::Changed).await.unwrap();
+    let Some(PodInput::Node {
+        facts: Some(before), ..
+    }) = given.told.recv().await
+    else {
+        panic!("it is what it should be")
+    };
+    let pod = json!({"spec": {"nodeSelector": {"hall": "7"}}});
+    assert!(judge(&pod, &before).is_some());
+
+    let writes = api.writes().len();
+    let mut labelled = api.cluster.get("/api/v1/nodes/edge").await.unwrap().unwrap();
+    labelled["metadata"]["resourceVersion"] = json!("2");
+    labelled["metadata"]["labels"]["hall"] = json!("7");
+    given.sight.send_replace(Some(Some(Arc::new(labelled.clone()))));
+    given.task.keep(Look::Changed).await.unwrap();
+    let Some(PodInput::Node {
+        facts: Some(after), ..
+    }) = given.told.recv().await
+    else {
+        panic!("its labels changed")
+    };
+    assert_eq!(judge(&pod, &after), None);
+
+    labelled["metadata"]["resourceVersion"] = json!("3");
+    labelled["status"]["images"] = json!([{"names": ["busybox"]}]);
+    given.sight.send_replace(Some(Some(Arc::new(labelled))));
+    given.task.keep(Look::Changed).await.unwrap();
+    assert!(given.told.try_recv().is_err(), "its status decides nothing");
+    assert_eq!(api.writes().len(), writes, "nor does the lease move");
 }
 
 #[tokio::test]
@@ -144,7 +191,7 @@ async fn a_task_that_waits_sees_the_deletion_and_makes_the_node_again() {
     for _ in 0..2 {
         let input = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
         match input.unwrap().unwrap() {
-            PodInput::Node { uid } => uids.push(uid.unwrap()),
+            PodInput::Node { uid, .. } => uids.push(uid.unwrap()),
             other => panic!("{other:?}"),
         }
         // As the watch tells: the Node that was made, and then its end.

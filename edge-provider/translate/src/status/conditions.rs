@@ -51,6 +51,7 @@ impl Conditions<'_> {
         let mut drafts = match shown {
             Shown::Accepted => self.accepted(),
             Shown::Refused(Refused { reason, message }) => refused(reason, message),
+            Shown::Rejected(_) => Vec::new(),
             Shown::Deployed(status) => self.deployed(status, containers),
             Shown::Stopped(last) => last.map(|status| self.ladder(status)).unwrap_or_default(),
         };

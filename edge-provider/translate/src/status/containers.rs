@@ -23,7 +23,7 @@ pub(super) fn all(pod: &Pod, previous: &PodStatus, shown: Shown<'_>) -> Vec<Cont
     let rolled = |status| rolled_up(pod, before, status);
     match shown {
         Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) if before.is_empty() => Vec::new(),
-        Shown::Accepted | Shown::Refused(_) => before.to_vec(),
+        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) => before.to_vec(),
         Shown::Deployed(status) if status.counts.targeted == 0 && before.is_empty() => Vec::new(),
         Shown::Deployed(status) => rolled(status),
         Shown::Stopped(last) => last
@@ -40,7 +40,7 @@ pub(super) fn initial(pod: &Pod, previous: &PodStatus, shown: Shown<'_>) -> Vec<
     let before = previous.init_container_statuses.as_deref().unwrap_or_default();
     let status = match shown {
         Shown::Deployed(status) | Shown::Stopped(Some(status)) => Some(status),
-        Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) => None,
+        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) | Shown::Stopped(None) => None,
     };
     let is_over = previous.phase.as_deref().is_some_and(is_terminal);
     let Some((word, device)) = status.filter(|_| !is_over).and_then(only_word) else {

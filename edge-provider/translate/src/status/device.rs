@@ -18,6 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     FAILED, NO_DEVICES_TARGETED, PENDING, RUNNING, Refused, SUCCEEDED, Shown, Surroundings, clear_or, common,
+    rejection,
 };
 
 /// What the conditions are made from.
@@ -70,7 +71,7 @@ pub(super) fn status(
     if unheard {
         common.start_time = None;
     }
-    if unheard || word.is_some_and(is_rejected) {
+    if unheard || word.is_some_and(is_rejected) || matches!(shown, Shown::Rejected(_)) {
         (common.host_ip, common.host_ips) = (None, None);
     }
     PodStatus {
@@ -103,7 +104,7 @@ fn is_rejected(word: &WorkloadStatus) -> bool {
 fn word(shown: Shown<'_>) -> Option<&WorkloadStatus> {
     match shown {
         Shown::Deployed(status) | Shown::Stopped(Some(status)) => status.workload.as_deref(),
-        Shown::Accepted | Shown::Refused(_) | Shown::Stopped(None) => None,
+        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) | Shown::Stopped(None) => None,
     }
 }
 
@@ -129,7 +130,7 @@ fn phase(
     match shown {
         Shown::Stopped(_) if said == SUCCEEDED => SUCCEEDED,
         Shown::Stopped(_) if !main.is_empty() && main.iter().all(super::containers::succeeded) => SUCCEEDED,
-        Shown::Stopped(_) => FAILED,
+        Shown::Rejected(_) | Shown::Stopped(_) => FAILED,
         _ => said,
     }
 }
@@ -151,6 +152,7 @@ fn headline(
             "the device is not in the target".to_owned(),
         )),
         Shown::Deployed(_) | Shown::Stopped(_) => said,
+        Shown::Rejected(rejected) => Some(rejection(rejected)),
         Shown::Accepted | Shown::Refused(_) => None,
     };
     let is_over = phase == FAILED || phase == SUCCEEDED;

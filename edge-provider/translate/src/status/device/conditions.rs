@@ -30,7 +30,7 @@ pub(super) fn all(
         around,
     };
     let mut drafts = match shown {
-        Shown::Accepted => Vec::new(),
+        Shown::Accepted | Shown::Rejected(_) => Vec::new(),
         Shown::Refused(Refused { reason, message }) => vec![draft(READY, false, reason, message)],
         // The hub has no word of the device, now or yet: what the pod shows of its last one stays.
         Shown::Deployed(_) if facts.word.is_none() => Vec::new(),
@@ -59,7 +59,9 @@ pub(super) fn all(
     // What the bridge itself finds changes when it finds it.
     let own = own.into_iter().map(|draft| conditions.settle(draft));
     let resizes = match (shown, facts.word) {
-        (Shown::Accepted | Shown::Refused(_), _) | (Shown::Deployed(_), None) => Vec::new(),
+        (Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_), _) | (Shown::Deployed(_), None) => {
+            Vec::new()
+        }
         (Shown::Deployed(_), word) => resizing::all(&conditions, word.filter(|_| !is_over)),
         (Shown::Stopped(_), _) => resizing::all(&conditions, None),
     };

@@ -28,7 +28,7 @@ pub(super) fn both(spec: &PodSpec, previous: &PodStatus, shown: Shown<'_>) -> [V
         None => before.map(<[_]>::to_vec),
     };
     match shown {
-        Shown::Accepted | Shown::Refused(_) => before.map(<[_]>::to_vec),
+        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) => before.map(<[_]>::to_vec),
         Shown::Deployed(status) => said(status),
         Shown::Stopped(last) => {
             let lists = last.map_or_else(|| before.map(<[_]>::to_vec), said);

@@ -426,6 +426,41 @@ fn an_address_is_shown_only_where_it_can_be_reached() {
 }
 
 #[test]
+fn a_pod_that_may_not_be_on_its_node_fails_and_claims_nothing() {
+    let refused = Refused {
+        reason: "NodeAffinity",
+        message: "Predicate NodeAffinity failed: it does not match",
+    };
+    let mut pod = pod("Always", &["web"]);
+    for _ in 0..2 {
+        let status = show_device(&mut pod, Shown::Rejected(refused));
+        assert_eq!(
+            (status.phase.as_deref(), status.reason.as_deref()),
+            (Some("Failed"), Some("NodeAffinity"))
+        );
+        assert_eq!(
+            status.message.as_deref(),
+            Some("Pod was rejected: Predicate NodeAffinity failed: it does not match")
+        );
+        assert_eq!(types(&status), ["PodScheduled"], "the scheduler's");
+        assert!(status.container_statuses.is_none());
+        assert_eq!((&status.host_ip, &status.pod_ip), (&None, &None));
+        assert!(status.start_time.is_some());
+    }
+    // Once it is over it stays so.
+    let status = show_device(&mut pod, Shown::Accepted);
+    assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
+
+    let mut of_fleet = super::pod("Always", &["web"]);
+    let status = show_in(&mut of_fleet, Shown::Rejected(refused), at(NOW_MS));
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref()),
+        (Some("Failed"), Some("NodeAffinity"))
+    );
+    assert!(status.message.unwrap().starts_with("Pod was rejected: "));
+}
+
+#[test]
 fn a_stopped_pod_has_every_container_terminated() {
     let mut pod = pod_of_four();
     let init = vec![said("prepare", ended(0)), said("proxy", running())];
