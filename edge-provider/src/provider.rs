@@ -300,3 +300,6 @@ fn name_taken(name: &str, provider_id: &str) -> PodEffect {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
