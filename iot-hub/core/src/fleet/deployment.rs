@@ -40,6 +40,7 @@ pub(crate) struct Target {
 pub(crate) struct Outline {
     /// Name and image, in the manifest's order.
     pub(crate) containers: Vec<(String, String)>,
+    pub(crate) init_containers: Vec<String>,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) grace_period_s: u32,
     pub(crate) replaces: Vec<edge_protocol::PodUid>,
@@ -142,6 +143,7 @@ impl Outline {
                 .into_iter()
                 .map(|c| (c.name, c.image))
                 .collect(),
+            init_containers: workload.init_containers.into_iter().map(|c| c.name).collect(),
             restart_policy: workload.restart_policy,
             grace_period_s: workload.termination_grace_period_s,
             replaces: manifest.replaces,
@@ -153,6 +155,7 @@ impl Outline {
     pub(crate) fn unreadable() -> Self {
         Self {
             containers: Vec::new(),
+            init_containers: Vec::new(),
             restart_policy: RestartPolicy::Always,
             grace_period_s: 30,
             replaces: Vec::new(),

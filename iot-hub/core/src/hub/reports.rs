@@ -222,12 +222,10 @@ const MAX_FURTHER_POD_IPS: usize = 1;
 
 /// Only what the manifest names, and only bounded text (law 8).
 fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
-    let known = |name: &str| outline.containers.iter().any(|(known, _)| known == name);
-    let mut seen = BTreeSet::new();
-    status
-        .containers
-        .retain(|container| known(&container.name) && seen.insert(container.name.clone()));
-    status.containers.iter_mut().for_each(clean_container);
+    let main = |name: &str| outline.containers.iter().any(|(known, _)| known == name);
+    clean_containers(&mut status.containers, main);
+    let initial = |name: &str| outline.init_containers.iter().any(|known| known == name);
+    clean_containers(&mut status.init_containers, initial);
     status.message = sanitise(&status.message);
     if let Some(deferred) = &mut status.deferred {
         deferred.message = sanitise(&deferred.message);
@@ -245,6 +243,13 @@ fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
         *ip = sanitise(ip);
     }
     status
+}
+
+/// Each that is known, once.
+fn clean_containers(containers: &mut Vec<ContainerStatus>, known: impl Fn(&str) -> bool) {
+    let mut seen = BTreeSet::new();
+    containers.retain(|container| known(&container.name) && seen.insert(container.name.clone()));
+    containers.iter_mut().for_each(clean_container);
 }
 
 fn clean_container(container: &mut ContainerStatus) {
