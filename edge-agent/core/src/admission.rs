@@ -222,17 +222,13 @@ pub(crate) fn misfit(
             )));
         }
     }
-    let taken = host_ports(spec).find(|port| {
+    let is_taken = host_ports(spec).any(|port| {
         others
             .iter()
-            .any(|other| host_ports(other).any(|other| overlap(*port, other)))
+            .any(|other| host_ports(other).any(|other| overlap(port, other)))
     });
-    Some(taken.map(|(_, _, port)| {
-        (
-            Reason::NodePorts,
-            format!("Predicate NodePorts failed: host port {port} is in use"),
-        )
-    }))
+    let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+    Some(is_taken.then(|| (Reason::NodePorts, message.to_owned())))
 }
 
 /// What keeps a workload away from a device that lacks something (`Admit` of `pkg/kubelet/eviction/eviction_manager.go`), in the kubelet's
