@@ -31,7 +31,7 @@ pub struct Script {
     pub objects: Vec<Value>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Header {
     /// One sentence.
@@ -49,6 +49,9 @@ pub struct Header {
     /// Facts that say nothing here, by their exact path; such as a count that depends on the moment.
     #[serde(default)]
     pub blind: Vec<String>,
+    /// Facts whose words say something and whose figures do not, by their exact path; such as what is in use at the moment.
+    #[serde(default)]
+    pub figures: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::ConformanceError;
+use crate::case::Header;
 use crate::facts::Facts;
 use crate::order;
 
@@ -40,14 +41,19 @@ pub fn listed(path: &Path) -> Result<Vec<Listed>, ConformanceError> {
     })
 }
 
-/// All facts that differ, but for those that the case is blind for.
-pub fn compare(kubelet: &Facts, device: &Facts, blind: &[String]) -> Vec<Difference> {
+/// All facts that differ, but for those that the case is blind for, and figures that say nothing in it.
+pub fn compare(kubelet: &Facts, device: &Facts, header: &Header) -> Vec<Difference> {
     let all: BTreeSet<&String> = kubelet.keys().chain(device.keys()).collect();
     let is_there = |fact: &str| {
         !order::is_of_both_or_none(fact) || kubelet.contains_key(fact) && device.contains_key(fact)
     };
+    let is_same = |fact: &String| {
+        let (theirs, ours) = (kubelet.get(fact), device.get(fact));
+        let words = |text: &String| text.replace(|c: char| c.is_ascii_digit(), "");
+        theirs == ours || header.figures.contains(fact) && theirs.map(words) == ours.map(words)
+    };
     all.into_iter()
-        .filter(|fact| !blind.contains(fact) && is_there(fact) && kubelet.get(*fact) != device.get(*fact))
+        .filter(|fact| !header.blind.contains(fact) && is_there(fact) && !is_same(fact))
         .map(|fact| Difference {
             fact: fact.clone(),
             kubelet: kubelet.get(fact).cloned(),
@@ -78,14 +84,27 @@ mod tests {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect()
         };
+        let plain = Header::default();
+        let blind = Header {
+            blind: vec!["pod.c".to_owned()],
+            ..Header::default()
+        };
         let kubelet = facts(&[("pod.a", "1"), ("pod.b", "2"), ("pod.c", "3")]);
         let device = facts(&[("pod.a", "1"), ("pod.b", "x"), ("pod.c", "y")]);
-        let found = compare(&kubelet, &device, &["pod.c".to_owned()]);
+        let found = compare(&kubelet, &device, &blind);
         assert_eq!(found.len(), 1);
-        assert_eq!(compare(&kubelet, &Facts::new(), &[]).len(), 3);
+        assert_eq!(compare(&kubelet, &Facts::new(), &plain).len(), 3);
         let order = |first: &str| facts(&[("pod.order[A, B]", first)]);
-        assert_eq!(compare(&order("A"), &order("B"), &[]).len(), 1);
-        assert_eq!(compare(&order("A"), &Facts::new(), &[]), []);
+        assert_eq!(compare(&order("A"), &order("B"), &plain).len(), 1);
+        assert_eq!(compare(&order("A"), &Facts::new(), &plain), []);
+        let figures = Header {
+            figures: vec!["pod.a".to_owned()],
+            ..Header::default()
+        };
+        let says = |text: &str| facts(&[("pod.a", text)]);
+        assert_eq!(compare(&says("7 of 12"), &says("10 of 3"), &figures), []);
+        assert_eq!(compare(&says("7 of 12"), &says("7 or 12"), &figures).len(), 1);
+        assert_eq!(compare(&says("7 of 12"), &Facts::new(), &figures).len(), 1);
         let list = [Listed {
             field: "containers[].tty".into(),
             observable: "b".into(),

@@ -126,7 +126,7 @@ fn forget_paths(cli: &Cli, home: &Path, cases: Vec<Case>) -> anyhow::Result<()> 
     let paths = chosen(&cli.cases, paths, |path| path)?;
     let root = home.join("../..").canonicalize()?;
     eprintln!("building what forgets {} paths", paths.len());
-    let tree = Tree::lay_out(&root, &root.join("target/faults"), &[forgetting::fault()])?;
+    let tree = Tree::lay_out(&root, &root.join("target/faults"), &forgetting::faults())?;
     let programs = Programs::in_directory(tree.build(Programs::default().directory())?);
     let differences = difference::listed(&home.join("differences.yaml"))?;
     let stage = Stage::set(&cli.directory)?;

@@ -249,9 +249,8 @@ async fn agree(
 ) -> Result<Compared, ConformanceError> {
     let specs = script.objects.iter().filter(|object| object["kind"] == "Pod");
     let fields: BTreeSet<String> = specs.flat_map(|pod| coverage::paths(&pod["spec"])).collect();
-    let blind = &script.header.blind;
     let judge = |theirs: &Facts, ours: &Facts| {
-        let mut found = difference::compare(theirs, ours, blind);
+        let mut found = difference::compare(theirs, ours, &script.header);
         found.retain(|each| !difference::is_listed(&arena.listed, each, &fields));
         found
     };
@@ -301,6 +300,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::case::Header;
+
     use super::*;
 
     fn play(kubelet: &str, device: &str) -> Compared {
@@ -308,7 +309,7 @@ mod tests {
         let (last, ours) = (facts(kubelet), facts(device));
         Compared {
             seen: Seen::from([("early".to_owned(), last.clone())]),
-            differences: difference::compare(&last, &ours, &[]),
+            differences: difference::compare(&last, &ours, &Header::default()),
             last,
         }
     }
