@@ -175,6 +175,8 @@ impl Agent {
             return;
         };
         let item = workload.item.clone();
+        // What the former record named may be named by nothing now.
+        self.sweep_due = true;
         workload.record = Record::default();
         workload.asked = None;
         workload.manifest = None;

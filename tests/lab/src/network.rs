@@ -10,6 +10,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -207,15 +208,27 @@ pub fn ip(arguments: &[&str]) -> Result<(), Error> {
         .map(drop)
 }
 
-/// A port that is free on this address now. The address is the lab's own, so no other lab can take it meanwhile.
+/// Ports that are given away: below those that the kernel gives to connections (`net.ipv4.ip_local_port_range`), or one of them could be taken
+/// before its server binds it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that is free on this address now, and given to nobody else of this process. The address is the lab's own, so no other lab can take it
+/// meanwhile.
 pub fn free_port(address: Ipv4Addr) -> Result<u16, Error> {
-    TcpListener::bind((IpAddr::V4(address), 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|bound| bound.port())
-        .map_err(|error| Error::Command {
-            command: format!("bind {address}:0"),
-            reason: error.to_string(),
-        })
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    let mut last = None;
+    for _ in 0..count {
+        let port = PORTS.start + GIVEN.fetch_add(1, Ordering::Relaxed) % count;
+        match TcpListener::bind((IpAddr::V4(address), port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(Error::Command {
+        command: format!("bind {address}"),
+        reason: last.map_or_else(String::new, |error| error.to_string()),
+    })
 }
 
 #[cfg(test)]
