@@ -85,6 +85,8 @@ impl Shared {
 
     pub(crate) fn peer_goes(&self) {
         self.table().peer_goes();
+        self.words.notify_one();
+        self.arrivals.notify_one();
     }
 
     pub(crate) fn pong(&self, id: u32) {
@@ -119,6 +121,14 @@ impl Shared {
     /// Waits until [`Self::try_next`] may have another answer.
     pub(crate) async fn words(&self) {
         self.words.notified().await;
+    }
+
+    /// Everything that was said so far has been written.
+    pub(crate) fn flushed(&self) {
+        let done = self.table().is_done();
+        if done {
+            self.end(ConnectionError::Closed);
+        }
     }
 
     // For users of the connection.
@@ -161,17 +171,14 @@ impl Shared {
         }
     }
 
+    /// A stream that was replied to is open, even if it has been reset since: what came in between is to be read.
     fn poll_opened(&self, stream: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut table = self.table();
-        let entry = table.writable(stream)?;
-        match entry.own {
-            Own::Open => Poll::Ready(Ok(())),
-            Own::Finishing | Own::Finished => Poll::Ready(Err(StreamError::Finished)),
-            Own::Opening => {
-                entry.writer = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if table.entry(stream).is_some_and(|entry| entry.own != Own::Opening) {
+            return Poll::Ready(Ok(()));
         }
+        table.writable(stream)?.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn fix(self: &Arc<Self>, stream: u32, direction: Direction) -> Stream {

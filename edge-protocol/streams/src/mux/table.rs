@@ -181,7 +181,7 @@ impl Table {
         self.peer_goes = true;
     }
 
-    /// Why no stream can be opened any more.
+    /// Why no stream can be opened any more, by either side.
     pub(super) fn goes(&self) -> Option<ConnectionError> {
         match &self.phase {
             Phase::Ended { reason, .. } => Some(reason.clone()),
@@ -203,8 +203,8 @@ impl Table {
 
     /// The next stream of the peer, or why there will be none.
     pub(super) fn arrival(&mut self) -> Result<Option<(u32, Headers)>, ConnectionError> {
-        match (self.arrived.pop_front(), self.ended()) {
-            (None, Some(reason)) => Err(reason.clone()),
+        match (self.arrived.pop_front(), self.goes()) {
+            (None, Some(reason)) => Err(reason),
             (arrived, _) => Ok(arrived),
         }
     }
@@ -361,6 +361,11 @@ impl Table {
     pub(super) fn is_quiet(&self) -> bool {
         let mut entries = self.streams.values();
         self.ended().is_some() || entries.all(|entry| entry.broken.is_some() || entry.own == Own::Finished)
+    }
+
+    /// Whether both sides have said their last word.
+    pub(super) fn is_done(&self) -> bool {
+        self.peer_goes && matches!(self.phase, Phase::Closing { said: true })
     }
 
     /// The stream of bytes is over: in order or not, depending on what was said before.

@@ -66,7 +66,7 @@ impl Session {
     /// The next stream that the peer opened. It has been replied to already. Cancelling loses nothing.
     ///
     /// # Errors
-    /// Why the connection ended.
+    /// Why no more will come: the connection ended, or the peer said that it goes.
     pub async fn accept(&mut self) -> Result<Stream, ConnectionError> {
         self.connection.shared.arrival().await
     }
@@ -80,8 +80,8 @@ impl Session {
     }
 
     /// Finishes every stream, writes what is queued, says GOAWAY, and waits until the peer has closed the connection, which Go's peers
-    /// do then; until that what they send is read and discarded, so that no reset overtakes the last output. Give it a time limit;
-    /// cancelling drops the connection.
+    /// do then, or has said it too; until that what it sends is read and discarded, so that no reset overtakes the last output. Give it a
+    /// time limit; cancelling drops the connection.
     ///
     /// # Errors
     /// The connection ended before all was written.
@@ -223,6 +223,7 @@ async fn write_words<T: AsyncWrite>(mut output: WriteHalf<T>, shared: &Shared) -
             Next::Say(_) => {}
             Next::Wait => {
                 output.flush().await?;
+                shared.flushed();
                 batch = Vec::new();
                 shared.words().await;
             }
