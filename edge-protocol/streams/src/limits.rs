@@ -1,5 +1,7 @@
 //! What one connection may hold.
 
+use crate::spdy::Headers;
+
 /// How much is read from a connection, and at most handed to a stream, at a time.
 pub(crate) const READ_CHUNK: usize = 16 * 1024;
 /// How much of one stream is written before the next stream has its turn.
@@ -29,10 +31,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most bytes that the streams of one connection can hold. Queues grow by doubling, hence the factor. Defaults: 64 MiB, which
-    /// takes a peer that fills every stream and a server that reads none; an idle stream holds none of it.
+    /// The most bytes that the streams of one connection can hold, headers included. Queues grow by doubling, hence the factor. Defaults:
+    /// 80 MiB, which takes a peer that fills every stream and a server that reads none; an idle stream holds its headers alone.
     pub fn memory_bound(&self) -> usize {
-        2 * self.streams * (self.receive_buffer.max(READ_CHUNK) + self.send_buffer.max(1))
+        let queues = 2 * (self.receive_buffer.max(READ_CHUNK) + self.send_buffer.max(1));
+        self.streams * (queues + Headers::MAX_BLOCK)
     }
 
     /// Whether a piece of up to [`READ_CHUNK`] bytes fits beside what waits already.
@@ -48,5 +51,26 @@ impl Limits {
     /// Words besides data (replies, resets, echoes) that may wait for a peer that does not read; then it is not read either.
     pub(crate) fn signals(&self) -> usize {
         2 * self.streams + 64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_figure_is_the_bound() {
+        assert_eq!(Limits::default().memory_bound(), 80 << 20);
+    }
+
+    #[test]
+    fn a_buffer_takes_a_piece_whatever_it_is_set_to() {
+        let limits = Limits {
+            streams: 1,
+            receive_buffer: 0,
+            send_buffer: 0,
+        };
+        assert!(limits.receives(0) && !limits.receives(1));
+        assert_eq!((limits.sends(0), limits.sends(1)), (1, 0));
     }
 }

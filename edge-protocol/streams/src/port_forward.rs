@@ -70,12 +70,10 @@ pub enum PortsError {
     None,
     #[error("port 0 cannot be forwarded")]
     Zero,
-    #[error("{0} ports on one connection, more than {MAX_PORTS}")]
+    /// Each takes two channels, whose numbers are few.
+    #[error("{0} ports on one connection")]
     TooMany(usize),
 }
-
-/// Two channels each, and numbers of channels are bytes.
-const MAX_PORTS: usize = 127;
 
 impl PortForwards {
     /// Over a SPDY session. A stream whose other half has not come after `pair_within` (the kubelet's: 30 s) is told so and dropped.
@@ -102,7 +100,9 @@ impl PortForwards {
         match ports {
             [] => return Err(PortsError::None),
             _ if ports.contains(&0) => return Err(PortsError::Zero),
-            _ if ports.len() > MAX_PORTS => return Err(PortsError::TooMany(ports.len())),
+            _ if 2 * ports.len() > usize::from(protocol.max_channel()) + 1 => {
+                return Err(PortsError::TooMany(ports.len()));
+            }
             _ => {}
         }
         let opening = |channel, direction, port: u16| Opening {

@@ -13,7 +13,7 @@ use crate::error::ConnectionError;
 /// Dropped, it ends the tasks and with them every stream ([`ConnectionError::Dropped`]).
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Connection {
@@ -25,13 +25,19 @@ impl Connection {
     ) -> Self {
         let mut tasks = JoinSet::new();
         let (mut ended, mut silenced) = (shared.ended(), shared.ended());
+        let (reader, writer) = (
+            EndsWithTask(Arc::clone(&shared)),
+            EndsWithTask(Arc::clone(&shared)),
+        );
         tasks.spawn(async move {
+            let _reader = reader;
             tokio::select! {
                 () = reading => {}
                 _ = ended.wait_for(Option::is_some) => {}
             }
         });
         tasks.spawn(async move {
+            let _writer = writer;
             let silent = |reason: &Option<_>| {
                 reason
                     .as_ref()
@@ -42,18 +48,19 @@ impl Connection {
                 _ = silenced.wait_for(silent) => {}
             }
         });
-        Self { shared, tasks }
+        Self {
+            shared,
+            _tasks: tasks,
+        }
     }
 
     /// Finishes every stream, writes what is queued, says that this side goes, and waits until the peer has gone. A caller that does not
     /// trust the peer to go gives it a time limit; dropped, it drops the connection.
-    pub(crate) async fn close(mut self) -> Result<(), ConnectionError> {
+    pub(crate) async fn close(self) -> Result<(), ConnectionError> {
         self.shared.close();
-        while self.tasks.join_next().await.is_some() {}
-        let ended = self.shared.ended().borrow().clone();
-        match ended {
-            None | Some(ConnectionError::Closed) => Ok(()),
-            Some(reason) => Err(reason),
+        match self.gone().wait().await {
+            ConnectionError::Closed => Ok(()),
+            reason => Err(reason),
         }
     }
 
@@ -69,6 +76,15 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.end(ConnectionError::Dropped);
+    }
+}
+
+/// A task that ends without having said why, or is ended, must not leave streams that wait for it.
+struct EndsWithTask(Arc<Shared>);
+
+impl Drop for EndsWithTask {
+    fn drop(&mut self) {
+        self.0.end(ConnectionError::Dropped);
     }
 }
 

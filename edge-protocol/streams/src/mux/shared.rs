@@ -14,7 +14,8 @@ use crate::error::{ConnectionError, OpenError, StreamError};
 use crate::limits::{Limits, READ_CHUNK};
 use crate::spdy::{Headers, ResetCode};
 
-/// What the tasks of a connection and the handles of its streams share. No lock is held while anything waits.
+/// What the tasks of a connection and the handles of its streams share. The lock is never held while anything waits; waking under it is
+/// fine, since tokio's wakers only schedule.
 pub(crate) struct Shared {
     table: Mutex<Table>,
     /// One waiter each: the writing task, the reading task, whoever accepts.
@@ -96,11 +97,11 @@ impl Shared {
 
     /// The stream of bytes came to its end, or failed. What comes after the last word of either side is no failure.
     pub(crate) fn over(&self, error: Option<ConnectionError>) {
-        let reason = match (self.table().over(), error) {
-            (ConnectionError::Vanished, Some(error)) => error,
-            (reason, _) => reason,
-        };
-        self.end(reason);
+        let over = self.table().over();
+        match (over, error) {
+            (ConnectionError::Vanished, Some(error)) => self.end(error),
+            (over, _) => self.end(over),
+        }
     }
 
     pub(crate) fn touch(&self) {
@@ -133,9 +134,10 @@ impl Shared {
 
     // For users of the connection.
 
-    /// From now on the peer's streams are refused.
+    /// From now on the peer's streams are refused, also those that nobody took.
     pub(crate) fn stop_accepting(&self) {
-        self.table().accepting = false;
+        self.table().stop_accepting();
+        self.words.notify_one();
     }
 
     pub(crate) async fn arrival(self: &Arc<Self>) -> Result<Stream, ConnectionError> {
@@ -191,9 +193,13 @@ impl Shared {
         self.finish_all(reason, false);
     }
 
-    /// Ends it because the peer broke the protocol, which it is told if it listens.
+    /// Ends it because the peer broke the protocol, which it is told if it listens; after the last word of either side that is no failure.
     pub(crate) fn violated(&self, reason: ConnectionError) {
-        self.finish_all(reason, true);
+        let over = self.table().over();
+        match over {
+            ConnectionError::Closed => self.end(over),
+            _ => self.finish_all(reason, true),
+        }
     }
 
     fn finish_all(&self, reason: ConnectionError, tell: bool) {

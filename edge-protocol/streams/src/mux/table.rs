@@ -77,7 +77,7 @@ pub(super) struct Table {
     peer_goes: bool,
     last_accepted: u32,
     /// Whether the peer may open streams.
-    pub(super) accepting: bool,
+    accepting: bool,
     next_own: u32,
 }
 
@@ -113,10 +113,10 @@ impl Table {
     /// The peer opens a stream; it is replied to at once, or refused. After this side said that it goes, it is passed over.
     /// `unidirectional`: nothing may be said on it. Ids have been checked to rise.
     pub(super) fn accept(&mut self, stream: u32, headers: Headers, (fin, unidirectional): (bool, bool)) {
-        self.last_accepted = stream;
         if !matches!(self.phase, Phase::Open) {
             return;
         }
+        self.last_accepted = stream;
         if !self.accepting || self.streams.len() >= self.limits.streams {
             let code = ResetCode::REFUSED_STREAM;
             self.signals.push_back(Word::Reset { stream, code });
@@ -209,6 +209,16 @@ impl Table {
         }
     }
 
+    /// From now on the peer's streams are refused, also those that nobody took.
+    pub(super) fn stop_accepting(&mut self) {
+        self.accepting = false;
+        for (stream, _) in std::mem::take(&mut self.arrived) {
+            self.streams.remove(&stream);
+            let code = ResetCode::REFUSED_STREAM;
+            self.signals.push_back(Word::Reset { stream, code });
+        }
+    }
+
     /// Queues a stream of this side; the next odd id. `None` when there are too many, or no ids are left.
     pub(super) fn open(&mut self, headers: Headers) -> Option<u32> {
         let stream = self.next_own;
@@ -272,6 +282,7 @@ impl Table {
         if let Some(entry) = self.streams.get_mut(&stream) {
             entry.read_held = false;
             entry.drop_inbound();
+            entry.reader = None;
             self.settle(stream);
         }
     }
@@ -282,6 +293,7 @@ impl Table {
             return;
         };
         entry.write_held = false;
+        entry.writer = None;
         if matches!(entry.own, Own::Opening | Own::Open) && entry.broken.is_none() {
             entry.break_off(Broken::Here);
             self.cancel(stream);
@@ -340,8 +352,8 @@ impl Table {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
+        self.stop_accepting();
         self.phase = Phase::Closing { said: false };
-        self.arrived.clear();
         let streams: Vec<u32> = self.streams.keys().copied().collect();
         for stream in streams {
             self.finish(stream);

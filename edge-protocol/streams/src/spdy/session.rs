@@ -71,7 +71,8 @@ impl Session {
         self.connection.shared.arrival().await
     }
 
-    /// Opens a stream and waits for the peer's reply: Go's peers discard what comes before they replied. Cancelling resets the stream.
+    /// Opens a stream and waits for the peer's reply: Go's peers discard what comes before they replied. Give it a time limit (Go's: 30 s);
+    /// cancelling resets the stream.
     ///
     /// # Errors
     /// [`OpenError`]: refused, too many, or no connection any more.

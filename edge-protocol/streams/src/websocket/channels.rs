@@ -6,6 +6,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
@@ -16,18 +17,19 @@ use crate::limits::Limits;
 use crate::mux::{Connection, Direction, Next, Shared, Stream, Word};
 
 /// A channel, and what is said on it before anything else.
-pub struct Opening {
-    pub channel: u8,
+pub(crate) struct Opening {
+    pub(crate) channel: u8,
     pub(crate) direction: Direction,
     /// The first message on the channel; empty ones count.
     pub(crate) greeting: Option<Vec<u8>>,
 }
 
-/// A WebSocket whose messages belong to channels that exist from the start.
+/// A WebSocket whose messages belong to channels that exist from the start. While a full stream holds it up, pings go unanswered too, as
+/// with the kubelet; client-go gives up after a minute.
 ///
 /// Messages for other channels are discarded, as the kubelet discards them. A client of the elder protocols cannot end a channel: its
-/// streams end with the connection. Nor can the server: shutting a stream down says nothing, only [`Channels::close`] does.
-pub struct Channels {
+/// streams end with the connection. Nor can the server: shutting a stream down says nothing, only closing the connection does.
+pub(crate) struct Channels {
     connection: Connection,
 }
 
@@ -105,13 +107,10 @@ fn violated(violation: Violation, shared: &Shared) {
 
 fn failed(error: Error, shared: &Shared) {
     match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => shared.over(None),
-        Error::Io(error) => shared.over(Some(ConnectionError::Io(Arc::new(error)))),
-        Error::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => {
+        Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(ResetWithoutClosingHandshake) => {
             shared.over(None);
         }
+        Error::Io(error) => shared.over(Some(ConnectionError::Io(Arc::new(error)))),
         error => {
             tracing::debug!(%error, "the peer broke WebSocket");
             shared.violated(ConnectionError::WebSocket(Arc::new(error)));

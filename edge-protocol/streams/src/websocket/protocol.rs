@@ -93,12 +93,21 @@ impl ChannelProtocol {
         Ok(Message::Data { channel, bytes })
     }
 
-    /// The bytes of a message with data; text if [`Self::is_base64`]. Channels above 9 have no digit, but a character all the same.
+    /// The largest number of a channel: of base64 it is a character after `0`, which above the digits is some other of ASCII.
+    pub fn max_channel(self) -> u8 {
+        if self.is_base64() {
+            0x7f - b'0'
+        } else {
+            CLOSE_SIGNAL - 1
+        }
+    }
+
+    /// The bytes of a message with data; text if [`Self::is_base64`]. `channel` is no larger than [`Self::max_channel`].
     pub fn data(self, channel: u8, bytes: &[u8]) -> Vec<u8> {
         if !self.is_base64() {
             return [&[channel], bytes].concat();
         }
-        let mut text = String::from(char::from(b'0'.wrapping_add(channel) & 0x7f));
+        let mut text = String::from(char::from(b'0' + channel.min(self.max_channel())));
         STANDARD.encode_string(bytes, &mut text);
         text.into_bytes()
     }
@@ -153,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for protocol in [Unnamed, Plain, Base64, V4, Base64V4, V5] {
-            for channel in 0..5 {
+            for channel in [0, 1, 2, 3, 4, protocol.max_channel()] {
                 for bytes in [b"".as_slice(), b"\n", &[0, 255, 254]] {
                     check(protocol, &protocol.data(channel, bytes), data(channel, bytes));
                 }

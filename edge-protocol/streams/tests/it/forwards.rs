@@ -263,6 +263,9 @@ async fn ports_that_make_no_sense_are_refused() {
     check(&[80, 0], PortsError::Zero).await;
     check(&[80; 128], PortsError::TooMany(128)).await;
     let (_client, server) = websockets().await;
+    let text = PortForwards::over_websocket(server, ChannelProtocol::Base64V4, &[80; 41], Limits::default());
+    assert_eq!(text.err(), Some(PortsError::TooMany(41)));
+    let (_client, server) = websockets().await;
     let most = PortForwards::over_websocket(server, ChannelProtocol::V4, &[80; 127], Limits::default());
     assert!(most.is_ok());
 }

@@ -4,6 +4,7 @@
 mod commands;
 mod forwards;
 mod hostile;
+mod http;
 mod peer;
 mod sessions;
 mod wire;

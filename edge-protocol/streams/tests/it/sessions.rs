@@ -121,7 +121,7 @@ async fn a_greedy_writer_does_not_starve_another() {
     let (mut greedy, mut read_greedy) = open(&client, &mut server).await;
     let (mut modest, mut read_modest) = open(&client, &mut server).await;
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move { while greedy.write_all(&[0; 64 * 1024]).await.is_ok() {} });
+    tasks.spawn(async move { while greedy.write_all(&[0; 16 * 1024]).await.is_ok() {} });
     let mut chunk = vec![0; 64 * 1024];
     read_greedy.read_exact(&mut chunk).await.unwrap();
     let mut passed = 0;

@@ -56,7 +56,7 @@ pub async fn close(one: Session, other: Session) {
 
 /// `length` bytes that tell where they stand.
 pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length / 8 + 1)
+    (0..=length / 8)
         .flat_map(|n| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
         .take(length)
         .collect()

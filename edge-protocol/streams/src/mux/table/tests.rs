@@ -229,14 +229,27 @@ fn what_a_peer_makes_this_side_answer_is_bounded() {
 }
 
 #[test]
+fn streams_that_nobody_took_are_refused_when_no_more_are_wanted() {
+    let mut table = with(&[1, 3]);
+    assert!(matches!(table.arrival(), Ok(Some((1, _)))));
+    table.stop_accepting();
+    table.accept(5, Headers::default(), (false, false));
+    let code = ResetCode::REFUSED_STREAM;
+    assert_eq!(said(&mut table), [reset(3, code), reset(5, code)]);
+    assert!(table.entry(1).is_some() && table.entry(3).is_none() && table.entry(5).is_none());
+    assert!(table.deliver(3, b"x"), "what still comes for them is discarded");
+}
+
+#[test]
 fn closing_says_what_is_queued_then_that_it_goes() {
     let mut table = with(&[1, 3]);
+    while let Ok(Some(_)) = table.arrival() {}
     table.write(1, b"last").unwrap();
     table.close();
     assert!(matches!(table.write(3, b"x"), Err(StreamError::Finished)));
     table.accept(5, Headers::default(), (false, false));
     let end = Word::End {
-        last_accepted: 5,
+        last_accepted: 3,
         failed: false,
     };
     assert_eq!(
@@ -244,10 +257,10 @@ fn closing_says_what_is_queued_then_that_it_goes() {
         [data(1, b"last", true), data(3, b"", true), end]
     );
     assert_eq!(table.next(), Next::Wait);
-    assert!(
-        table.arrival().unwrap().is_none(),
-        "streams that came too late are none"
-    );
+    assert!(table.arrival().is_err(), "streams that came too late are none");
+    assert!(!table.is_done());
+    table.peer_goes();
+    assert!(table.is_done());
     assert!(matches!(table.over(), ConnectionError::Closed));
 }
 
