@@ -76,7 +76,7 @@ pub enum PortsError {
 }
 
 impl PortForwards {
-    /// Over a SPDY session. A stream whose other half has not come after `pair_within` (the kubelet's: 30 s) is told so and dropped.
+    /// Over a SPDY session. A stream whose other half has not come after `pair_within` (the kubelet's: 30 s) is reset.
     pub fn over_spdy(session: Session, pair_within: Duration) -> Self {
         let pairs = Pairs::new(pair_within);
         let carrier = Carrier::Spdy { session, pairs };

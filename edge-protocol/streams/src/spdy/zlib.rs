@@ -121,23 +121,33 @@ mod tests {
         assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
     }
 
-    #[test]
-    fn a_large_block_survives() {
-        // Text that does not compress, so that every loop goes round more than once.
+    /// Text that does not compress.
+    fn noise() -> impl Iterator<Item = char> {
         let mut state = 1_u32;
-        let value: String = std::iter::repeat_with(|| {
+        std::iter::repeat_with(move || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             char::from(b'!' + u8::try_from(state >> 26).unwrap())
         })
-        .take(Headers::MAX_BLOCK - 100)
-        .collect();
-        let headers = Headers::new([("a", value.as_str())]).unwrap();
+    }
+
+    fn check(value: &str) {
+        let headers = Headers::new([("a", value)]).unwrap();
         let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
-        for _ in 0..3 {
+        for _ in 0..2 {
             let mut compressed = Vec::new();
             deflater.put(&headers, &mut compressed);
-            assert!(compressed.len() > CHUNK);
             assert_eq!(inflater.take(&compressed).unwrap(), headers);
+        }
+    }
+
+    /// Both loops go round more than once, and end in the middle of a chunk, at its end and after it.
+    #[test]
+    fn blocks_of_any_size_survive() {
+        check(&noise().take(Headers::MAX_BLOCK - 100).collect::<String>());
+        check(&"a".repeat(Headers::MAX_BLOCK - 100));
+        for length in (0..2 * CHUNK).step_by(61).chain(CHUNK - 40..CHUNK + 40) {
+            check(&noise().take(length).collect::<String>());
+            check(&"a".repeat(length));
         }
     }
 
@@ -150,8 +160,11 @@ mod tests {
             .compress_vec(&vec![0; 4 << 20], &mut bomb, FlushCompress::Sync)
             .unwrap();
         assert!(bomb.len() < super::super::Decoder::MAX_CONTROL, "{}", bomb.len());
-        let refused = Inflater::new().take(&bomb).unwrap_err();
+        let mut inflater = Inflater::new();
+        let refused = inflater.take(&bomb).unwrap_err();
         assert_eq!(refused, Violation::Headers(HeadersError::TooLarge));
+        let inflated = usize::try_from(inflater.0.total_out()).unwrap();
+        assert!(inflated <= Headers::MAX_BLOCK + CHUNK, "{inflated}");
     }
 
     #[test]

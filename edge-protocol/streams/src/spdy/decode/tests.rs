@@ -311,8 +311,7 @@ proptest! {
     #[test]
     fn damage_is_survived(said in frames(), damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let mut bytes = encode(&said);
-        prop_assume!(!bytes.is_empty());
-        for (index, byte) in damage {
+        for (index, byte) in damage.into_iter().filter(|_| !said.is_empty()) {
             let index = index.index(bytes.len());
             bytes[index] = byte;
         }
