@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     async fn check(text: &[u8], expected: &[(u16, u16)]) {
-        for step in 1..=text.len() {
+        for step in 1..=text.len().min(100) {
             let (mut writer, reader) = tokio::io::duplex(step);
             let write = async {
                 let _ = writer.write_all(text).await;
@@ -138,6 +138,8 @@ mod tests {
         check(br#"{"Width":65536,"Height":24}"#, &[]).await;
         check(br#"{"Width":80}{"Width":1,"Height":2}"#, &[]).await;
         check(br#"{"Width":80,"#, &[]).await;
-        check(&[b' '; 3 * MAX_VALUE], &[]).await;
+        // What is held of one value is bounded.
+        let padded = [[b' '; 3 * MAX_VALUE].as_slice(), br#"{"Width":80,"Height":24}"#].concat();
+        check(&padded, &[]).await;
     }
 }

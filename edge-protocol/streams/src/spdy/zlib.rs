@@ -151,6 +151,22 @@ mod tests {
         }
     }
 
+    /// Other peers may flush less than Go's do: then all of a block can be inside before all of it has come out.
+    #[test]
+    fn a_block_that_is_flushed_in_part_comes_out_whole() {
+        for length in CHUNK - 300..CHUNK + 300 {
+            let value = "a".repeat(length);
+            let headers = Headers::new([("a", value.as_str())]).unwrap();
+            let mut stream = Compress::new(Compression::best(), true);
+            stream.set_dictionary(DICTIONARY).unwrap();
+            let mut compressed = Vec::with_capacity(2 * CHUNK);
+            stream
+                .compress_vec(&headers.to_block(), &mut compressed, FlushCompress::Partial)
+                .unwrap();
+            assert_eq!(Inflater::new().take(&compressed).unwrap(), headers, "{length}");
+        }
+    }
+
     #[test]
     fn a_bomb_is_cut_at_the_bound() {
         let mut stream = Compress::new(Compression::fast(), true);

@@ -83,6 +83,40 @@ async fn a_command_over_spdy_has_its_streams_and_its_outcome() {
     }
 }
 
+/// As the kubelet's server ends: the outcome, then a reset of every stream.
+#[tokio::test]
+async fn a_reset_after_the_output_is_its_end() {
+    let (client, mut server) = sessions(Limits::default());
+    let options = Options {
+        stdin: false,
+        stdout: true,
+        stderr: false,
+        tty: false,
+    };
+    let serve = async {
+        let mut error = server.accept().await.unwrap();
+        let mut stdout = server.accept().await.unwrap();
+        stdout.write_all(b"all of it").await.unwrap();
+        stdout.flush().await.unwrap();
+        error
+            .write_all(Outcome::NonZeroExit(3).to_status().as_bytes())
+            .await
+            .unwrap();
+        error.flush().await.unwrap();
+        drop((error, stdout));
+        server.close().await
+    };
+    let ask = async {
+        let mut running = Running::start(client, options).await.unwrap();
+        let output = read_all(running.stdout.as_mut().unwrap()).await;
+        let outcome = running.verdict.outcome().await.unwrap();
+        (output, outcome)
+    };
+    let ((output, outcome), _) = tokio::join!(ask, serve);
+    assert_eq!(output, b"all of it");
+    assert_eq!(outcome, Outcome::NonZeroExit(3));
+}
+
 #[tokio::test]
 async fn a_terminal_has_sizes_and_no_stderr() {
     let (mut running, mut command) = spdy(TERMINAL).await;

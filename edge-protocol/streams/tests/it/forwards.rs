@@ -198,14 +198,17 @@ async fn connections_are_forwarded_over_channels() {
             let first = forwards.accept().await.unwrap();
             let second = forwards.accept().await.unwrap();
             assert_eq!((first.port, second.port), (7, 8080));
-            second.fail("connection refused").await;
-            // No client of this protocol can end its direction: the port does.
-            let mut data = first.data;
-            let mut bytes = vec![0; 100_000];
-            data.read_exact(&mut bytes).await.unwrap();
-            write_all(&mut data, &bytes).await;
-            drop((data, first.error));
-            forwards.accept().await.err()
+            let handle = async {
+                second.fail("connection refused").await;
+                // No client of this protocol can end its direction: the port does.
+                let mut data = first.data;
+                let mut bytes = vec![0; 100_000];
+                data.read_exact(&mut bytes).await.unwrap();
+                write_all(&mut data, &bytes).await;
+                drop((data, first.error));
+            };
+            let (reason, ()) = tokio::join!(forwards.accept(), handle);
+            reason.err()
         });
         let sent = pattern(100_000);
         let frame = |bytes: &[u8]| {

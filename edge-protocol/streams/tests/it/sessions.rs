@@ -1,13 +1,15 @@
-//! SPDY sessions, client against server: nothing is lost, nobody starves, every end is told.
+//! SPDY sessions, client against server: nothing is lost, nobody starves, nothing is left.
 
 use std::time::Duration;
 
-use edge_streams::spdy::{Decoder, Encoder, Event, Frame, Headers, ResetCode, Session, StreamId};
+use edge_streams::spdy::{Frame, Headers, ResetCode, Session, StreamId};
 use edge_streams::{ConnectionError, Limits, OpenError, StreamError};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::wire::{PIPE, SOON, close, headers, open, pattern, read_all, server, sessions, settle, write_all};
+use crate::wire::{
+    PIPE, SOON, close, headers, heard, open, pattern, read_all, say, server, sessions, settle, write_all,
+};
 
 /// Both directions of one stream end one after the other, and each side reads all of the other.
 #[tokio::test]
@@ -143,87 +145,6 @@ async fn a_greedy_writer_does_not_starve_another() {
 }
 
 #[tokio::test]
-async fn dropping_a_stream_resets_it_for_the_other_side() {
-    let (client, mut server) = sessions(Limits::default());
-    let (ours, mut theirs) = open(&client, &mut server).await;
-    drop(ours);
-    let read = theirs.read(&mut [0]).await.unwrap_err();
-    assert!(
-        matches!(
-            StreamError::of(&read),
-            Some(StreamError::Reset(ResetCode::CANCEL))
-        ),
-        "{read:?}"
-    );
-    let written = theirs.write_all(b"x").await.unwrap_err();
-    assert!(
-        matches!(StreamError::of(&written), Some(StreamError::Reset(_))),
-        "{written:?}"
-    );
-
-    // What was flushed before the reset is read before it.
-    let (mut ours, mut theirs) = open(&client, &mut server).await;
-    ours.write_all(b"flushed").await.unwrap();
-    ours.flush().await.unwrap();
-    drop(ours);
-    let mut bytes = Vec::new();
-    let read = theirs.read_to_end(&mut bytes).await.unwrap_err();
-    assert_eq!(read.kind(), std::io::ErrorKind::ConnectionReset);
-    assert_eq!(bytes, b"flushed");
-
-    // One that waits is woken.
-    let (ours, mut theirs) = open(&client, &mut server).await;
-    let ((), read) = tokio::join!(async { drop(ours) }, theirs.read_u8());
-    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-    close(client, server).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_was_finished_and_dropped_still_arrives() {
-    let (client, mut server) = sessions(Limits::default());
-    let (mut ours, mut theirs) = open(&client, &mut server).await;
-    let (read, mut write) = {
-        ours.write_all(&pattern(60_000)).await.unwrap();
-        ours.into_split()
-    };
-    write.finish();
-    drop((read, write));
-    assert!(read_all(&mut theirs).await == pattern(60_000));
-    let answer = theirs.write_all(b"x").await;
-    let answered = match answer {
-        Ok(()) => theirs.flush().await,
-        other => other,
-    };
-    // The reset follows at some time; until then writing succeeds.
-    if let Err(error) = answered {
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    }
-}
-
-#[tokio::test]
-async fn a_reader_that_is_dropped_holds_nobody_up() {
-    let (client, mut server) = sessions(Limits::default());
-    let (mut ours, theirs) = open(&client, &mut server).await;
-    let (read, mut write) = theirs.into_split();
-    drop(read);
-    write_all(&mut ours, &pattern(1_000_000)).await;
-    write_all(&mut write, b"kept writing").await;
-    assert_eq!(read_all(&mut ours).await, b"kept writing");
-
-    // Even when it was what everybody waited for.
-    let (mut ours, theirs) = open(&client, &mut server).await;
-    let much = pattern(1_000_000);
-    tokio::select! {
-        _ = ours.write_all(&much) => panic!("nobody reads"),
-        () = settle() => {}
-    }
-    drop(theirs);
-    let (mut ours, mut theirs) = open(&client, &mut server).await;
-    write_all(&mut ours, b"goes on").await;
-    assert_eq!(read_all(&mut theirs).await, b"goes on");
-}
-
-#[tokio::test]
 async fn more_streams_than_the_cap_are_refused_and_the_rest_live() {
     let limits = Limits {
         streams: 3,
@@ -260,113 +181,6 @@ async fn more_streams_than_the_cap_are_refused_and_the_rest_live() {
     assert!(matches!(own, OpenError::TooMany), "{own:?}");
 }
 
-/// Every handle learns of a peer that vanished, with what came before it.
-#[tokio::test]
-async fn a_connection_that_is_cut_is_an_error_everywhere() {
-    let (mut peer, mut session) = server(Limits::default());
-    let mut encoder = Encoder::default();
-    let mut bytes = Vec::new();
-    let id = |id| StreamId::new(id).unwrap();
-    for stream in [1, 3, 5] {
-        let (stream, headers) = (id(stream), &Headers::default());
-        encoder.put(Frame::Open { stream, headers }, &mut bytes);
-    }
-    encoder.put(
-        Frame::Data {
-            stream: id(1),
-            bytes: b"before",
-            fin: false,
-        },
-        &mut bytes,
-    );
-    encoder.put(
-        Frame::Data {
-            stream: id(3),
-            bytes: b"whole",
-            fin: true,
-        },
-        &mut bytes,
-    );
-    peer.write_all(&bytes).await.unwrap();
-    let mut streams = Vec::new();
-    for _ in 0..3 {
-        streams.push(session.accept().await.unwrap());
-    }
-    let mut third = streams.pop().unwrap();
-    let waiting = tokio::spawn(async move { third.read_u8().await });
-    let mut gone = session.gone();
-    // In the middle of a frame.
-    peer.write_all(&[0, 0, 0, 5, 0, 0, 0, 9, 1, 2]).await.unwrap();
-    drop(peer);
-    let cut = |error: &std::io::Error| {
-        matches!(
-            StreamError::of(error),
-            Some(StreamError::Connection(ConnectionError::Vanished))
-        )
-    };
-    let mut bytes = Vec::new();
-    let error = streams[0].read_to_end(&mut bytes).await.unwrap_err();
-    assert!(cut(&error), "{error:?}");
-    assert_eq!(bytes, b"before");
-    assert_eq!(read_all(&mut streams[1]).await, b"whole", "its end had come");
-    let third = waiting.await.unwrap();
-    assert!(third.is_ok() || cut(third.as_ref().unwrap_err()), "{third:?}");
-    let error = streams[0].write_all(b"x").await.unwrap_err();
-    assert!(cut(&error), "{error:?}");
-    assert!(matches!(session.accept().await, Err(ConnectionError::Vanished)));
-    assert!(matches!(gone.wait().await, ConnectionError::Vanished));
-    assert!(matches!(session.close().await, Err(ConnectionError::Vanished)));
-}
-
-#[tokio::test]
-async fn dropping_a_session_ends_its_streams_and_closes_the_connection() {
-    let (mut peer, session) = server(Limits::default());
-    let (client, mut server) = sessions(Limits::default());
-    let (mut ours, mut theirs) = open(&client, &mut server).await;
-    let mut gone = server.gone();
-    drop(server);
-    let error = theirs.read_u8().await.unwrap_err();
-    let dropped = StreamError::of(&error);
-    assert!(
-        matches!(dropped, Some(StreamError::Connection(ConnectionError::Dropped))),
-        "{error:?}"
-    );
-    assert!(matches!(gone.wait().await, ConnectionError::Dropped));
-    let error = ours.read_u8().await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
-    drop(session);
-    assert_eq!(
-        peer.read(&mut [0; 8]).await.unwrap(),
-        0,
-        "the tasks have let go of it"
-    );
-}
-
-/// What a hand-made peer hears until the connection ends.
-async fn heard(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
-    let mut bytes = Vec::new();
-    let _ = peer.read_to_end(&mut bytes).await;
-    let mut decoder = Decoder::default();
-    let mut input = bytes.as_slice();
-    let mut heard = Vec::new();
-    while let Some(event) = decoder.next(&mut input).unwrap() {
-        heard.push(match event {
-            Event::Data { stream, bytes, fin } => format!("data {stream} {} {fin}", bytes.len()),
-            other => format!("{other:?}"),
-        });
-    }
-    heard
-}
-
-async fn say(peer: &mut DuplexStream, frames: &[Frame<'_>]) {
-    let mut encoder = Encoder::default();
-    let mut bytes = Vec::new();
-    for frame in frames {
-        encoder.put(*frame, &mut bytes);
-    }
-    peer.write_all(&bytes).await.unwrap();
-}
-
 #[tokio::test]
 async fn pings_of_the_peer_are_echoed_and_its_answers_are_not() {
     let (mut peer, mut session) = server(Limits::default());
@@ -397,71 +211,6 @@ async fn a_client_refuses_streams_of_the_server() {
     let pong = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 2];
     assert_eq!(heard, [refused.as_slice(), &pong].concat());
     drop(client);
-}
-
-/// The peer opens no more streams, but those that are open go on.
-#[tokio::test]
-async fn streams_outlive_the_word_that_the_peer_goes() {
-    let (client, mut server) = sessions(Limits::default());
-    let (mut ours, mut theirs) = open(&client, &mut server).await;
-    let closing = tokio::spawn(async move {
-        // Everything of this side is finished by it.
-        client.close().await
-    });
-    assert!(matches!(server.accept().await, Err(ConnectionError::Closed)));
-    assert_eq!(read_all(&mut theirs).await, b"");
-    write_all(&mut theirs, b"discarded, but taken").await;
-    server.close().await.unwrap();
-    closing.await.unwrap().unwrap();
-    assert!(ours.write_all(b"x").await.is_err());
-}
-
-/// The last output, the ends and the last word arrive, however slow the peer reads; then the connection waits for it.
-#[tokio::test]
-async fn closing_delivers_all_and_waits_for_the_peer() {
-    let (mut peer, mut session) = server(Limits::default());
-    let (stream, headers) = (StreamId::new(1).unwrap(), &Headers::default());
-    say(&mut peer, &[Frame::Open { stream, headers }]).await;
-    let mut output = session.accept().await.unwrap();
-    output.write_all(&pattern(60_000)).await.unwrap();
-    let mut closing = std::pin::pin!(session.close());
-    let reading = async {
-        let mut bytes = Vec::new();
-        let mut chunk = [0; 1000];
-        loop {
-            tokio::select! {
-                biased;
-                length = peer.read(&mut chunk) => bytes.extend_from_slice(&chunk[..length.unwrap()]),
-                () = settle() => break bytes,
-            }
-        }
-    };
-    let bytes = tokio::select! {
-        closed = &mut closing => panic!("did not wait: {closed:?}"),
-        bytes = reading => bytes,
-    };
-    let said = heard(&mut bytes.as_slice()).await;
-    assert!(said.first().unwrap().starts_with("Reply"), "{said:?}");
-    assert_eq!(said.last().unwrap(), "GoAway { last_good: 1, status: 0 }");
-    assert!(said[said.len() - 2].ends_with("true"), "{said:?}");
-    let late = output.write_all(b"x").await.unwrap_err();
-    assert!(
-        matches!(StreamError::of(&late), Some(StreamError::Finished)),
-        "{late:?}"
-    );
-    // What the peer still says is read away, so that it can say it.
-    let much = pattern(1_000_000);
-    let frames = [Frame::Data {
-        stream,
-        bytes: &much,
-        fin: false,
-    }];
-    tokio::select! {
-        closed = &mut closing => panic!("did not wait: {closed:?}"),
-        () = say(&mut peer, &frames) => {}
-    }
-    drop(peer);
-    closing.await.unwrap();
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use edge_streams::spdy::{Headers, Session};
+use edge_streams::spdy::{Decoder, Encoder, Event, Frame, Headers, Session};
 use edge_streams::{ConnectionError, Limits, OpenError, Stream, StreamError};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -95,4 +95,29 @@ pub async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
+}
+
+/// What a hand-made peer hears until the connection ends.
+pub async fn heard(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let _ = peer.read_to_end(&mut bytes).await;
+    let mut decoder = Decoder::default();
+    let mut input = bytes.as_slice();
+    let mut heard = Vec::new();
+    while let Some(event) = decoder.next(&mut input).unwrap() {
+        heard.push(match event {
+            Event::Data { stream, bytes, fin } => format!("data {stream} {} {fin}", bytes.len()),
+            other => format!("{other:?}"),
+        });
+    }
+    heard
+}
+
+pub async fn say(peer: &mut DuplexStream, frames: &[Frame<'_>]) {
+    let mut encoder = Encoder::default();
+    let mut bytes = Vec::new();
+    for frame in frames {
+        encoder.put(*frame, &mut bytes);
+    }
+    peer.write_all(&bytes).await.unwrap();
 }

@@ -99,6 +99,10 @@ fn data_waits_for_room_unless_nobody_will_read_it() {
     assert!(!table.deliver(1, b"x"), "full");
     assert!(table.deliver(3, b"x"), "another has room");
     table.drop_reader(1);
+    assert!(
+        table.entry(1).unwrap().inbound.is_empty(),
+        "nor holds what it had"
+    );
     assert!(table.deliver(1, b"x"), "nobody reads it");
     assert!(table.deliver(7, b"x"), "there is no such stream");
     while table.deliver(3, &piece) {}
