@@ -13,8 +13,8 @@ use crate::spdy::Headers;
 /// A stream of a connection, both ways. Errors carry a [`StreamError`](crate::StreamError).
 ///
 /// Shutting it down finishes the writing direction; the peer reads to the end and may go on writing. Dropped before that, it is reset:
-/// what was not yet written to the connection (see [`flush`](tokio::io::AsyncWriteExt::flush)) is lost, and the peer gets an error.
-/// Dropped after that, what was written still goes out.
+/// what was written and not flushed is lost, and the peer gets an error. Dropped after that, what was written still goes out. Flushing
+/// waits until what was written is on its way: it leaves before anything that this side says later, as long as the connection is held.
 #[derive(Debug)]
 pub struct Stream {
     headers: Headers,

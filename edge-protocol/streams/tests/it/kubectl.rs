@@ -34,7 +34,7 @@ async fn kubelet(listener: &TcpListener, options: Options) -> Command {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_gets_all_output_and_the_exit_code() {
     let input = pattern(50_000_000);
     for transport in ["spdy", "websocket"] {
@@ -66,7 +66,7 @@ async fn kubectl_gets_all_output_and_the_exit_code() {
 }
 
 /// The process ends while the client has input left, which it goes on to send: no reset of the connection may overtake the output.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn output_survives_a_client_that_is_still_sending() {
     let input = pattern(20_000_000);
     for transport in ["spdy", "websocket"] {
@@ -92,7 +92,7 @@ async fn output_survives_a_client_that_is_still_sending() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_shows_why_a_command_failed() {
     for transport in ["spdy", "websocket"] {
         let (listener, url) = listener().await;
@@ -115,7 +115,7 @@ async fn kubectl_shows_why_a_command_failed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_tells_the_size_of_its_terminal() {
     for transport in ["spdy", "websocket"] {
         let (listener, url) = listener().await;
@@ -192,7 +192,7 @@ async fn through(address: &str, sent: &[u8]) -> Vec<u8> {
     received
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_forwards_ports() {
     for transport in ["spdy", "websocket"] {
         let (listener, url) = listener().await;
@@ -214,7 +214,7 @@ async fn kubectl_forwards_ports() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_uploads_to_a_slow_reader_and_hears_of_a_closed_port() {
     for transport in ["spdy", "websocket"] {
         let (listener, url) = listener().await;

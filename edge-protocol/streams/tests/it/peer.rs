@@ -134,7 +134,7 @@ async fn run(peer: &Listening, options: Options) -> Running {
         .unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_runs_commands_for_the_agent() {
     let peer = listening(&["runtime", "sh", "-c", "cat; echo to the end >&2; exit 3"]).await;
     let sent = pattern(5_000_000);
@@ -157,7 +157,7 @@ async fn a_runtime_runs_commands_for_the_agent() {
     let _ = timeout(SOON, running.verdict.close()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_tells_every_outcome() {
     for (command, expected) in [
         ("exit 0", Outcome::Success),
@@ -179,7 +179,7 @@ async fn a_runtime_tells_every_outcome() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_is_told_the_size_of_a_terminal() {
     let peer = listening(&["runtime", "echo", "$"]).await;
     let mut running = run(&peer, TERMINAL).await;
@@ -195,7 +195,7 @@ async fn a_runtime_is_told_the_size_of_a_terminal() {
 }
 
 /// A command that is cut off: the process is told by the end of its streams.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_lets_go_when_the_agent_does() {
     let peer = listening(&["runtime", "cat"]).await;
     let mut running = run(&peer, ALL).await;
@@ -217,7 +217,7 @@ async fn a_runtime_lets_go_when_the_agent_does() {
     assert_eq!(running.verdict.outcome().await.unwrap(), Outcome::Success);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_spdystream_echoes_streams() {
     let peer = listening(&["mirror"]).await;
     let io = TcpStream::connect(&peer.address).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_server_of_spdystream_echoes_streams() {
     timeout(SOON, client.close()).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_spdystream_says_all_that_it_can() {
     let (listener, _) = listener().await;
     let address = listener.local_addr().unwrap().to_string();

@@ -85,7 +85,7 @@ async fn fifty_megabytes_reach_a_slow_reader_whole_and_bounded() {
     drop(writing.await.unwrap());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn twenty_streams_at_once_each_get_their_own() {
     let (client, mut server) = sessions(Limits::default());
     let echo = async {
