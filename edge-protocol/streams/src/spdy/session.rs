@@ -67,6 +67,7 @@ impl Session {
     ///
     /// # Errors
     /// Why no more will come: the connection ended, or the peer said that it goes.
+    /// Drop the session when its streams are done: one that broke the protocol and does not read is being told so until then.
     pub async fn accept(&mut self) -> Result<Stream, ConnectionError> {
         self.connection.shared.arrival().await
     }
