@@ -12,11 +12,14 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::hex;
-use crate::v1::Statement;
+use crate::v1::{Statement, StreamOrder};
 use crate::{DeviceId, Digest, EnrolmentSerial, HubId, Nonce, SessionEpoch};
 
 /// The payload type of a [`Statement`].
 pub const STATEMENT_TYPE: &str = "application/vnd.outrigger.statement.v1+json";
+
+/// The payload type of a [`StreamOrder`].
+pub const STREAM_TYPE: &str = "application/vnd.outrigger.stream.v1+json";
 
 /// Names a signing key: the first 16 bytes of the SHA-256 of its public key, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -96,6 +99,11 @@ impl Signer {
         let payload = serde_json::to_vec(statement).expect("a statement has only string keys");
         self.seal(STATEMENT_TYPE, &payload)
     }
+
+    pub fn seal_stream_order(&self, order: &StreamOrder) -> Envelope {
+        let payload = serde_json::to_vec(order).expect("an order has only string keys");
+        self.seal(STREAM_TYPE, &payload)
+    }
 }
 
 /// The hub keys that a device trusts.
@@ -132,9 +140,9 @@ pub enum Refusal {
     UnknownKey,
     #[error("the signature does not fit the content")]
     BadSignature,
-    #[error("payload type {0:?} is not {STATEMENT_TYPE:?}")]
+    #[error("payload type {0:?} is not the one that is expected here")]
     WrongType(String),
-    #[error("the payload is not a statement of a known version: {0}")]
+    #[error("the payload is no document of a known version: {0}")]
     Malformed(String),
     #[error("it speaks for another hub, {0}")]
     OtherHub(HubId),
@@ -184,25 +192,50 @@ impl TrustedKeys {
         binding.check(&statement)?;
         Ok(statement)
     }
+
+    /// The order, if a trusted key signed it for exactly this device, enrolment and session. Whether it was seen before, its ticket tells the hub.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that says which of these does not hold.
+    pub fn open_stream_order(&self, envelope: &Envelope, binding: &Binding) -> Result<StreamOrder, Refusal> {
+        let payload = self.open(STREAM_TYPE, envelope)?;
+        let order: StreamOrder =
+            serde_json::from_slice(&payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        if binding.session.is_none() {
+            return Err(Refusal::OtherSession);
+        }
+        binding.check_parties(&Parties {
+            v: order.v,
+            hub: order.hub,
+            device: &order.device,
+            enrolment: &order.enrolment,
+            nonce: &order.nonce,
+            session: order.session,
+        })?;
+        Ok(order)
+    }
+}
+
+/// Whom a signed document is between.
+struct Parties<'a> {
+    v: u16,
+    hub: HubId,
+    device: &'a DeviceId,
+    enrolment: &'a EnrolmentSerial,
+    nonce: &'a Nonce,
+    session: SessionEpoch,
 }
 
 impl Binding {
     fn check(&self, statement: &Statement) -> Result<(), Refusal> {
-        if statement.v != crate::v1::VERSION {
-            return Err(Refusal::Malformed(format!("version {}", statement.v)));
-        }
-        if statement.hub != self.hub {
-            return Err(Refusal::OtherHub(statement.hub));
-        }
-        if statement.device != self.device {
-            return Err(Refusal::OtherDevice(statement.device.clone()));
-        }
-        if statement.enrolment != self.enrolment {
-            return Err(Refusal::OtherEnrolment(statement.enrolment.clone()));
-        }
-        if statement.nonce != self.nonce || self.session.is_some_and(|session| session != statement.session) {
-            return Err(Refusal::OtherSession);
-        }
+        self.check_parties(&Parties {
+            v: statement.v,
+            hub: statement.hub,
+            device: &statement.device,
+            enrolment: &statement.enrolment,
+            nonce: &statement.nonce,
+            session: statement.session,
+        })?;
         if statement.generation.incarnation != statement.incarnation {
             return Err(Refusal::Malformed(
                 "the set's incarnation is not the statement's".to_owned(),
@@ -213,6 +246,25 @@ impl Binding {
                 seq: statement.seq,
                 last: self.last_seq,
             });
+        }
+        Ok(())
+    }
+
+    fn check_parties(&self, of: &Parties<'_>) -> Result<(), Refusal> {
+        if of.v != crate::v1::VERSION {
+            return Err(Refusal::Malformed(format!("version {}", of.v)));
+        }
+        if of.hub != self.hub {
+            return Err(Refusal::OtherHub(of.hub));
+        }
+        if *of.device != self.device {
+            return Err(Refusal::OtherDevice(of.device.clone()));
+        }
+        if *of.enrolment != self.enrolment {
+            return Err(Refusal::OtherEnrolment(of.enrolment.clone()));
+        }
+        if *of.nonce != self.nonce || self.session.is_some_and(|session| session != of.session) {
+            return Err(Refusal::OtherSession);
         }
         Ok(())
     }

@@ -58,7 +58,8 @@ impl Agent {
                 ..
             }) => self.take_keys(now, wraps),
             Ok(DownFrame {
-                body: Down::Unknown, ..
+                body: Down::Stream { .. } | Down::Unknown,
+                ..
             }) => self.refuse("a kind of frame this agent does not know"),
         }
     }

@@ -35,6 +35,8 @@ pub const HOST_PATH: &str = "volumes.host-path";
 pub const PROJECTED: &str = "volumes.projected";
 pub const IMAGE_VOLUME: &str = "volumes.image";
 pub const LOCAL: &str = "volumes.local";
+/// Streams over a tunnel that the device dials. No manifest asks for it.
+pub const STREAMS: &str = "streams";
 /// Objects beside the manifest, in clear.
 pub const OBJECTS: &str = "objects";
 /// Objects that are sealed.

@@ -31,6 +31,10 @@ pub enum Down {
     Keys {
         wraps: Vec<KeyWrap>,
     },
+    /// A signed [`StreamOrder`](super::StreamOrder), for devices with the ability [`STREAMS`](super::ability::STREAMS).
+    Stream {
+        envelope: Envelope,
+    },
     /// A kind of a newer hub: counted and ignored.
     #[serde(other)]
     Unknown,

@@ -5,7 +5,7 @@
 //! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
 //! * [`facts`]: what a device claims to be; [`amounts`]: what of it workloads may have; [`enrol`]: how it came by its certificate.
-//! * [`up`] and [`down`]: the frames between a device and the hub.
+//! * [`up`] and [`down`]: the frames between a device and the hub; [`stream`]: what opens a stream beside them.
 
 pub mod ability;
 pub mod amounts;
@@ -16,6 +16,7 @@ pub mod facts;
 pub mod manifest;
 pub mod object;
 pub mod status;
+pub mod stream;
 pub mod up;
 
 pub use amounts::Amounts;
@@ -39,6 +40,10 @@ pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
 pub use status::{
     ContainerState, ContainerStatus, DeferredResize, DeviceEvent, EventLevel, LinuxUser, Phase, Reason,
     ResizeFailure, Resizing, Rung, WorkloadStatus,
+};
+pub use stream::{
+    LogPosition, LogQuery, LogSource, Operator, Stdio, StreamAnswer, StreamOpening, StreamOrder,
+    StreamRefusal, StreamRequest, Ticket,
 };
 pub use up::{
     AckStage, EventReport, HeldSet, Hello, MAX_REPORT_EVENTS, MAX_REPORT_SEQ, MAX_WANTED_KEYS, SetAck,

@@ -12,3 +12,4 @@ mod manifests;
 mod refusals;
 mod sealed;
 mod sealing;
+mod streams;

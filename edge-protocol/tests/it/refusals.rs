@@ -17,15 +17,15 @@ fn hub() -> HubId {
     HubId("2b1d9c52-3a4e-4f60-8a7b-9c0d1e2f3a4b".parse().unwrap())
 }
 
-fn signer() -> Signer {
+pub fn signer() -> Signer {
     Signer::new(SigningKey::from_bytes(&[42; 32]))
 }
 
-fn trusted() -> TrustedKeys {
+pub fn trusted() -> TrustedKeys {
     TrustedKeys::from_iter([signer().verifying_key()])
 }
 
-fn binding() -> Binding {
+pub fn binding() -> Binding {
     Binding {
         hub: hub(),
         device: DeviceId::new("press-7").unwrap(),

@@ -166,7 +166,7 @@ impl Model {
                 self.obey(&statement)
             }
             Down::Keys { .. } => Vec::new(),
-            Down::Unknown => panic!("the hub sends what nobody knows"),
+            Down::Stream { .. } | Down::Unknown => panic!("the hub sends what this device cannot"),
         }
     }
 
