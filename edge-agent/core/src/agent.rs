@@ -330,7 +330,8 @@ impl Agent {
             features: &self.config.features,
             now,
         };
-        self.fetch_due = true;
+        // A manifest that came late may take the place of one that nothing names then.
+        (self.sweep_due, self.fetch_due) = (true, true);
         for uid in in_force.keys() {
             self.roster.ensure(uid);
         }

@@ -187,6 +187,7 @@ impl Agent {
         workload.stopped.clear();
         workload.halt_ms = None;
         workload.volumes = None;
+        workload.ips.clear();
         workload.cleaned = false;
         let item = item.map(|item| (item, workload.quarantined));
         rules.settle(workload, None, item.as_ref());

@@ -166,6 +166,7 @@ impl Agent {
                 workload.blur(Sight::Changed);
                 let manifest = Arc::clone(&spec.manifest);
                 add_sandbox(pod, *spec, sandbox_id, ips, now);
+                note_addresses(workload, pod);
                 self.tell_resolver(now, uid, &manifest, &left_out);
             }
             (Step::StartContainer(start), StepOutcome::Started { container_id }) => {
@@ -327,6 +328,7 @@ fn by_workload(mut observed: Observed) -> BTreeMap<PodUid, Pod> {
 
 /// What a look at one workload adds to memory, and whether it adds anything.
 fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) -> Touch {
+    note_addresses(workload, pod);
     let stopped = workload.stopped.len();
     workload.stopped.retain(|id| {
         let container = pod.containers.iter().find(|container| container.id == *id);
@@ -368,6 +370,12 @@ fn see(workload: &mut Workload, pod: &Pod, now_ms: u64) -> Touch {
         touch = touch.or(crash.saw_end(container.attempt, now_ms));
     }
     touch
+}
+
+fn note_addresses(workload: &mut Workload, pod: &Pod) {
+    if let Some(sandbox) = pod.sandbox() {
+        workload.ips = sandbox.shown_ips();
+    }
 }
 
 fn add_sandbox(pod: &mut Pod, spec: SandboxSpec, id: String, ips: Vec<IpAddr>, now: &Now) {

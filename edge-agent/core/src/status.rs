@@ -14,7 +14,7 @@ use crate::lifecycle::order::{self, Place};
 use crate::lifecycle::{Decision, decide};
 use crate::phase;
 use crate::plan::Given;
-use crate::step::{ObservedSandbox, ObservedState};
+use crate::step::ObservedState;
 use crate::sums::Bounds;
 use crate::workload::Subject;
 
@@ -52,11 +52,7 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
     // As `determinePodResizeStatus` of `pkg/kubelet/kubelet_pods.go`.
     let is_over = !matches!(phase, Phase::Pending | Phase::Running);
     let wish = record.deferred.as_ref().filter(|_| !is_over);
-    let ips = given
-        .pod
-        .sandbox()
-        .map_or_else(Vec::new, ObservedSandbox::shown_ips);
-    let mut ips = ips.iter().map(ToString::to_string);
+    let mut ips = given.workload.ips.iter().map(ToString::to_string);
     Some(WorkloadStatus {
         uid: given.uid.clone(),
         revision: item.map_or(record.revision, |item| item.revision),

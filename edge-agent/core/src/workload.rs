@@ -1,6 +1,7 @@
 //! One workload in memory: what is desired of it, its record, what is in flight, and what was seen of it in the runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, Reason};
@@ -98,6 +99,9 @@ pub(crate) struct Workload {
     pub(crate) sight: Sight,
     /// Which of the steps told to the machine was the last to change the runtime for this workload.
     pub(crate) changed_at: u64,
+    /// The addresses of the last sandbox that was ready: a pod shows them also once it has ended (`getPodIPs` of pkg/kubelet/pleg). Lost with the
+    /// agent's memory, as with the kubelet's.
+    pub(crate) ips: Vec<IpAddr>,
     /// The cgroup and the logs are removed.
     pub(crate) cleaned: bool,
 }

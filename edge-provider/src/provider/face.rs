@@ -176,19 +176,20 @@ impl Face {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use edge_protocol::v1::Amounts;
     use serde_json::json;
-    use virtual_kubelet::core::NamespaceMap;
+    use virtual_kubelet::core::{NamespaceEntry, NamespaceMap};
 
     use super::*;
     use crate::device_nodes::DeviceNodesOptions;
     use crate::device_view::tests::device;
     use crate::wanted::To;
 
-    fn face() -> Face {
+    /// A device's, with pods of these namespaces.
+    pub fn face_with(namespaces: Vec<NamespaceEntry>) -> Face {
         let options = json!({"condition": "tags.node = 'true'"});
         let options: DeviceNodesOptions = serde_json::from_value(options).unwrap();
         Face::Device(Box::new(DeviceFace {
@@ -200,13 +201,17 @@ mod tests {
                 nodes: Arc::new(options.parsed().unwrap()),
             },
             placing: Placing {
-                namespaces: NamespaceMap(Vec::new()),
+                namespaces: NamespaceMap(namespaces),
                 to: To::Device("press-7".into(), Amounts::default()),
                 cluster_domain: "cluster.local".into(),
             },
             device: None,
             is_known: false,
         }))
+    }
+
+    fn face() -> Face {
+        face_with(Vec::new())
     }
 
     #[test]

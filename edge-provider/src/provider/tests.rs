@@ -1,47 +1,26 @@
 //! The pump's own wiring: what is known of the Node and of the hub meets the pods that wait for it.
 
 use edge_protocol::sealing::RootSecret;
-use edge_protocol::v1::Amounts;
 use edge_provider_core::BridgeConfig;
 use iot_hub_client::{ApiToken, ClientOptions};
 use serde_json::{Value, json};
 use virtual_kubelet::core::admission::NODE_AFFINITY;
-use virtual_kubelet::core::{NamespaceEntry, NamespaceMap, NodeFacts, Rights, Selector};
+use virtual_kubelet::core::{NamespaceEntry, NodeFacts, Rights, Selector};
 use virtual_kubelet::objects::{ObjectsOptions, ObjectsTask};
 use virtual_kubelet::{Cluster, PodSnapshot};
 
-use super::face::DeviceFace;
+use super::face::tests::face_with;
 use super::*;
-use crate::device_nodes::DeviceNodesOptions;
-use crate::device_view::DeviceSpec;
 use crate::device_view::tests::device;
 use crate::sealer::{PodSealer, SealerHandle};
-use crate::wanted::{Placing, To};
 
 fn face() -> Face {
-    let options = json!({"condition": "tags.node = 'true'"});
-    let options: DeviceNodesOptions = serde_json::from_value(options).unwrap();
-    Face::Device(Box::new(DeviceFace {
-        spec: DeviceSpec {
-            name: "press-7".into(),
-            provider_id: "outrigger://hub/press-7".into(),
-            zone: "outrigger-site".into(),
-            kubelet_version: "v1.37.1-outrigger.1".into(),
-            nodes: Arc::new(options.parsed().unwrap()),
-        },
-        placing: Placing {
-            namespaces: NamespaceMap(vec![NamespaceEntry {
-                selector: Selector::default(),
-                scope: "*".into(),
-                default_condition: None,
-                rights: Rights::default(),
-            }]),
-            to: To::Device("press-7".into(), Amounts::default()),
-            cluster_domain: "cluster.local".into(),
-        },
-        device: None,
-        is_known: false,
-    }))
+    face_with(vec![NamespaceEntry {
+        selector: Selector::default(),
+        scope: "*".into(),
+        default_condition: None,
+        rights: Rights::default(),
+    }])
 }
 
 /// A provider whose hub and API server are out of reach: what it does by itself.

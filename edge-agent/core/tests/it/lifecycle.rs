@@ -333,7 +333,13 @@ fn a_job_ends_for_good_and_its_end_survives() {
         world.runtime.exit(&uid("job"), "c0", code, world.now.wall_ms);
         world.look_due = true;
         world.settle();
-        assert_eq!(world.status("job").phase, phase);
+        let status = world.status("job");
+        assert_eq!(status.phase, phase);
+        assert_eq!(
+            status.pod_ip.as_deref(),
+            Some("10.1.0.9"),
+            "it keeps what it had (`getPodIPs` of pkg/kubelet/pleg)"
+        );
         assert!(
             world.runtime.sandboxes.iter().all(|s| !s.ready),
             "its network is given back"
