@@ -5,7 +5,8 @@
 //! * [`status`]: what a device observed of one workload, and where that stands on the ladder.
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
 //! * [`facts`]: what a device claims to be; [`amounts`]: what of it workloads may have; [`enrol`]: how it came by its certificate.
-//! * [`up`] and [`down`]: the frames between a device and the hub; [`stream`]: what opens a stream beside them.
+//! * [`up`] and [`down`]: the frames between a device and the hub; [`stream`]: what opens a stream beside them; [`log_frames`]: what one with a log
+//!   carries.
 
 pub mod ability;
 pub mod amounts;
@@ -13,6 +14,7 @@ pub mod deployment;
 pub mod down;
 pub mod enrol;
 pub mod facts;
+pub mod log_frames;
 pub mod manifest;
 pub mod object;
 pub mod status;
@@ -27,6 +29,7 @@ pub use deployment::{
 pub use down::{Blob, Down, DownFrame, ReportAck, Statement, StatementBody};
 pub use enrol::{EnrolAnswer, EnrolRequest, EnrolmentToken, SealingKeyStatement};
 pub use facts::{Facts, HeldImage, LinkClass, Pressures, bounded_images};
+pub use log_frames::{LogFrame, LogFrameError, LogFrames};
 pub use manifest::{
     Action, ClaimPlugin, ContainerResource, ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec,
     DownwardValue, EnvFrom, EnvVar, Header, HostAlias, HostPathCheck, KeyToPath, Lifecycle, Manifest, Medium,

@@ -90,13 +90,18 @@ pub struct Stdio {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[expect(clippy::struct_excessive_bools, reason = "as PodLogOptions has them")]
 pub struct LogQuery {
-    /// Go on with what is written from now on, over restarts of the container too.
+    /// Go on with what is written from now on, until the instance that is read has ended, as under a kubelet.
     pub follow: bool,
+    /// With `follow`: and on with the instances after it, until no other can come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub through_restarts: bool,
     /// Of the instance before the present one.
     pub previous: bool,
     /// Each line begins with its time (RFC 3339, nanoseconds).
     pub timestamps: bool,
+    /// Lines of the runtime's, as a kubelet counts: of a long one each part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_lines: Option<u64>,
     /// Seconds before now, by the device's clock.
@@ -110,7 +115,8 @@ pub struct LogQuery {
     /// Of both where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<LogSource>,
-    /// Only what comes after this, of a log that was read before: a link was cut.
+    /// Only what comes after this, of a log that was read before: a link was cut. Where the log begins otherwise (`tail_lines`, `since_seconds`,
+    /// `since_ms`) counts for nothing then; `limit_bytes` is of this answer alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<LogPosition>,
 }
@@ -129,9 +135,9 @@ pub enum LogSource {
 pub struct LogPosition {
     /// The instance of the container.
     pub attempt: u32,
-    /// The time of the file's first line, in nanoseconds since the Unix epoch.
+    /// The time of the file's first line that has one, in nanoseconds since the Unix epoch.
     pub file: i64,
-    /// The end of the last line that was told, in bytes from the file's beginning.
+    /// The end of what was told, in bytes from the beginning of the file as it was written; of a very long line it may be inside.
     pub offset: u64,
 }
 

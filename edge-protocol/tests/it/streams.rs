@@ -82,6 +82,16 @@ fn orders() {
         },
     };
     check("stream-order-logs", &order(logs));
+    let logs = StreamRequest::Logs {
+        uid: uid(1),
+        container: "main".into(),
+        query: LogQuery {
+            follow: true,
+            through_restarts: true,
+            ..LogQuery::default()
+        },
+    };
+    check("stream-order-logs-through-restarts", &order(logs));
 }
 
 #[test]
