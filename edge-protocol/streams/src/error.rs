@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::spdy::ResetCode;
-use crate::{spdy, websocket};
+use crate::{remote_command, spdy, websocket};
 
 /// Why a connection ended, told to whoever waits on it or on one of its streams.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,6 +21,8 @@ pub enum ConnectionError {
     Spdy(#[source] spdy::Violation),
     #[error("the peer broke the channel protocol")]
     Channels(#[source] websocket::Violation),
+    #[error("the peer broke the frames of a command's pipe")]
+    Frames(#[source] remote_command::Violation),
     #[error("the peer broke WebSocket")]
     WebSocket(#[source] Arc<tokio_tungstenite::tungstenite::Error>),
     /// This side let go of the connection before its streams.

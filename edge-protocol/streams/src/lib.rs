@@ -5,11 +5,12 @@
 //!
 //! * [`negotiate`]: which protocol an upgrade agrees on. Pure.
 //! * [`spdy`]: frames ⇄ bytes, and [`spdy::Session`], streams over any connection.
-//! * [`websocket`]: the channel protocols, and [`websocket::Tunnel`], which carries SPDY.
+//! * [`websocket`]: the channel protocols, [`websocket::Tunnel`], which carries SPDY, and [`websocket::Pipe`], which carries any bytes.
 //! * `mux`: what both share. [`Stream`]s with buffers of their own, turns, resets, ends; bounded by [`Limits`].
 //! * [`remote_command`]: a [`Command`](remote_command::Command) with stdin, stdout, stderr, sizes and an outcome; a
-//!   [`Running`](remote_command::Running) one from the other side.
+//!   [`Running`](remote_command::Running) one from the other side; [`bridge`](remote_command::bridge) joins the two.
 //! * [`port_forward`]: [`PortForwards`](port_forward::PortForwards), pairs of data and error streams.
+//! * [`splice`]: two pipes of bytes made one.
 //!
 //! # What this crate promises
 //! 1. No byte is dropped as long as a connection and a stream's reader live: what is full makes its other side wait.
@@ -29,8 +30,10 @@ pub mod negotiate;
 pub mod port_forward;
 pub mod remote_command;
 pub mod spdy;
+mod splice;
 pub mod websocket;
 
 pub use error::{ConnectionError, OpenError, StreamError};
 pub use limits::Limits;
 pub use mux::{Activity, Gone, ReadHalf, Stream, WriteHalf};
+pub use splice::{Spliced, splice};

@@ -1,21 +1,29 @@
 //! exec and attach, the same whatever carries them.
 //!
 //! * [`Options`]: which streams a request wants.
-//! * [`Command`]: the server's role, over SPDY or a WebSocket: readers and writers for the process, and [`Ending`] for its outcome.
-//! * [`Running`]: the client's role over SPDY, towards a container runtime's streaming URL.
+//! * [`Command`]: the server's role, over SPDY, a WebSocket or a pipe: readers and writers for the process, and [`Ending`] for its outcome.
+//! * [`Running`]: the client's role over SPDY, towards a container runtime's streaming URL, or over a pipe.
+//! * `pipe`: a command over any pipe of bytes, as a tunnel to a device carries it.
+//! * [`bridge`]: passes a command on to where it runs.
 //! * [`Outcome`]: how it went, as the `Status` that `kubectl` makes its exit code from. [`TerminalSize`]: what a resize says.
 
+mod bridge;
 mod client;
 mod outcome;
 mod output;
+mod pipe;
 mod resize;
 mod server;
 
+pub use bridge::{BridgeError, bridge};
 pub use client::{Received, Running, Verdict};
 pub use outcome::{Outcome, OutcomeError};
 pub use output::Output;
+pub use pipe::Violation;
 pub use resize::{ResizeSender, Resizes, TerminalSize};
 pub use server::{Command, Ending};
+
+use crate::mux::Direction;
 
 /// Which streams a command has. One for the outcome is always there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +88,28 @@ impl Kind {
             Self::Stderr => "stderr",
             Self::Error => "error",
             Self::Resize => "resize",
+        }
+    }
+}
+
+/// Which side of a command this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Server,
+    Client,
+}
+
+impl Role {
+    /// Which way a stream goes, seen from this side.
+    fn direction(self, kind: Kind) -> Direction {
+        let writer = match kind {
+            Kind::Stdin | Kind::Resize => Self::Client,
+            Kind::Stdout | Kind::Stderr | Kind::Error => Self::Server,
+        };
+        if self == writer {
+            Direction::Out
+        } else {
+            Direction::In
         }
     }
 }

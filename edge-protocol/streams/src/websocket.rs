@@ -4,14 +4,18 @@
 //! * `channels`: a connection that speaks one of them, in the server's role; each channel is a [`Stream`](crate::Stream). Commands and
 //!   forwarded ports are made of these.
 //! * [`Tunnel`]: binary messages as a stream of bytes, which carries SPDY for port-forwarding.
+//! * [`Pipe`]: the same with an end for each direction, which is nobody's protocol but ours. `binary`: what both share.
 //!
 //! The HTTP upgrade is the caller's: a connection comes as a `WebSocketStream`, made with [`config`].
 
+mod binary;
 mod channels;
+mod pipe;
 mod protocol;
 mod tunnel;
 
 pub(crate) use channels::{Channels, Opening};
+pub use pipe::{Pipe, PipeError};
 pub use protocol::{ChannelProtocol, Message, Violation};
 pub use tunnel::Tunnel;
 
@@ -20,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 /// The largest message that is read, in bytes. It is in memory as a whole; clients of Go send up to 32 KiB, others what they are given.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
-/// What a `WebSocketStream` for channels or a [`Tunnel`] is to be made with: messages of up to [`MAX_MESSAGE`], small buffers.
+/// What a `WebSocketStream` for channels, a [`Tunnel`] or a [`Pipe`] is to be made with: messages of up to [`MAX_MESSAGE`], small buffers.
 pub fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(16 * 1024)

@@ -104,6 +104,11 @@ impl Shared {
         }
     }
 
+    /// Whether either side has said its last word: an end of the bytes is one in order then.
+    pub(crate) fn is_last_word_said(&self) -> bool {
+        matches!(self.table().over(), ConnectionError::Closed)
+    }
+
     pub(crate) fn touch(&self) {
         self.touched.send_replace(Instant::now());
     }
@@ -309,6 +314,13 @@ impl Shared {
     /// Ready when nothing of this stream waits to be written.
     pub(super) fn poll_flush(&self, stream: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut table = self.table();
+        // What has been written stays so when the connection ends.
+        if table
+            .entry(stream)
+            .is_some_and(|entry| entry.own == Own::Finished && entry.broken.is_none())
+        {
+            return Poll::Ready(Ok(()));
+        }
         let entry = table.writable(stream)?;
         if !entry.has_words() {
             return Poll::Ready(Ok(()));

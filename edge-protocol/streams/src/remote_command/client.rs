@@ -1,16 +1,17 @@
-//! The client's role over SPDY: an agent's, towards its container runtime.
+//! The client's role: an agent's, over SPDY towards its container runtime; a kubelet's, over a pipe towards the agent.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::outcome::{Outcome, OutcomeError};
 use super::output::Output;
 use super::resize::ResizeSender;
-use super::{Kind, Options, STREAM_TYPE};
+use super::{Kind, Options, Role, STREAM_TYPE, pipe};
 use crate::error::{ConnectionError, OpenError, StreamError};
+use crate::limits::Limits;
 use crate::mux::{Activity, Connection, Gone, ReadHalf, Stream, WriteHalf};
 use crate::spdy::{Headers, Session};
 
@@ -52,8 +53,28 @@ impl Running {
             let headers = Headers::new([(STREAM_TYPE, kind.name())]).expect("one short header");
             streams.push((kind, session.open(headers).await?));
         }
+        Ok(Self::new(session.into_connection(), streams))
+    }
+
+    /// Over a pipe whose other end is [`Command::over_pipe`](super::Command::over_pipe) with the same options; there is no round trip. Dropping
+    /// `stdout` or `stderr` tells the server, whose writing fails then.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn over_pipe<T>(io: T, options: Options, limits: Limits) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (connection, streams) = pipe::open(io, Role::Client, options, limits);
+        let mut running = Self::new(connection, streams);
+        // A pipe's channels have no other directions.
+        running.verdict.kept.clear();
+        running
+    }
+
+    fn new(connection: Connection, streams: Vec<(Kind, Stream)>) -> Self {
         let verdict = Verdict {
-            connection: session.into_connection(),
+            connection,
             error: None,
             status: Vec::new(),
             kept: Vec::new(),
@@ -68,7 +89,7 @@ impl Running {
         for (kind, stream) in streams {
             running.add(kind, stream);
         }
-        Ok(running)
+        running
     }
 
     fn add(&mut self, kind: Kind, stream: Stream) {
@@ -118,7 +139,7 @@ impl Verdict {
         Outcome::from_status(&status)
     }
 
-    /// Ends the connection: finishes what is open, says GOAWAY, and waits until the runtime has gone. Give it a time limit; cancelling
+    /// Ends the connection: finishes what is open, says so, and waits until the runtime has gone. Give it a time limit; cancelling
     /// drops the connection.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ const SUCCESS: &str = "Success";
 const FAILURE: &str = "Failure";
 const NON_ZERO_EXIT_CODE: &str = "NonZeroExitCode";
 const EXIT_CODE: &str = "ExitCode";
+const INTERNAL_ERROR: &str = "InternalError";
+/// What apimachinery's `NewInternalError` puts before its message.
+const INTERNAL_ERROR_OCCURRED: &str = "Internal error occurred: ";
 
 /// The part of apimachinery's `metav1.Status` that clients read.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -102,8 +105,8 @@ impl Outcome {
             },
             Self::Failed { message } => Status {
                 status: FAILURE.into(),
-                message: format!("Internal error occurred: {message}"),
-                reason: "InternalError".into(),
+                message: format!("{INTERNAL_ERROR_OCCURRED}{message}"),
+                reason: INTERNAL_ERROR.into(),
                 details: Some(Details {
                     causes: vec![Cause {
                         reason: String::new(),
@@ -126,7 +129,7 @@ impl Outcome {
         }
     }
 
-    /// Reads a whole `Status`.
+    /// Reads a whole `Status`; what [`Self::to_status`] adds to a message is taken off, so that it does not grow with each hop.
     ///
     /// # Errors
     /// [`OutcomeError`].
@@ -143,9 +146,16 @@ impl Outcome {
                 let code = code.and_then(|cause| cause.message.parse().ok());
                 Ok(Self::NonZeroExit(code.ok_or(OutcomeError::NoExitCode)?))
             }
-            FAILURE => Ok(Self::Failed {
-                message: status.message,
-            }),
+            FAILURE => {
+                let prefix = if status.reason == INTERNAL_ERROR {
+                    INTERNAL_ERROR_OCCURRED
+                } else {
+                    ""
+                };
+                let message = status.message;
+                let message = message.strip_prefix(prefix).map(str::to_owned).unwrap_or(message);
+                Ok(Self::Failed { message })
+            }
             _ => Err(OutcomeError::Unknown(status.status)),
         }
     }
@@ -190,7 +200,12 @@ mod tests {
     #[test]
     fn statuses_of_runtimes_are_read() {
         let read = |text: &str| Outcome::from_status(text.as_bytes());
-        for outcome in [Outcome::Success, Outcome::NonZeroExit(137)] {
+        let message = "no \"sh\"".into();
+        for outcome in [
+            Outcome::Success,
+            Outcome::NonZeroExit(137),
+            Outcome::Failed { message },
+        ] {
             assert_eq!(read(&outcome.to_status()).unwrap(), outcome);
         }
         // containerd 1.6.20, and the kubelet's own server of 1.37, which leaves metadata out.

@@ -6,7 +6,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::outcome::Outcome;
 use super::output::Output;
 use super::resize::Resizes;
-use super::{Kind, Options, STREAM_TYPE};
+use super::{Kind, Options, Role, STREAM_TYPE, pipe};
 use crate::error::ConnectionError;
 use crate::limits::Limits;
 use crate::mux::{Activity, Connection, Direction, Gone, ReadHalf, Stream, WriteHalf};
@@ -80,11 +80,11 @@ impl Command {
         kinds.sort();
         let greeted = kinds
             .iter()
-            .find(|kind| direction(**kind) == Direction::Out)
+            .find(|kind| Role::Server.direction(**kind) == Direction::Out)
             .copied();
         let opening = |kind: &Kind| Opening {
             channel: *kind as u8,
-            direction: direction(*kind),
+            direction: Role::Server.direction(*kind),
             greeting: (greeted == Some(*kind)).then(Vec::new),
         };
         let openings = kinds.iter().map(opening).collect();
@@ -96,6 +96,22 @@ impl Command {
         };
         let streams = kinds.into_iter().zip(streams).collect();
         Self::new(channels.into_connection(), streams, form)
+    }
+
+    /// Over a pipe whose other end is [`Running::over_pipe`](super::Running::over_pipe) with the same options; there is no round trip.
+    /// Dropping `stdin` tells the client, whose writing fails then.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn over_pipe<T>(io: T, options: Options, limits: Limits) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (connection, streams) = pipe::open(io, Role::Server, options, limits);
+        let mut command = Self::new(connection, streams, Form::Status);
+        // A pipe's channels have no other directions.
+        command.ending.kept.clear();
+        command
     }
 
     fn new(connection: Connection, streams: Vec<(Kind, Stream)>, form: Form) -> Self {
@@ -141,13 +157,6 @@ impl Command {
             }
         }
         self.ending.kept.push(write);
-    }
-}
-
-fn direction(kind: Kind) -> Direction {
-    match kind {
-        Kind::Stdin | Kind::Resize => Direction::In,
-        Kind::Stdout | Kind::Stderr | Kind::Error => Direction::Out,
     }
 }
 

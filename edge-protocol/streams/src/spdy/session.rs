@@ -3,18 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf, WriteHalf};
 
 use super::decode::{Decoder, Event, Violation};
 use super::encode::{Encoder, Frame};
 use super::headers::Headers;
 use super::id::StreamId;
 use crate::error::{ConnectionError, OpenError};
-use crate::limits::{Limits, READ_CHUNK, WRITE_CHUNK};
-use crate::mux::{Activity, Connection, Gone, Next, Shared, Stream, Word};
-
-/// Written at once, if there is as much: few system calls, and no stream waits long behind another.
-const BATCH: usize = 4 * WRITE_CHUNK;
+use crate::limits::{Limits, READ_CHUNK};
+use crate::mux::{Activity, Carrier, Connection, Gone, Shared, Stream, Word, write_words};
 
 /// A SPDY connection: streams that the peer opened (server role) or this side opens (client role).
 ///
@@ -196,47 +193,14 @@ impl Incoming<'_> {
 }
 
 /// The writing task.
-async fn write<T: AsyncWrite>(output: WriteHalf<T>, shared: Arc<Shared>) {
-    if let Err(error) = write_words(output, &shared).await {
+async fn write<T: AsyncWrite + Send>(mut output: WriteHalf<T>, shared: Arc<Shared>) {
+    if let Err(error) = write_words(&mut output, &mut Encoder::default(), &shared).await {
         shared.over(Some(ConnectionError::Io(Arc::new(error))));
     }
 }
 
-async fn write_words<T: AsyncWrite>(mut output: WriteHalf<T>, shared: &Shared) -> io::Result<()> {
-    let mut encoder = Encoder::default();
-    let mut batch = Vec::new();
-    loop {
-        let next = shared.try_next();
-        let more = if let Next::Say(word) = &next {
-            encoder.put_word(word, &mut batch);
-            batch.len() < BATCH
-        } else {
-            false
-        };
-        if more {
-            continue;
-        }
-        if !batch.is_empty() {
-            output.write_all(&batch).await?;
-            shared.touch();
-            batch.clear();
-        }
-        match next {
-            Next::Say(_) => {}
-            Next::Wait => {
-                output.flush().await?;
-                shared.flushed();
-                batch = Vec::new();
-                shared.words().await;
-            }
-            // Never `shutdown`: Go's peers take the end of one direction for the end of all.
-            Next::Stop => return output.flush().await,
-        }
-    }
-}
-
-impl Encoder {
-    fn put_word(&mut self, word: &Word, out: &mut Vec<u8>) {
+impl Carrier for Encoder {
+    fn put(&mut self, word: &Word, out: &mut Vec<u8>) {
         let id = |stream: &u32| StreamId::new(*stream).expect("streams of a session have ids of SPDY");
         let no_headers = Headers::default();
         let frame = match word {
@@ -266,6 +230,15 @@ impl Encoder {
                 status: u32::from(*failed),
             },
         };
-        self.put(frame, out);
+        Self::put(self, frame, out);
+    }
+
+    async fn written<T: AsyncWrite + Send>(
+        &mut self,
+        _: &mut WriteHalf<T>,
+        shared: &Shared,
+    ) -> io::Result<()> {
+        shared.flushed();
+        Ok(())
     }
 }

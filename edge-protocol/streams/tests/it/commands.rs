@@ -1,87 +1,17 @@
-//! Commands over SPDY and over every WebSocket protocol, both ends told the same.
+//! Commands as SPDY and every WebSocket protocol have them.
 
-use edge_streams::remote_command::{Command, Options, Outcome, OutcomeError, Running, TerminalSize};
+use edge_streams::remote_command::{Command, Options, Outcome, Running, TerminalSize};
 use edge_streams::spdy::Session;
 use edge_streams::websocket::{ChannelProtocol, Message};
-use edge_streams::{ConnectionError, Limits, StreamError};
+use edge_streams::{ConnectionError, Limits};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::wire::{headers, open_in_vain, pattern, read_all, sessions, settle, websockets, write_all};
-
-const ALL: Options = Options {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
-};
-const TERMINAL: Options = Options {
-    stdin: true,
-    stdout: true,
-    stderr: false,
-    tty: true,
-};
-
-/// Both ends of a command over SPDY.
-async fn spdy(options: Options) -> (Running, Command) {
-    let (client, server) = sessions(Limits::default());
-    let (running, command) = tokio::join!(
-        Running::start(client, options),
-        Command::over_spdy(server, options)
-    );
-    (running.unwrap(), command.unwrap())
-}
-
-#[tokio::test]
-async fn a_command_over_spdy_has_its_streams_and_its_outcome() {
-    for outcome in [
-        Outcome::Success,
-        Outcome::NonZeroExit(7),
-        Outcome::Failed {
-            message: "no such container".into(),
-        },
-    ] {
-        let (mut running, mut command) = spdy(ALL).await;
-        let input = pattern(500_000);
-        let serve = async {
-            let mut stdin = command.stdin.take().unwrap();
-            let (mut stdout, mut stderr) = (command.stdout.take().unwrap(), command.stderr.take().unwrap());
-            tokio::io::copy(&mut stdin, &mut stdout).await.unwrap();
-            stderr.write_all(b"done\n").await.unwrap();
-            // Dropping an output is its end, and loses nothing.
-            drop((stdout, stderr));
-            command.ending.finish(&outcome).await.unwrap();
-        };
-        let ask = async {
-            let mut stdin = running.stdin.take().unwrap();
-            let (mut stdout, mut stderr) = (running.stdout.take().unwrap(), running.stderr.take().unwrap());
-            let ((), output, errors, verdict) = tokio::join!(
-                write_all(&mut stdin, &input),
-                read_all(&mut stdout),
-                read_all(&mut stderr),
-                running.verdict.outcome(),
-            );
-            assert!(output == input, "all of the input came back");
-            assert_eq!(errors, b"done\n");
-            let verdict = verdict.unwrap();
-            match (&verdict, &outcome) {
-                (Outcome::Failed { message }, Outcome::Failed { message: sent }) => {
-                    assert_eq!(message, &format!("Internal error occurred: {sent}"));
-                }
-                _ => assert_eq!(verdict, outcome),
-            }
-            assert!(
-                matches!(running.verdict.outcome().await, Err(OutcomeError::Missing(None))),
-                "told once"
-            );
-            let _ = running.verdict.close().await;
-        };
-        tokio::join!(serve, ask);
-    }
-}
+use crate::peer::{ALL, TERMINAL};
+use crate::wire::{headers, open_in_vain, pattern, read_all, sessions, settle, websockets};
 
 /// As the kubelet's server ends: the outcome, then a reset of every stream.
 #[tokio::test]
@@ -115,50 +45,6 @@ async fn a_reset_after_the_output_is_its_end() {
     let ((output, outcome), _) = tokio::join!(ask, serve);
     assert_eq!(output, b"all of it");
     assert_eq!(outcome, Outcome::NonZeroExit(3));
-}
-
-#[tokio::test]
-async fn a_terminal_has_sizes_and_no_stderr() {
-    let (mut running, mut command) = spdy(TERMINAL).await;
-    assert!(command.stderr.is_none() && running.stderr.is_none());
-    let mut sizes = command.resizes.take().unwrap();
-    let mut resize = running.resize.take().unwrap();
-    for (width, height) in [(80, 24), (120, 40)] {
-        let size = TerminalSize { width, height };
-        resize.send(size).await.unwrap();
-        assert_eq!(sizes.next().await, Some(size));
-    }
-    drop(resize);
-    assert_eq!(sizes.next().await, None);
-}
-
-#[tokio::test]
-async fn a_client_of_a_command_sees_through_a_server_that_goes_without_a_word() {
-    let (mut running, command) = spdy(ALL).await;
-    let mut stdout = running.stdout.take().unwrap();
-    drop(command);
-    let outcome = running.verdict.outcome().await;
-    assert!(
-        matches!(outcome, Err(OutcomeError::Missing(Some(_)))),
-        "{outcome:?}"
-    );
-    assert!(stdout.read_u8().await.is_err());
-}
-
-#[tokio::test]
-async fn a_server_of_a_command_learns_that_the_client_went() {
-    let (running, mut command) = spdy(ALL).await;
-    let mut gone = command.ending.gone();
-    let mut stdin = command.stdin.take().unwrap();
-    drop(running);
-    assert!(matches!(gone.wait().await, ConnectionError::Vanished));
-    let error = stdin.read_u8().await.unwrap_err();
-    assert!(
-        matches!(StreamError::of(&error), Some(StreamError::Connection(_))),
-        "{error:?}"
-    );
-    let finished = command.ending.finish(&Outcome::Success).await;
-    assert!(matches!(finished, Err(ConnectionError::Vanished)));
 }
 
 #[tokio::test]

@@ -1,18 +1,12 @@
 //! Peers that mean harm, or are broken.
 
-use edge_streams::port_forward::PortForwards;
-use edge_streams::remote_command::{Command, Options, Outcome};
 use edge_streams::spdy::{
     Decoder, Encoder, Event, Frame, Headers, HeadersError, Session, StreamId, Violation,
 };
-use edge_streams::websocket::{ChannelProtocol, Tunnel, config};
 use edge_streams::{ConnectionError, Limits};
 use flate2::{Compress, Compression, FlushCompress};
-use proptest::prelude::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::wire::{SOON, server, settle};
 
@@ -194,166 +188,6 @@ async fn streams_that_nobody_takes_fill_the_cap_and_no_more() {
     drop(session);
 }
 
-/// Runs what serves a connection that is fed `bytes` in pieces and then cut; it must come to its end, without a panic.
-fn survive<F: Future<Output = ()>>(serve: impl FnOnce(DuplexStream) -> F, bytes: &[u8], piece: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (mut peer, io) = tokio::io::duplex(64);
-        let feed = async {
-            for piece in bytes.chunks(piece) {
-                if peer.write_all(piece).await.is_err() {
-                    break;
-                }
-            }
-            let _ = peer.shutdown().await;
-            let mut heard = Vec::new();
-            let _ = peer.read_to_end(&mut heard).await;
-        };
-        let ended = timeout(SOON, async { tokio::join!(feed, serve(io)) }).await;
-        assert!(ended.is_ok(), "it hangs on {bytes:?}");
-    });
-}
-
-async fn serve_session(mut session: Session) {
-    let mut streams = Vec::new();
-    while let Ok(mut stream) = session.accept().await {
-        let _ = stream.write_all(b"answer").await;
-        streams.push(stream);
-    }
-    for stream in &mut streams {
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    }
-    session.gone().wait().await;
-}
-
-async fn serve_command(io: DuplexStream, protocol: ChannelProtocol) {
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
-    let options = Options {
-        stdin: true,
-        stdout: true,
-        stderr: false,
-        tty: true,
-    };
-    let mut command = Command::over_websocket(socket, protocol, options, Limits::default());
-    let (mut stdin, mut resizes) = (command.stdin.take().unwrap(), command.resizes.take().unwrap());
-    let sizes = async { while resizes.next().await.is_some() {} };
-    let mut input = Vec::new();
-    let _ = tokio::join!(sizes, stdin.read_to_end(&mut input));
-    let _ = command.ending.finish(&Outcome::Success).await;
-}
-
-async fn serve_tunnel(io: DuplexStream) {
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
-    let session = Session::server(Tunnel::new(socket), Limits::default());
-    let mut forwards = PortForwards::over_spdy(session, SOON);
-    while let Ok(forward) = forwards.accept().await {
-        forward.fail("no").await;
-    }
-    forwards.gone().wait().await;
-}
-
-fn survive_all(bytes: &[u8], piece: usize) {
-    survive(
-        |io| serve_session(Session::server(io, Limits::default())),
-        bytes,
-        piece,
-    );
-    survive(
-        |io| serve_session(Session::client(io, Limits::default())),
-        bytes,
-        piece,
-    );
-    survive(serve_tunnel, bytes, piece);
-    for protocol in [ChannelProtocol::V5, ChannelProtocol::Base64V4] {
-        survive(|io| serve_command(io, protocol), bytes, piece);
-    }
-}
-
-/// Frames that make some sense, so that more than the first eight bytes are looked at.
-fn plausible() -> impl Strategy<Value = Vec<u8>> {
-    let frame = (
-        0_u8..12,
-        0_u32..12,
-        any::<u8>(),
-        proptest::collection::vec(any::<u8>(), 0..24),
-    )
-        .prop_map(|(kind, stream, flags, tail)| {
-            let mut encoder = Encoder::default();
-            let mut out = Vec::new();
-            let headers = Headers::new([("streamtype", "data")]).unwrap();
-            match (kind, StreamId::new(stream)) {
-                (0, Some(stream)) => encoder.put(
-                    Frame::Open {
-                        stream,
-                        headers: &headers,
-                    },
-                    &mut out,
-                ),
-                (1, Some(stream)) => encoder.put(
-                    Frame::Data {
-                        stream,
-                        bytes: &tail,
-                        fin: flags & 1 == 1,
-                    },
-                    &mut out,
-                ),
-                (2, _) => encoder.put(Frame::Ping(stream), &mut out),
-                (3, _) => encoder.put(
-                    Frame::GoAway {
-                        last_good: stream,
-                        status: 0,
-                    },
-                    &mut out,
-                ),
-                _ => {
-                    out.extend([0x80, 3, 0, kind, flags, 0, 0, u8::try_from(tail.len()).unwrap()]);
-                    out.extend(tail);
-                }
-            }
-            out
-        });
-    proptest::collection::vec(frame, 0..12).prop_map(|frames| frames.concat())
-}
-
-/// Messages of WebSocket, masked by nothing, with what may be in them.
-fn messages() -> impl Strategy<Value = Vec<u8>> {
-    let sizes = proptest::collection::vec(
-        prop_oneof![Just(b'{'), Just(b'"'), Just(b'1'), any::<u8>()],
-        0..30,
-    );
-    let payload = prop_oneof![
-        proptest::collection::vec(any::<u8>(), 0..30),
-        plausible(),
-        (0_u8..6, proptest::collection::vec(any::<u8>(), 0..30)).prop_map(|(channel, bytes)| [
-            vec![channel],
-            bytes
-        ]
-        .concat()),
-        sizes.prop_map(|text| [b"\x04{\"Width\":80,\"Height\":24}".to_vec(), text].concat()),
-        any::<u8>().prop_map(|channel| vec![255, channel]),
-        "[0-4][a-zA-Z0-9+/]{0,8}={0,2}".prop_map(String::into_bytes),
-    ];
-    let opcode = prop_oneof![Just(0x82_u8), Just(0x81), Just(0x88), Just(0x89), any::<u8>()];
-    let message = (opcode, payload).prop_map(|(opcode, payload)| {
-        let mut out = vec![opcode];
-        let length = u16::try_from(payload.len()).unwrap();
-        if length < 126 {
-            out.push(0x80 | length.to_be_bytes()[1]);
-        } else {
-            // The next two bytes are the length.
-            out.push(0x80 + 126);
-            out.extend(length.to_be_bytes());
-        }
-        out.extend([0; 4]);
-        out.extend(payload);
-        out
-    });
-    proptest::collection::vec(message, 0..8).prop_map(|messages| messages.concat())
-}
-
 /// A peer that breaks the protocol while it reads nothing cannot be told so; nobody waits for that.
 #[tokio::test]
 async fn a_culprit_that_does_not_listen_holds_nobody_up() {
@@ -375,22 +209,4 @@ async fn a_culprit_that_does_not_listen_holds_nobody_up() {
         closed,
         Err(ConnectionError::Spdy(Violation::ZeroStream))
     ));
-}
-
-// `PROPTEST_CASES=100000 cargo test --release -p edge-streams survive` looks longer.
-proptest! {
-    #[test]
-    fn connections_survive_garbage(bytes in proptest::collection::vec(any::<u8>(), 0..600), piece in 1_usize..100) {
-        survive_all(&bytes, piece);
-    }
-
-    #[test]
-    fn connections_survive_frames_that_make_some_sense(bytes in plausible(), piece in 1_usize..100) {
-        survive_all(&bytes, piece);
-    }
-
-    #[test]
-    fn connections_survive_messages_that_make_some_sense(bytes in messages(), piece in 1_usize..100) {
-        survive_all(&bytes, piece);
-    }
 }
