@@ -167,11 +167,11 @@ pub fn api_server_unknown() -> EventText {
     }
 }
 
-pub fn note_event(note: Note) -> EventText {
+pub fn note_event(note: &Note) -> EventText {
     EventText {
-        warning: false,
+        warning: note.is_warning(),
         reason: note.reason().to_owned(),
-        message: note.message().to_owned(),
+        message: note.message().into_owned(),
         teller: None,
         field_path: None,
         at: None,

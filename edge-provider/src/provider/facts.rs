@@ -61,7 +61,7 @@ impl EdgeProvider {
         let notes = wanted.notes.iter().filter(|_| tells);
         out.extend(notes.map(|note| PodEffect::PodEvent {
             uid: observed.uid.clone(),
-            event: note_event(*note),
+            event: note_event(note),
         }));
         if self.face.kind() == NodeKind::Device && !self.reading.knows_api_server() && !self.told_api_server {
             self.told_api_server = true;

@@ -9,6 +9,7 @@ mod files;
 mod image;
 mod mount;
 mod names;
+mod note;
 mod objects;
 mod probe;
 mod requires;
@@ -24,11 +25,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize as _;
 use serde_json::Value;
 
+pub use self::note::Note;
 use crate::annotations::{self, READY_POLICY, SERVICE_ACCOUNT_TOKEN, UPDATE, Update};
 use crate::api_access::ApiAccess;
 use crate::fields;
 use crate::node::{Context, NodeKind};
 use crate::not_yet::Untranslated;
+use crate::references::references;
 use crate::refusal::{Path, Refusal, Refusals, quoted};
 
 /// A pod that can run.
@@ -42,37 +45,6 @@ pub struct Translated {
     pub update: Update,
     /// What the author should hear although nothing is refused; each is an event of the pod.
     pub notes: Vec<Note>,
-}
-
-/// What the author should know although it was not asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
-    /// The service account's token, which the API server mounts into every pod by itself, does not reach devices.
-    TokenWithheld,
-    /// A variable's value is from a secret: such values, and no others of secrets, are in clear where the container runtime keeps them.
-    SecretInEnvironment,
-}
-
-impl Note {
-    /// The event's reason.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::TokenWithheld => "TokenWithheld",
-            Self::SecretInEnvironment => "SecretInEnvironment",
-        }
-    }
-
-    /// The event's note.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::TokenWithheld => {
-                "the service account's token is not sent to devices; set automountServiceAccountToken: false to say so yourself"
-            }
-            Self::SecretInEnvironment => {
-                "variables from secrets are kept in clear by the container runtime of the device, as on any node; files of a secret's volume are not"
-            }
-        }
-    }
 }
 
 impl Translated {
@@ -112,7 +84,8 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untran
     };
     Refusals::none_or(refused)?;
     let mut translated = translated.expect("whatever keeps a manifest from being built is refused with it");
-    translated.manifest.objects = objects::found(spec, context)?;
+    let references = references(spec, context.kind);
+    translated.manifest.objects = objects::found(&references, context)?;
     translated.manifest.requires = requires::requires(&translated.manifest);
     if withheld.is_present() {
         translated.notes.push(Note::TokenWithheld);
@@ -122,6 +95,7 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untran
     if containers.any(environment::has_secrets) {
         translated.notes.push(Note::SecretInEnvironment);
     }
+    translated.notes.extend(note::missing(&references, context));
     Ok(translated)
 }
 

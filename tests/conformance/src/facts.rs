@@ -26,8 +26,17 @@ const TIMES: [&str; 6] = [
 ];
 /// The volume of a pod's token gets a name of this beginning and five letters (`plugin/pkg/admission/serviceaccount` of Kubernetes 1.37).
 const TOKEN_VOLUME: &str = "kube-api-access-";
-/// Events that tell of the machine or of the way there, not of the pod; and the one that a device node adds (`docs/secrets.md`).
-const QUIET_EVENTS: [&str; 3] = ["Scheduled", "FailedScheduling", "SecretInEnvironment"];
+/// Events that tell of the machine or of the way there, not of the pod; and those that a device node adds (`docs/secrets.md`,
+/// `docs/kubelet-differences.md`).
+const QUIET_EVENTS: [&str; 7] = [
+    "Scheduled",
+    "FailedScheduling",
+    "SecretInEnvironment",
+    "MandatoryConfigMapNotFound",
+    "MandatorySecretNotFound",
+    "OptionalConfigMapNotFound",
+    "OptionalSecretNotFound",
+];
 
 /// Everything that can be seen now of all pods of a case.
 ///

@@ -1,16 +1,14 @@
 //! Which objects beside the manifest a pod gets: those of its references that the cluster has.
 
 use edge_protocol::v1::ObjectRef;
-use serde_json::Value;
 
 use crate::node::Context;
 use crate::not_yet::NotYet;
 use crate::objects::{Claim, Found};
-use crate::references::references;
+use crate::references::References;
 
 /// In order of kind and name.
-pub(super) fn found(spec: &Value, context: Context<'_>) -> Result<Vec<ObjectRef>, NotYet> {
-    let references = references(spec, context.kind);
+pub(super) fn found(references: &References, context: Context<'_>) -> Result<Vec<ObjectRef>, NotYet> {
     let mut not_yet = NotYet {
         claims: Vec::new(),
         unread: Vec::new(),

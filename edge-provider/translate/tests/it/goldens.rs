@@ -1,6 +1,6 @@
 //! Pod → manifest pairs, byte by byte.
 
-use edge_provider_translate::{NodeKind, Note};
+use edge_provider_translate::{Context, Found, NodeKind, Note};
 use serde_json::{Value, json};
 
 use crate::pods;
@@ -82,4 +82,41 @@ fn a_secret_in_a_variable_is_said_of_either_list_of_containers_and_of_no_volume(
     assert_eq!(told(key), [Note::SecretInEnvironment]);
     assert_eq!(told(whole), [Note::SecretInEnvironment]);
     assert_eq!(told(map), []);
+}
+
+#[test]
+fn what_the_cluster_does_not_have_is_said_by_kind_and_need() {
+    let mut pod = pods::read("guaranteed");
+    let named = |name: &str, optional: bool| json!({"name": name, "key": "k", "optional": optional});
+    pod["spec"]["containers"][0]["env"] = json!([
+        {"name": "A", "valueFrom": {"configMapKeyRef": named("a", false)}},
+        {"name": "B", "valueFrom": {"configMapKeyRef": named("b", true)}},
+        {"name": "C", "valueFrom": {"secretKeyRef": named("c", false)}},
+        {"name": "D", "valueFrom": {"secretKeyRef": named("d", true)}},
+        {"name": "E", "valueFrom": {"configMapKeyRef": named("there", false)}},
+    ]);
+    let mut objects = pods::objects(&pod, NodeKind::Device);
+    for (key, found) in &mut objects.found {
+        if key.name != "there" {
+            *found = Found::Missing;
+        }
+    }
+    let context = Context {
+        kind: NodeKind::Device,
+        objects: &objects,
+        ..Context::default()
+    };
+    let notes = edge_provider_translate::translate(&pod, context).unwrap().notes;
+    let told: Vec<String> = notes
+        .iter()
+        .filter(|note| note.is_warning())
+        .map(|note| format!("{}: {}", note.reason(), note.message()))
+        .collect();
+    let expected = [
+        "MandatoryConfigMapNotFound: configmap \"a\" not found",
+        "OptionalConfigMapNotFound: configmap \"b\" not found",
+        "MandatorySecretNotFound: secret \"c\" not found",
+        "OptionalSecretNotFound: secret \"d\" not found",
+    ];
+    assert_eq!(told, expected);
 }
