@@ -8,6 +8,7 @@
 //! * [`cluster`]: the API server: what is applied, and the pods as they are now. [`play`]: the steps of one case on one side.
 //! * [`facts`]: what can be seen, with what differs by nature (names, addresses, times) masked. [`order`]: what of it came first. [`difference`]: what is compared, and what may differ.
 //! * [`coverage`]: which paths of a pod the cases set. [`stage`]: the real parts. [`run`]: all cases, several at a time. [`table`]: the result.
+//! * [`upstream`]: the suite that virtual-kubelet gives its providers, which has nothing to do with the cases.
 //! * [`faults`]: what the suite itself is judged by: rules that are broken on purpose, and paths that are forgotten.
 
 pub mod case;
@@ -23,5 +24,6 @@ pub mod run;
 pub mod side;
 pub mod stage;
 pub mod table;
+pub mod upstream;
 
 pub use error::ConformanceError;

@@ -7,19 +7,23 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bench::stage::Stage;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use conformance::case::Case;
 use conformance::cluster::Cluster;
 use conformance::coverage;
 use conformance::faults::{self, Tree, forgetting};
 use conformance::run::{self, Arena, Outcome};
-use conformance::stage::Parts;
-use conformance::{ConformanceError, difference, table};
+use conformance::stage::{Parts, Upstream};
+use conformance::{ConformanceError, difference, table, upstream};
 use site::Programs;
 
 /// The same pods on a real kubelet and on a device node, and what can be seen of both compared. Needs root.
 #[derive(Debug, Parser)]
-#[command(name = "outrigger-conformance")]
+#[command(
+    name = "outrigger-conformance",
+    args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true
+)]
 struct Cli {
     /// Where the lab lives meanwhile.
     #[arg(long, default_value = "target/outrigger/conformance")]
@@ -40,6 +44,14 @@ struct Cli {
     /// CASES.
     #[arg(long, conflicts_with_all = ["faults", "kubelet_only"])]
     forget: bool,
+    #[command(subcommand)]
+    suite: Option<Suite>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Suite {
+    /// Run the end-to-end suite that virtual-kubelet gives its providers against a device node, and print its lines.
+    VirtualKubelet,
 }
 
 /// How many cases of a run may differ in one of their plays.
@@ -57,6 +69,9 @@ fn main() -> ExitCode {
 
 fn perform(cli: &Cli) -> anyhow::Result<()> {
     let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    if let Some(Suite::VirtualKubelet) = cli.suite {
+        return run_upstream(cli, &home);
+    }
     let cases = Case::all(&home.join("cases"))?;
     if cli.faults {
         return break_rules(cli, &home, &cases);
@@ -83,6 +98,15 @@ fn perform(cli: &Cli) -> anyhow::Result<()> {
             "{rare} cases differed in one play each: that is more than chance, of which {CHANCES} is allowed"
         );
         Ok(())
+    })
+}
+
+fn run_upstream(cli: &Cli, home: &Path) -> anyhow::Result<()> {
+    let stage = Stage::set(&cli.directory)?;
+    stage.perform(async {
+        let directory = stage.lab();
+        let parts = tokio::task::spawn_blocking(move || Upstream::start(&directory)).await??;
+        upstream::run(home, &parts).await
     })
 }
 

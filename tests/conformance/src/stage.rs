@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bench::baseline::Baseline;
-use lab::{ControlPlaneOptions, Device, Lab, LabOptions};
+use lab::{ControlPlaneOptions, Device, Lab, LabOptions, Paths};
 use site::{DeviceNodes, DeviceSpec, Programs, Site, SiteOptions};
+use test_images::{Catalogue, push};
 
 use crate::side::Side;
 
@@ -22,18 +23,52 @@ pub struct Parts {
     pub device: Option<Side>,
 }
 
+/// What virtual-kubelet's own suite is run against.
+pub struct Upstream {
+    pub kubeconfig: PathBuf,
+    /// The device node.
+    pub node: String,
+}
+
+impl Upstream {
+    /// A device whose mirror of Docker Hub has the images that the suite names.
+    ///
+    /// # Errors
+    /// The part that failed.
+    pub fn start(directory: &Path) -> anyhow::Result<Self> {
+        const HUB_IMAGES: [&str; 3] = ["library/foo", "library/bar", "library/baz"];
+        let site = one_device(directory, Programs::default())?;
+        let registry = site.lab().registry()?;
+        let paths = Paths::default();
+        let images = Catalogue::build(&paths.workspace, &paths.cache)?;
+        let server = images.get("server", "v1").context("the server image")?;
+        for name in HUB_IMAGES {
+            push(registry.address(), &server.named(name, "latest"))?;
+        }
+        Ok(Self {
+            kubeconfig: site.cluster().kubeconfig().to_owned(),
+            node: DEVICE.to_owned(),
+        })
+    }
+}
+
+fn one_device(directory: &Path, programs: Programs) -> anyhow::Result<Site> {
+    let options = SiteOptions {
+        devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
+        device_nodes: DeviceNodes::Tagged,
+        programs,
+        ..SiteOptions::in_directory(directory)
+    };
+    Ok(Site::start(options)?)
+}
+
 impl Parts {
     /// Starts everything and brings the images to both nodes, so that no pull is part of a case that does not ask for one.
     ///
     /// # Errors
     /// The part that failed.
     pub fn both(directory: &Path, programs: Programs) -> anyhow::Result<Self> {
-        let site = Site::start(SiteOptions {
-            devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
-            device_nodes: DeviceNodes::Tagged,
-            programs,
-            ..SiteOptions::in_directory(directory)
-        })?;
+        let site = one_device(directory, programs)?;
         let device = site.device(DEVICE)?;
         bring_images(site.lab(), &device)?;
         Ok(Self {

@@ -108,6 +108,16 @@ impl Image {
         }
     }
 
+    /// The same image under another name, such as `library/foo` and `latest`.
+    #[must_use]
+    pub fn named(&self, name: &str, tag: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The repository's name, such as `busybox`.
     pub fn name(&self) -> &str {
         &self.name

@@ -15,6 +15,9 @@ use crate::{Error, Program};
 /// The name under which every device knows its lab's registry, so that examples need not know an address.
 pub const IMAGES_HOST: &str = "images.outrigger.local";
 
+/// Whose images the lab's registry has instead: `foo` is its `library/foo`. What it does not have is nowhere.
+pub const DOCKER_HUB: &str = "docker.io";
+
 /// As [`IMAGES_HOST`], of the door that opens to [`PRIVATE_USER`] with [`PRIVATE_PASSWORD`] only.
 pub const PRIVATE_HOST: &str = "private.outrigger.local";
 pub const PRIVATE_USER: &str = "lab";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Device;
-use crate::registry::{IMAGES_HOST, PRIVATE_HOST};
+use crate::registry::{DOCKER_HUB, IMAGES_HOST, PRIVATE_HOST};
 use crate::{Error, Registry};
 
 /// Where Debian puts the CNI plugins.
@@ -54,6 +54,7 @@ impl DeviceFiles {
         for (name, host) in [
             (host.as_str(), &host),
             (IMAGES_HOST, &host),
+            (DOCKER_HUB, &host),
             (PRIVATE_HOST, &private),
         ] {
             let hosts = format!(
