@@ -26,6 +26,7 @@ use crate::restore::{read_blobs, read_meta, read_records};
 use crate::roster::{Roster, Touch};
 use crate::session::{Parties, Session};
 use crate::shelf::Shelf;
+use crate::streams::Commands;
 use crate::transition::Rules;
 
 /// Where the floor of trusted time is kept, in milliseconds since the Unix epoch.
@@ -143,6 +144,7 @@ pub struct Agent {
     pub(crate) images: Images,
     pub(crate) pulls: Pulls,
     pub(crate) provenance: Provenance,
+    pub(crate) commands: Commands,
     /// Steps that were told to have ended, in this life.
     pub(crate) told: u64,
     pub(crate) stopping: bool,
@@ -218,6 +220,7 @@ impl Agent {
             images: Images::default(),
             pulls: Pulls::default(),
             provenance: read_meta(&meta, PULLED_KEY, &mut damage).unwrap_or_default(),
+            commands: Commands::default(),
             told: 0,
             stopping: false,
             plan_wake: None,

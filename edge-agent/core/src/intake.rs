@@ -58,13 +58,16 @@ impl Agent {
                 ..
             }) => self.take_keys(now, wraps),
             Ok(DownFrame {
-                body: Down::Stream { .. } | Down::Unknown,
+                body: Down::Stream { envelope },
                 ..
+            }) => self.order(lane, &envelope),
+            Ok(DownFrame {
+                body: Down::Unknown, ..
             }) => self.refuse("a kind of frame this agent does not know"),
         }
     }
 
-    fn refuse(&mut self, why: &str) {
+    pub(crate) fn refuse(&mut self, why: &str) {
         self.note(Note::FrameRefused {
             why: edge_protocol::text::sanitise(why),
         });
@@ -78,6 +81,7 @@ impl Agent {
                 session: statement.session,
             });
             self.keys.begin();
+            self.commands.begin();
             self.reports.begin(statement.status_upto);
             let writes = self.history.begin(statement.event_seq);
             self.writes.extend(writes);

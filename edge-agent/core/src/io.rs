@@ -1,10 +1,11 @@
 //! What goes into the [`Agent`](crate::Agent) machine and what comes out.
 
-use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap, Pressures};
+use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap, Pressures, StreamRefusal};
 use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneration, TxId};
 use serde::{Deserialize, Serialize};
 
 use crate::step::{Observed, Step, StepId, StepOutcome};
+use crate::streams::{StreamRefused, StreamTask};
 use crate::usage::Usage;
 
 /// One thing that happened. Lost, doubled or reordered inputs from the link change nothing in the end.
@@ -65,6 +66,10 @@ pub enum Effect {
     KeepAlive(u16),
     /// Remove these images, by id: nobody uses them. What cannot be removed stays, and is asked for again with a later measurement.
     RemoveImages(Vec<String>),
+    /// Open this stream of the tunnel if the device's policy allows it, and serve it. No input tells how it went.
+    OpenStream(Box<StreamTask>),
+    /// Tell whoever asked for a stream that it cannot be.
+    RefuseStream(Box<StreamRefused>),
     /// Give up this connection and dial again with backoff: the session is not answered, or is refused.
     Reconnect {
         why: String,
@@ -181,6 +186,14 @@ pub enum Note {
     Evicted {
         uid: PodUid,
     },
+    /// A stream to this workload is to be opened, if the device's policy allows it.
+    StreamOrdered {
+        uid: PodUid,
+    },
+    /// A stream that was ordered cannot be.
+    StreamRefused {
+        why: StreamRefusal,
+    },
     /// A part of the store could not be used; what it spoke of is kept and asked for again.
     Damaged {
         what: String,
@@ -202,6 +215,8 @@ impl Note {
             Self::Quarantined { .. } => "quarantined",
             Self::Pressure(_) => "pressure",
             Self::Evicted { .. } => "evicted",
+            Self::StreamOrdered { .. } => "stream_ordered",
+            Self::StreamRefused { .. } => "stream_refused",
             Self::Damaged { .. } => "damaged",
         }
     }

@@ -16,6 +16,7 @@
 //! * [`usage`]: what the device and its workloads use, as measured; `shed` makes of it what has to go: workloads by `eviction`, images by `images`.
 //! * `outcome` and `failure`: what steps and looks tell. `upkeep` and `marks`: execute plans on paper and tell the hub. `status`, `phase`, `reports`, `history`: what
 //!   it is told; `words`: how.
+//! * `streams`: which streams that the hub orders are opened, and to what.
 //!
 //! It must not know of MQTT, HTTP, SQL, CRI or the clock.
 //!
@@ -63,6 +64,7 @@ mod shed;
 mod shelf;
 mod status;
 pub mod step;
+mod streams;
 mod succession;
 mod sums;
 mod sysctls;
@@ -84,3 +86,4 @@ pub use step::{
     ContainerResize, InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind,
     SandboxSpec, StartContainer, Step, StepId, StepOutcome,
 };
+pub use streams::{StreamPod, StreamRefused, StreamTask, StreamWork};

@@ -59,7 +59,6 @@ impl Reports {
     }
 
     /// What is said of this workload.
-    #[cfg(debug_assertions)]
     pub(crate) fn status(&self, uid: &PodUid) -> Option<&WorkloadStatus> {
         self.entries.get(uid).map(|entry| &entry.status)
     }

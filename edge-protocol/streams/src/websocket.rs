@@ -3,18 +3,21 @@
 //! * [`ChannelProtocol`]: messages that begin with the number of a channel (`v5.channel.k8s.io` and its elders). Pure.
 //! * `channels`: a connection that speaks one of them, in the server's role; each channel is a [`Stream`](crate::Stream). Commands and
 //!   forwarded ports are made of these.
-//! * [`Tunnel`]: binary messages as a stream of bytes, which carries SPDY for port-forwarding.
+//! * [`Tunnel`]: binary messages as a stream of bytes, which carries SPDY for port-forwarding. With [`Liveness`] it tells a silent peer from one that
+//!   is gone.
 //! * [`Pipe`]: the same with an end for each direction, which is nobody's protocol but ours. `binary`: what both share.
 //!
 //! The HTTP upgrade is the caller's: a connection comes as a `WebSocketStream`, made with [`config`].
 
 mod binary;
 mod channels;
+mod liveness;
 mod pipe;
 mod protocol;
 mod tunnel;
 
 pub(crate) use channels::{Channels, Opening};
+pub use liveness::Liveness;
 pub use pipe::{Pipe, PipeError};
 pub use protocol::{ChannelProtocol, Message, Violation};
 pub use tunnel::Tunnel;

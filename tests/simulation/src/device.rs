@@ -270,8 +270,11 @@ impl World {
                 self.queue
                     .push(due, Event::Agent(at, life, AgentEvent::Wake(token)));
             }
-            // Nobody measures in this world.
-            Effect::KeepAlive(_) | Effect::RemoveImages(_) => {}
+            // Nobody measures in this world, and nobody looks on.
+            Effect::KeepAlive(_)
+            | Effect::RemoveImages(_)
+            | Effect::OpenStream(_)
+            | Effect::RefuseStream(_) => {}
             Effect::Reconnect { why } => {
                 say!(self, self.devices[at].id, "reconnects: {why}");
                 self.ledger.reconnects += 1;

@@ -8,8 +8,9 @@ use edge_protocol::sealing::{RootSecret, SealingScope};
 use edge_protocol::sign::{Signer, TrustedKeys};
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
-    Blob, ContainerSpec, Down, DownFrame, KeyWrap, LinkClass, Manifest, ObjectData, ObjectRef, ReportAck,
-    Statement, StatementBody, Tombstone, TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
+    Blob, ContainerSpec, Down, DownFrame, KeyWrap, LinkClass, Manifest, ObjectData, ObjectRef, Operator,
+    ReportAck, Statement, StatementBody, StreamOrder, StreamRequest, Ticket, Tombstone, TombstoneReason, Up,
+    UpFrame, WorkloadSpec, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, HubId, Incarnation, ItemState, Lane,
@@ -204,6 +205,33 @@ impl Hub {
         frame::encode(&DownFrame {
             v: 1,
             body: Down::Statement { envelope, blobs },
+        })
+        .unwrap()
+    }
+
+    /// An order of the present session, as this hub would sign it.
+    pub fn order(&self, ticket: u8, request: StreamRequest) -> StreamOrder {
+        StreamOrder {
+            v: 1,
+            hub: self.id,
+            device: DeviceId::new("press-7").unwrap(),
+            enrolment: EnrolmentSerial::new("ab12").unwrap(),
+            nonce: self.nonce.clone().unwrap_or_else(|| Nonce::from_bytes([0; 16])),
+            session: SessionEpoch(self.session),
+            ticket: Ticket::from_bytes([ticket; 32]),
+            operator: Operator {
+                principal: "kubelet".to_owned(),
+                user: Some("ada".to_owned()),
+            },
+            request,
+        }
+    }
+
+    pub fn seal_order(&self, order: &StreamOrder) -> Vec<u8> {
+        let envelope = self.signer.seal_stream_order(order);
+        frame::encode(&DownFrame {
+            v: 1,
+            body: Down::Stream { envelope },
         })
         .unwrap()
     }

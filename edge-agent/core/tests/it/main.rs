@@ -19,6 +19,7 @@ mod pulls;
 mod resize;
 mod runtime;
 mod shed;
+mod streams;
 mod succession;
 mod telling;
 mod whole;

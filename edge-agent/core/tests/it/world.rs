@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edge_agent_core::{
     Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, Now, Observed, Restored, Step, StepId,
-    StepOutcome, Thresholds, Tx, Write,
+    StepOutcome, StreamRefused, StreamTask, Thresholds, Tx, Write,
 };
 use edge_protocol::frame;
 use edge_protocol::v1::{Facts, KeyWrap, LinkClass, Reason, SealedObject, UpFrame, WorkloadStatus, ability};
@@ -96,6 +96,8 @@ pub struct World {
     pub parallel_pulls: Option<NonZeroU32>,
     pub facts: Facts,
     pub removed_images: Vec<String>,
+    pub opened: Vec<StreamTask>,
+    pub declined: Vec<StreamRefused>,
     /// What the pump has taken and not yet done.
     pub steps: VecDeque<(StepId, Step)>,
     pub commits: VecDeque<Tx>,
@@ -126,7 +128,7 @@ impl World {
             ..Facts::default()
         };
         let hub = Hub::new();
-        let features = [ability::OBJECTS, ability::SEALED_OBJECTS]
+        let features = [ability::OBJECTS, ability::SEALED_OBJECTS, ability::STREAMS]
             .map(str::to_owned)
             .to_vec();
         let agent = build(&hub, &features, SERIAL, Restored::default());
@@ -143,6 +145,8 @@ impl World {
             parallel_pulls: SERIAL,
             facts,
             removed_images: Vec::new(),
+            opened: Vec::new(),
+            declined: Vec::new(),
             steps: VecDeque::new(),
             commits: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -210,6 +214,8 @@ impl World {
                     self.to_device.clear();
                 }
                 Effect::RemoveImages(ids) => self.removed_images.extend(ids),
+                Effect::OpenStream(task) => self.opened.push(*task),
+                Effect::RefuseStream(refused) => self.declined.push(*refused),
                 Effect::Report(note) => self.notes.push(note),
             }
         }

@@ -12,6 +12,8 @@ use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHan
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::liveness::{Liveness, Watch};
+
 /// Bytes in one message at most.
 const CHUNK: usize = 32 * 1024;
 
@@ -19,6 +21,7 @@ const CHUNK: usize = 32 * 1024;
 pub(super) struct Binary<T> {
     socket: WebSocketStream<T>,
     left: Bytes,
+    watch: Option<Watch>,
 }
 
 /// What came instead of bytes.
@@ -34,8 +37,36 @@ pub(super) enum Heard {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Binary<T> {
     pub(super) fn new(socket: WebSocketStream<T>) -> Self {
-        let left = Bytes::new();
-        Self { socket, left }
+        Self {
+            socket,
+            left: Bytes::new(),
+            watch: None,
+        }
+    }
+
+    pub(super) fn watch(&mut self, liveness: Liveness) {
+        self.watch = Some(Watch::new(liveness));
+    }
+
+    /// Asks a peer that has been silent whether it is there.
+    ///
+    /// # Errors
+    /// It has been silent for too long, or the connection failed.
+    fn mind(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        while let Poll::Ready(due) = watch.poll(cx) {
+            due?;
+            // A socket that takes nothing has enough on its way to be answered.
+            let ready = Pin::new(&mut self.socket).poll_ready(cx).map_err(failed)?;
+            if ready.is_ready() {
+                let ping = Message::Ping(Bytes::new());
+                Pin::new(&mut self.socket).start_send(ping).map_err(failed)?;
+                let _ = Pin::new(&mut self.socket).poll_flush(cx).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads bytes into `buffer`: `None` if there were some, or there is no room.
@@ -58,7 +89,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Binary<T> {
     /// The bytes of the next message, at least one. Pings are answered meanwhile.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Result<Bytes, Heard>>> {
         let heard = loop {
-            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+            let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx) else {
+                self.mind(cx)?;
+                return Poll::Pending;
+            };
+            if let Some(watch) = &mut self.watch {
+                watch.heard();
+            }
+            match message {
                 Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => break Err(Heard::Nothing),
                 Some(Ok(Message::Binary(bytes))) => break Ok(bytes),
                 Some(Ok(Message::Text(_))) => {
@@ -94,12 +132,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Binary<T> {
         cx: &mut Context<'_>,
         message: impl FnOnce() -> Message,
     ) -> Poll<io::Result<()>> {
+        self.mind(cx)?;
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(failed)?;
         let sent = Pin::new(&mut self.socket).start_send(message());
         Poll::Ready(sent.map_err(failed))
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.mind(cx)?;
         Pin::new(&mut self.socket).poll_flush(cx).map_err(failed)
     }
 }
