@@ -192,6 +192,8 @@ impl<R: ContainerRuntime> Pump<R> {
                     Ended::Images
                 });
             }
+            // None is ordered of an agent that does not say that it has streams.
+            Effect::OpenStream(_) | Effect::RefuseStream(_) => {}
             Effect::Reconnect { why } => self.link.reconnect(why),
             Effect::Report(note) => self.report(&note),
         }
@@ -236,7 +238,9 @@ impl<R: ContainerRuntime> Pump<R> {
     fn report(&self, note: &Note) {
         self.vitals.note(note);
         match note {
-            Note::FrameRefused { .. } | Note::Refused { .. } => warn!(?note, "refused"),
+            Note::FrameRefused { .. } | Note::Refused { .. } | Note::StreamRefused { .. } => {
+                warn!(?note, "refused");
+            }
             Note::Retried { .. } => debug!(?note, "retry"),
             _ => info!(?note, "decided"),
         }

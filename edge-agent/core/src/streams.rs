@@ -50,7 +50,7 @@ pub enum StreamWork {
         container: String,
         container_id: String,
         stdio: Stdio,
-        /// Whether the container has a terminal, whatever is asked: that is fixed when it is made (`GetAttach` of pkg/kubelet/kubelet_pods.go).
+        /// Whether the container has a terminal, whatever is asked: that is fixed when it is made (`GetAttach` of `pkg/kubelet/kubelet_pods.go`).
         tty: bool,
     },
     PortForward {
@@ -59,8 +59,7 @@ pub enum StreamWork {
     },
     Logs {
         container: String,
-        /// The instance whose log is asked for, where the runtime has it still.
-        container_id: Option<String>,
+        /// The instance whose log is asked for, which the runtime may have no more.
         attempt: u32,
         query: LogQuery,
     },
@@ -242,7 +241,7 @@ impl Agent {
             let message = "the device has not seen its container runtime yet".to_owned();
             return Err((StreamRefusal::Failed, message));
         }
-        // As `getExec` of pkg/kubelet/server/server.go.
+        // As `getExec` of `pkg/kubelet/server/server.go`.
         let unknown = || (StreamRefusal::NotFound, "pod does not exist".to_owned());
         Ok(Subject {
             uid,
@@ -279,7 +278,7 @@ impl Subject<'_> {
         }
     }
 
-    /// As the API server says it of what a pod does not have (`LogLocation` of pkg/registry/core/pod/strategy.go).
+    /// As the API server says it of what a pod does not have (`LogLocation` of `pkg/registry/core/pod/strategy.go`).
     fn check_container(&self, name: &str) -> Verdict<()> {
         let known = self.manifest().is_none_or(|manifest| {
             let mut all = manifest.workload.all_containers();
@@ -303,7 +302,7 @@ impl Subject<'_> {
         self.pod.and_then(|pod| pod.current(name))
     }
 
-    /// The id of the instance that runs, of an initial container too (`GetExec` of pkg/kubelet/kubelet_pods.go).
+    /// The id of the instance that runs, of an initial container too (`GetExec` of `pkg/kubelet/kubelet_pods.go`).
     fn running(&self, name: &str, stdio: Stdio) -> Verdict<String> {
         if !(stdio.stdin || stdio.stdout || stdio.stderr && !stdio.tty) {
             let message = "you must specify at least 1 of stdin, stdout, stderr".to_owned();
@@ -355,10 +354,8 @@ impl Subject<'_> {
         } else {
             newest.ok_or_else(|| (StreamRefusal::NotRunning, self.waits(name, &pod)))?
         };
-        let instance = instances.iter().find(|instance| instance.attempt == attempt);
         Ok(StreamWork::Logs {
             container: name.to_owned(),
-            container_id: instance.map(|instance| instance.id.clone()),
             attempt,
             query: query.clone(),
         })

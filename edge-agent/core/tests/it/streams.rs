@@ -91,7 +91,7 @@ fn what_runs_is_found_by_what_the_runtime_calls_it() {
         task.work,
         StreamWork::Exec {
             container: "c0".to_owned(),
-            container_id: container_id.clone(),
+            container_id,
             command: vec!["true".to_owned()],
             stdio: OUT,
         }
@@ -99,15 +99,7 @@ fn what_runs_is_found_by_what_the_runtime_calls_it() {
     let task = check_opened(&mut world, forward("one", 80));
     assert_eq!(task.work, StreamWork::PortForward { sandbox_id, port: 80 });
     let task = check_opened(&mut world, logs("one", "c0", false));
-    let StreamWork::Logs {
-        container_id: of,
-        attempt: 0,
-        ..
-    } = task.work
-    else {
-        panic!("{task:?}")
-    };
-    assert_eq!(of, Some(container_id));
+    assert_eq!(attempt(&task), 0);
     assert!(world.declined.is_empty());
 }
 
@@ -162,6 +154,14 @@ fn what_cannot_be_is_said_in_the_kubelets_words() {
     );
 }
 
+#[track_caller]
+fn attempt(task: &StreamTask) -> u32 {
+    match task.work {
+        StreamWork::Logs { attempt, .. } => attempt,
+        _ => panic!("{task:?}"),
+    }
+}
+
 /// A container that ended has no commands, and its log is there; after its restart the log before is, too.
 #[test]
 fn a_log_outlives_its_container() {
@@ -170,23 +170,14 @@ fn a_log_outlives_its_container() {
     world.runtime.exit(&uid("one"), "c0", 1, now);
     // The runtime has it as it was; the restart is backed off.
     world.look();
-    let ended = world.runtime.containers[0].id.clone();
-    let of = |task: StreamTask| match task.work {
-        StreamWork::Logs {
-            container_id,
-            attempt,
-            ..
-        } => (container_id, attempt),
-        other => panic!("{other:?}"),
-    };
     let task = check_opened(&mut world, logs("one", "c0", false));
-    assert_eq!(of(task), (Some(ended.clone()), 0));
+    assert_eq!(attempt(&task), 0);
     world.pass(60_000);
     assert_eq!(world.runtime.running(&uid("one")), 1);
     let task = check_opened(&mut world, logs("one", "c0", false));
-    assert_eq!(of(task).1, 1);
+    assert_eq!(attempt(&task), 1);
     let task = check_opened(&mut world, logs("one", "c0", true));
-    assert_eq!(of(task).1, 0);
+    assert_eq!(attempt(&task), 0);
 }
 
 /// An initial container is a container.
