@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::run::{Stage, stages, status};
-use crate::{arrows, run, site};
+use crate::{arrows, fuzz, run, site};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scope {
@@ -34,6 +34,9 @@ const CORES: &[&str] = &[
 const SEEDS: u64 = 500;
 const MANY_SEEDS: u64 = 6_000;
 
+/// For each fuzz target, in the long run.
+const FUZZ_SECONDS: u64 = 60;
+
 /// Runs the stages of a scope in order.
 ///
 /// # Errors
@@ -50,6 +53,7 @@ pub fn run(root: &Path, scope: Scope) -> anyhow::Result<()> {
             .into_iter()
             .chain(tests(root, MANY_SEEDS))
             .chain(faults(root))
+            .chain([fuzzing(root)])
             .chain(fresh_machine(root))
             .collect(),
     })
@@ -167,6 +171,14 @@ fn faults(root: &Path) -> Vec<(&'static str, Stage<'_>)> {
             Box::new(move || site::conformance(root, &["--forget"])),
         ),
     ]
+}
+
+/// Longer than in a test's few hundred cases.
+fn fuzzing(root: &Path) -> (&'static str, Stage<'_>) {
+    (
+        "fuzz targets",
+        Box::new(move || fuzz::run(root, None, FUZZ_SECONDS)),
+    )
 }
 
 /// The README's two commands, each on a machine that has nothing but Rust and Go.

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod ci;
+mod fuzz;
 mod run;
 mod site;
 
@@ -75,6 +76,15 @@ enum Command {
         #[arg(long, conflicts_with_all = ["seeds", "from"])]
         seed: Option<u64>,
     },
+    /// Search what reads bytes of peers for inputs that make it panic or hang.
+    Fuzz {
+        /// All, one after the other, if none is named.
+        #[arg(value_enum)]
+        target: Option<fuzz::Target>,
+        /// For each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// What CI runs.
     Ci {
         #[arg(value_enum, default_value_t = ci::Scope::Test)]
@@ -99,6 +109,7 @@ fn main() -> ExitCode {
             from,
             seed: None,
         } => ci::sim(&root, from, seeds),
+        Command::Fuzz { target, seconds } => fuzz::run(&root, target, seconds),
         Command::Ci { scope } => ci::run(&root, scope),
     };
     match outcome {

@@ -1,0 +1,10 @@
+//! What a SPDY peer says, to both roles.
+#![no_main]
+
+mod target;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Some((piece, bytes)) = target::pieces(input) {
+        target::survive::spdy(bytes, piece);
+    }
+});
