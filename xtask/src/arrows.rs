@@ -54,21 +54,52 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// The same for crates that do IO, and so are no cores, but whose users must not pay for more than these.
-const ALLOWED_SHELLS: &[(&str, &[&str])] = &[(
-    "edge-streams",
-    &[
-        "base64",
-        "bytes",
-        "flate2",
-        "futures-util",
-        "serde",
-        "serde_json",
-        "thiserror",
-        "tokio",
-        "tokio-tungstenite",
-        "tracing",
-    ],
-)];
+const ALLOWED_SHELLS: &[(&str, &[&str])] = &[
+    (
+        "edge-streams",
+        &[
+            "base64",
+            "bytes",
+            "flate2",
+            "futures-util",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio-tungstenite",
+            "tracing",
+        ],
+    ),
+    (
+        "virtual-kubelet-api",
+        &[
+            "base64",
+            "bytes",
+            "edge-streams",
+            "form_urlencoded",
+            "futures-util",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "jiff",
+            "k8s-openapi",
+            "kube",
+            "percent-encoding",
+            "rustls",
+            "serde",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "tokio",
+            "tokio-rustls",
+            "tokio-tungstenite",
+            "tokio-util",
+            "tracing",
+            "x509-parser",
+        ],
+    ),
+];
 
 /// Dependencies that exactly one crate may name.
 const WRAPPED: &[(&str, &str)] = &[
@@ -82,6 +113,16 @@ const UNREACHABLE: &[(&str, &[&str])] = &[
     ("edge-agent", &["reqwest", "kube", "k8s-openapi", "sqlx", "axum"]),
     ("iot-hub", &["kube", "k8s-openapi"]),
     ("edge-streams", &["kube", "k8s-openapi", "hyper", "axum"]),
+    (
+        "virtual-kubelet-api",
+        &[
+            "edge-protocol",
+            "virtual-kubelet",
+            "iot-hub-client",
+            "axum",
+            "reqwest",
+        ],
+    ),
 ];
 
 #[derive(Deserialize)]

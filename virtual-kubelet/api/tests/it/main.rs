@@ -1,0 +1,12 @@
+//! The kubelet's API over real TLS: against an API server that says what the test wants.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+mod admission;
+mod authority;
+mod client;
+mod fake;
+mod logs;
+mod node;
+mod reviews;
+mod streams;
+mod world;
