@@ -15,6 +15,7 @@ use crate::host::{self, BootIdError};
 use crate::identity::{self, Identity, IdentityError, IdentityFiles};
 use crate::link::{LinkOptions, LinkTask};
 use crate::local::{LocalError, LocalServer, Vitals};
+use crate::logs::LogsTask;
 use crate::objects::Objects;
 use crate::options::Options;
 use crate::pump::{BlobSource, Pump, PumpError, Sources};
@@ -62,6 +63,7 @@ pub struct Bound {
     local: LocalServer,
     facts: FactsTask,
     usage: UsageTask,
+    logs: LogsTask,
     runtime: CriRuntime,
     changed: mpsc::Sender<()>,
 }
@@ -139,6 +141,9 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         state_dir: options.state_dir.clone(),
         thresholds: options.eviction.thresholds,
     };
+    let logs = LogsTask {
+        runtime: runtime.clone(),
+    };
     let facts = FactsTask {
         boot_id,
         runtime: runtime.clone(),
@@ -153,6 +158,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         local,
         facts,
         usage,
+        logs,
         runtime,
         changed,
     })
@@ -209,6 +215,7 @@ impl Bound {
             local,
             facts,
             usage,
+            logs,
             runtime,
             changed,
         } = self;
@@ -219,6 +226,7 @@ impl Bound {
         side.spawn(link.run(link_token.clone()));
         side.spawn(facts.run(link_token.clone()));
         side.spawn(usage.run(link_token.clone()));
+        side.spawn(logs.run(link_token.clone()));
         let watching = link_token.clone();
         side.spawn(async move {
             loop {

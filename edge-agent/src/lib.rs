@@ -4,7 +4,7 @@
 //! * [`identity`]: enrolment, key and certificate; [`tls`] and [`device_api`]: how the hub is reached over the one port.
 //! * [`store`]: SQLite on a thread of its own. [`link`]: the MQTT connection. [`runtime`]: containers.
 //! * [`objects`]: config maps and secrets, opened.
-//! * [`host`]: clocks and what the machine is, which `facts` follows. `usage`: what device and workloads use. [`local`]: health and metrics on a local socket.
+//! * [`host`]: clocks and what the machine is, which `facts` follows. `usage`: what device and workloads use; `logs`: when those of containers are rotated. [`local`]: health and metrics on a local socket.
 //! * [`pump`]: executes effects, feeds inputs. There is no second place that decides.
 //!
 //! [`build`] opens and binds everything, so that what is wrong is an error before anything runs; [`Bound::run`] runs until it is told
@@ -25,6 +25,7 @@ pub mod tls;
 
 mod build;
 mod facts;
+mod logs;
 mod usage;
 
 pub use build::{Bound, BuildError, build, ensure_identity};

@@ -2,6 +2,7 @@
 
 mod eviction;
 mod images;
+mod logs;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ pub use self::eviction::EvictionOptions;
 use self::eviction::EvictionSection;
 pub use self::images::ImageOptions;
 use self::images::ImageSection;
+use self::logs::LogSection;
+pub use self::logs::{KeepLogs, LogOptions};
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::{Policy, PolicyError};
 
@@ -30,6 +33,8 @@ struct File {
     images: ImageSection,
     #[serde(default)]
     eviction: EvictionSection,
+    #[serde(default)]
+    logs: LogSection,
     #[serde(default)]
     enrolment: EnrolmentSection,
     #[serde(default)]
@@ -137,6 +142,7 @@ pub struct RuntimeOptions {
     pub socket: PathBuf,
     pub cgroup_root: String,
     pub log_dir: PathBuf,
+    pub logs: LogOptions,
     pub resolver: Resolver,
     pub seccomp_dir: PathBuf,
     pub policy: Policy,
@@ -215,6 +221,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         dns,
         images,
         eviction,
+        logs,
         enrolment,
         local,
     } = file;
@@ -256,6 +263,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
     let images = images
         .check()
         .map_err(|(field, problem)| invalid(field, problem))?;
+    let logs = logs.check().map_err(|(field, problem)| invalid(field, problem))?;
     let RuntimeSection {
         socket,
         cgroup_root,
@@ -282,6 +290,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
             socket,
             cgroup_root,
             log_dir,
+            logs,
             resolver: Resolver {
                 cluster_dns,
                 cluster_domain: cluster_domain.trim_matches('.').to_owned(),

@@ -11,6 +11,7 @@
 //! - `reference`: the names of images. [`keyring`]: which pull credentials fit an image.
 //! - [`cgroup`]: the cgroup of each pod, on cgroup v1 and v2.
 //! - [`sources`]: objects, fields and resources, of which `environment` makes variables.
+//! - [`logs`]: what containers log, told and rotated.
 //! - [`names`]: hostname, `/etc/hosts` and `/etc/resolv.conf`.
 //! - [`volumes`]: directories and files that containers see through mounts.
 
@@ -31,6 +32,7 @@ mod fake;
 mod fixture;
 pub(crate) mod host_address;
 pub mod keyring;
+pub mod logs;
 pub mod names;
 pub mod policy;
 mod reference;
@@ -38,7 +40,7 @@ pub mod resources;
 pub mod sources;
 pub mod volumes;
 
-pub use cri::{CriRuntime, CriRuntimeOptions, RuntimeError};
+pub use cri::{CriRuntime, CriRuntimeOptions, LogTarget, OpenLog, RuntimeError};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::FakeRuntime;
 

@@ -7,6 +7,7 @@ use edge_agent_cri::CriOptions;
 
 use super::containerd::{Containerd, eventually};
 use crate::objects::Objects;
+use crate::options::LogOptions;
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::Policy;
 use crate::runtime::{CriRuntime, CriRuntimeOptions};
@@ -19,6 +20,7 @@ const CAPACITY: u64 = 4 << 30;
 pub struct Device {
     pub containerd: Containerd,
     pub objects: Objects,
+    pub log_options: LogOptions,
 }
 
 impl Device {
@@ -26,6 +28,7 @@ impl Device {
         Self {
             containerd: Containerd::start().await,
             objects: Objects::default(),
+            log_options: LogOptions::default(),
         }
     }
 
@@ -46,6 +49,7 @@ impl Device {
             cgroup_root: self.cgroup_root(agent),
             cgroup_mount: "/sys/fs/cgroup".into(),
             log_root: self.logs(agent),
+            logs: self.log_options,
             capacity: Amounts {
                 memory_bytes: CAPACITY,
                 ..Amounts::default()

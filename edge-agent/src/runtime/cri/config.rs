@@ -58,8 +58,17 @@ pub(super) struct InvalidName(pub(super) String);
 impl Settings {
     /// Where a workload's logs are: `<root>/<namespace>_<name>_<uid>`.
     pub(super) fn log_directory(&self, spec: &SandboxSpec) -> Result<PathBuf, InvalidName> {
-        let (namespace, name) = (path_part(&spec.namespace)?, path_part(&spec.name)?);
-        Ok(self.log_root.join(format!("{namespace}_{name}_{}", spec.uid)))
+        self.log_directory_of(&spec.namespace, &spec.name, &spec.uid)
+    }
+
+    pub(super) fn log_directory_of(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &PodUid,
+    ) -> Result<PathBuf, InvalidName> {
+        let (namespace, name) = (path_part(namespace)?, path_part(name)?);
+        Ok(self.log_root.join(format!("{namespace}_{name}_{uid}")))
     }
 
     /// What every log directory of a workload ends in; neither names nor uids hold an underscore.

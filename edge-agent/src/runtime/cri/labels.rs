@@ -93,6 +93,11 @@ pub(super) fn container_name(labels: &Map) -> Option<&str> {
     labels.get(CONTAINER_NAME).map(String::as_str)
 }
 
+/// Namespace and name of the workload that something belongs to.
+pub(super) fn pod(labels: &Map) -> Option<(&str, &str)> {
+    Some((labels.get(POD_NAMESPACE)?, labels.get(POD_NAME)?))
+}
+
 /// How people know a container.
 pub(super) struct Described {
     /// `name_namespace(uid)`, as the kubelet writes a pod.

@@ -7,7 +7,7 @@
 //! - `last_words`: what it left there.
 //! - `steps`: each step, to its end; `running`: those about a container that runs; `resize`: other resources for what runs.
 //! - `images`: finding and pulling.
-//! - `logs`: the files that containers log into, and how long they stay.
+//! - `logs`: the files that containers log into, and how long they stay; `logging`: those of containers that the runtime has, told and rotated.
 //! - `features`: what this runtime can beyond what all can.
 //! - `usage`: what workloads use, and which images there are.
 //! - `look`: a complete observation, and when to take the next.
@@ -19,6 +19,7 @@ mod files;
 mod images;
 mod labels;
 mod last_words;
+mod logging;
 mod logs;
 mod look;
 mod resize;
@@ -29,7 +30,7 @@ mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use edge_agent_core::ObservedImage;
 use edge_agent_core::step::{Observed, Step, StepOutcome};
@@ -40,15 +41,17 @@ use edge_protocol::{DeviceId, PodUid};
 use tokio::sync::Notify;
 
 use super::cgroup::Cgroups;
+use super::logs::Watcher;
 use super::names::Resolver;
 use super::policy::Policy;
 use super::volumes::Volumes;
 use super::{ContainerRuntime, ObserveError};
 use crate::host;
 use crate::objects::Objects;
-use crate::options::RuntimeOptions;
+use crate::options::{LogOptions, RuntimeOptions};
 use config::Settings;
 use features::Features;
+pub use logging::{LogTarget, OpenLog};
 use look::Seen;
 
 /// What a [`CriRuntime`] needs to know.
@@ -63,6 +66,7 @@ pub struct CriRuntimeOptions {
     pub cgroup_mount: PathBuf,
     /// The directory of all workloads' logs; this agent's alone.
     pub log_root: PathBuf,
+    pub logs: LogOptions,
     /// What the device has; OOM scores are relative to its memory.
     pub capacity: Amounts,
     /// Where workloads' volumes and files are kept; this agent's alone.
@@ -86,6 +90,9 @@ struct Inner {
     settings: Settings,
     objects: Objects,
     policy: Policy,
+    logs: LogOptions,
+    /// Made for the first log that is followed; absent where the kernel has no more of them.
+    watcher: OnceLock<Option<Watcher>>,
     seen: Mutex<Seen>,
     /// A look has ended: whoever waits for the next one reckons anew when that is due.
     looked: Notify,
@@ -115,6 +122,7 @@ impl CriRuntime {
             socket,
             cgroup_root,
             log_dir,
+            logs,
             resolver,
             seccomp_dir,
             policy,
@@ -125,6 +133,7 @@ impl CriRuntime {
             cgroup_root: cgroup_root.clone(),
             cgroup_mount: "/sys/fs/cgroup".into(),
             log_root: log_dir.clone(),
+            logs: *logs,
             capacity: capacity(state_dir),
             pods: state_dir.join("pods"),
             objects,
@@ -205,6 +214,7 @@ impl CriRuntime {
             cgroup_root,
             cgroup_mount,
             log_root,
+            logs,
             capacity,
             pods,
             objects,
@@ -226,6 +236,8 @@ impl CriRuntime {
             },
             objects,
             policy,
+            logs,
+            watcher: OnceLock::new(),
             seen: Mutex::default(),
             looked: Notify::new(),
             features: Mutex::default(),

@@ -375,10 +375,11 @@ impl Inner {
     async fn remove_workload(&self, uid: &PodUid) -> Result<StepOutcome, StepFailure> {
         let (cgroups, volumes) = (self.settings.cgroups.clone(), self.settings.volumes.clone());
         let (uid, log_root) = (uid.clone(), self.settings.log_root.clone());
+        let keep = self.logs.keep;
         blocking(move || {
             cgroups.remove_pod(&uid)?;
             volumes.remove(&uid)?;
-            logs::remove_all(&log_root, &uid)?;
+            logs::remove_all(&log_root, &uid, keep)?;
             Ok(StepOutcome::Done)
         })
         .await
