@@ -29,11 +29,12 @@ use crate::device_port::{self, DevicePort, gate};
 use crate::fail::FailPoints;
 use crate::feed::Feed;
 use crate::health;
-use crate::metrics::PumpMetrics;
+use crate::metrics::{PumpMetrics, StreamMetrics};
 use crate::options::Options;
 use crate::pump::{self, Pump, PumpError};
 use crate::rest::{self, Api};
 use crate::serve::{self, Port};
+use crate::tunnel::Tunnels;
 
 use ports::Ports;
 
@@ -103,6 +104,8 @@ pub struct Bound {
     rest: Port,
     health: Port,
     signing_keys: Vec<String>,
+    tunnels: Arc<Tunnels>,
+    stream_metrics: StreamMetrics,
     registry: Arc<Registry>,
     /// Held for as long as the store is open.
     lock: File,
@@ -140,7 +143,11 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let restored = store.load().await?;
     let feed = Arc::new(Feed::new(store.head().await?, subjects(&restored)));
     let clock = Clock::start();
-    let config = HubConfig::new(files.hub, Signer::new(files.signing));
+    let mut config = HubConfig::new(files.hub, Signer::new(files.signing));
+    config.limits.streams = options.streams.total;
+    config.limits.device_streams = options.streams.per_device;
+    let stream_metrics = StreamMetrics::register(&mut registry);
+    let tunnels = Tunnels::new(stream_metrics.clone());
     let parts = pump::Parts {
         hub: Hub::new(config, restored, rand::random(), clock.now()),
         clock,
@@ -148,6 +155,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         endpoint: endpoint_handle.clone(),
         events,
         feed,
+        tunnels: Arc::clone(&tunnels),
         metrics: PumpMetrics::register(&mut registry),
         fail: FailPoints::new(options.fail),
     };
@@ -170,6 +178,8 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         rest,
         health,
         signing_keys,
+        tunnels,
+        stream_metrics,
         registry: Arc::new(registry),
         lock,
     })
@@ -332,17 +342,19 @@ impl Bound {
             signing_keys: self.signing_keys.clone(),
             options: self.options.device.clone(),
             endpoint: self.endpoint.1.clone(),
+            tunnels: Arc::clone(&self.tunnels),
         });
         port.handler()
     }
 
     fn rest_router(&self, stop: &CancellationToken) -> Router {
-        let api = Api::new(
-            self.handle.clone(),
-            self.store.clone(),
-            Arc::clone(&self.authority),
-            stop.clone(),
-        );
-        rest::router(api)
+        rest::router(Api::new(rest::Parts {
+            pump: self.handle.clone(),
+            store: self.store.clone(),
+            authority: Arc::clone(&self.authority),
+            stop: stop.clone(),
+            max_streams: self.options.streams.total,
+            stream_metrics: self.stream_metrics.clone(),
+        }))
     }
 }

@@ -20,7 +20,7 @@ Examples:
   outrigger-hub run --config /etc/outrigger/hub.toml
   outrigger-hub token create --config /etc/outrigger/hub.toml --principal ops --role admin
   outrigger-hub token create --config hub.toml --principal graz --role provider \\
-      --cluster-uid 6f1c… --node outrigger --devices \"tags.site = 'graz'\"
+      --cluster-uid 6f1c… --node outrigger --devices \"tags.site = 'graz'\" --streams
   outrigger-hub enrolment-token create --config hub.toml --tags site=graz,line=1 --group press --uses 3 --ttl 3600
 
 A configuration:

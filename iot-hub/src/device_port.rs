@@ -3,6 +3,7 @@
 //! * [`gate`]: whose certificate it is; asked for MQTT and for every HTTP connection alike.
 //! * `enrol`: the one route without a client certificate.
 //! * `blobs`: content for devices, scoped to what their own set names.
+//! * `tunnel`: where a device's streams come in.
 //! * `rate`: attempts per address.
 //! * `quota`: connections per address or device. Those without a certificate have few places of their own and a short
 //!   life, so that they never take the places of devices.
@@ -12,6 +13,7 @@ mod enrol;
 pub(crate) mod gate;
 mod quota;
 mod rate;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +25,14 @@ use edge_protocol::DeviceId;
 use iot_hub_api::{Problem, ProblemCode};
 use iot_hub_mqtt::{Accepted, OtherHandler};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::Store;
 use crate::ca::Authority;
 use crate::pump::PumpHandle;
 use crate::rest::problem::Refusal;
 use crate::serve::http;
+use crate::tunnel::Tunnels;
 
 use quota::Quota;
 use rate::{RateLimit, Source};
@@ -60,6 +64,7 @@ pub(crate) struct DevicePort {
     /// Held by the one enrolment under way.
     turn: Arc<Semaphore>,
     endpoint: iot_hub_mqtt::EndpointHandle,
+    tunnels: Arc<Tunnels>,
 }
 
 /// Whose connection it is.
@@ -68,6 +73,8 @@ struct Peer {
     address: std::net::SocketAddr,
     /// Whom the client certificate names, if there is one.
     named: Option<gate::Named>,
+    /// Cancelled when the port stops.
+    stop: CancellationToken,
 }
 
 /// What a [`DevicePort`] is made of.
@@ -78,6 +85,7 @@ pub(crate) struct Parts {
     pub(crate) signing_keys: Vec<String>,
     pub(crate) options: crate::options::DeviceOptions,
     pub(crate) endpoint: iot_hub_mqtt::EndpointHandle,
+    pub(crate) tunnels: Arc<Tunnels>,
 }
 
 impl DevicePort {
@@ -89,6 +97,7 @@ impl DevicePort {
             signing_keys,
             options,
             endpoint,
+            tunnels,
         } = parts;
         let rate = Arc::new(RateLimit::new(options.enroll_per_minute));
         Self {
@@ -102,6 +111,7 @@ impl DevicePort {
             devices: Quota::new(DEVICES, DEVICES_EACH),
             turn: Arc::new(Semaphore::new(1)),
             endpoint,
+            tunnels,
         }
     }
 
@@ -110,6 +120,7 @@ impl DevicePort {
         let router = Router::new()
             .route("/enroll", post(enrol::enrol))
             .route("/blobs/{digest}", get(blobs::blob))
+            .route("/tunnel", get(tunnel::tunnel))
             .fallback(|| async { Refusal(Problem::new(ProblemCode::NotFound, "there is no such route")) })
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
@@ -128,7 +139,12 @@ impl DevicePort {
             let Some(_place) = self.strangers.take(Source::from(address.ip())) else {
                 return full();
             };
-            let router = router.layer(axum::Extension(Peer { address, named: None }));
+            let peer = Peer {
+                address,
+                named: None,
+                stop: stop.clone(),
+            };
+            let router = router.layer(axum::Extension(peer));
             let served = http::serve_connection(stream, router, stop);
             if tokio::time::timeout(STRANGER_LIFE, served).await.is_err() {
                 tracing::debug!(peer = %address, "a connection without a certificate outlived its time");
@@ -145,8 +161,14 @@ impl DevicePort {
         let Some(_place) = self.devices.take(named.device.clone()) else {
             return full();
         };
-        let named = Some(named);
-        let router = router.layer(axum::Extension(Peer { address, named }));
-        http::serve_connection(stream, router, stop).await;
+        let peer = Peer {
+            address,
+            named: Some(named),
+            stop: stop.clone(),
+        };
+        let router = router.layer(axum::Extension(peer));
+        if let Some(next) = http::serve_connection(stream, router, stop).await {
+            next.await;
+        }
     }
 }

@@ -46,15 +46,19 @@ pub struct Grant {
     pub sources: Vec<SourceRule>,
     /// A target condition that is ANDed to every deployment and to what the principal sees of devices; `*` is every device.
     pub devices: String,
+    /// Whether it may open streams to these devices: commands, logs, ports. An administrator may without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams: bool,
 }
 
 impl Grant {
-    /// A grant over all sources and devices.
+    /// A grant over all sources and devices, without the right to streams.
     pub fn unrestricted(role: Role) -> Self {
         Self {
             role,
             sources: Vec::new(),
             devices: EVERYTHING.to_owned(),
+            streams: false,
         }
     }
 }
@@ -81,7 +85,12 @@ impl Principal {
 
     /// Whether the principal acts for this source.
     pub fn owns(&self, source: &Source) -> bool {
-        self.grant.sources.is_empty() || self.grant.sources.iter().any(|rule| rule.allows(source))
+        self.owns_all() || self.grant.sources.iter().any(|rule| rule.allows(source))
+    }
+
+    /// Whether the principal acts for every source, also one that the hub does not know.
+    pub fn owns_all(&self) -> bool {
+        self.grant.sources.is_empty()
     }
 
     /// Whether every device is in the principal's scope.
@@ -113,6 +122,17 @@ impl Principal {
             Role::Admin => Ok(()),
             Role::Provider | Role::Viewer => Err(forbidden("only an administrator may do this")),
         }
+    }
+
+    /// # Errors
+    /// `forbidden` unless the principal may open streams to devices in its scope.
+    pub fn require_streams(&self) -> Result<(), Problem> {
+        if self.grant.role == Role::Admin || self.grant.streams {
+            return Ok(());
+        }
+        Err(forbidden(
+            "this token has not the right to open streams (outrigger-hub token create --streams)",
+        ))
     }
 
     /// # Errors

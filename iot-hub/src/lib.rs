@@ -8,6 +8,7 @@
 //! * [`ca`]: the certificate authority. [`token`]: random secrets.
 //! * [`grant`]: principals and their scopes (law 12).
 //! * [`rest`]: the REST API. `device_port`: enrolment, blobs and the gate of MQTT. `health`: probes and metrics. `serve`: HTTP.
+//! * `tunnel`: streams of devices, over connections that they dial; `rest` gives them to callers. `watched`: how a pipe fares.
 //!
 //! A request reaches the machine as a [`Call`](iot_hub_core::Call) through [`pump::PumpHandle`] and is answered once it is on
 //! disk. Readers run a closure between two steps. Nothing here decides about devices or deployments.
@@ -27,6 +28,8 @@ pub mod pump;
 pub mod rest;
 mod serve;
 pub mod token;
+mod tunnel;
+mod watched;
 
 pub use bound::{Addresses, Bound, BuildError, RunError, build};
 pub use options::Options;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edge_protocol::v1::StreamRefusal;
 use iot_hub_core::Note;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -83,9 +84,92 @@ impl PumpMetrics {
             Note::SetRefused { .. } => "set-refused",
             Note::Strangers { .. } => "strangers",
             Note::Surplus { what, .. } => what,
+            Note::TicketRefused { .. } => "ticket-refused",
             Note::NewIncarnation(_) => "new-incarnation",
             Note::Unreadable { .. } => "unreadable",
         };
         self.notes.get_or_create(&NoteLabel { note }).inc();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+/// Streams to devices, below `hub_streams`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StreamMetrics {
+    tunnels: Gauge,
+    open: Gauge,
+    refused: Family<RefusalLabel, Counter>,
+    bytes: Family<DirectionLabel, Counter>,
+}
+
+impl StreamMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("hub_streams");
+        registry.register("tunnels", "Devices with a tunnel", metrics.tunnels.clone());
+        registry.register("open", "Streams that are open", metrics.open.clone());
+        registry.register(
+            "refused",
+            "Streams that did not begin, by reason",
+            metrics.refused.clone(),
+        );
+        registry.register("bytes", "Bytes of streams that have ended", metrics.bytes.clone());
+        metrics
+    }
+
+    pub(crate) fn tunnel_began(&self) {
+        self.tunnels.inc();
+    }
+
+    pub(crate) fn tunnel_ended(&self) {
+        self.tunnels.dec();
+    }
+
+    /// A stream is open until what this returns is dropped.
+    pub(crate) fn open(&self) -> OpenStream {
+        self.open.inc();
+        OpenStream(self.open.clone())
+    }
+
+    pub(crate) fn refused(&self, why: StreamRefusal) {
+        let why = match why {
+            StreamRefusal::NotFound => "not-found",
+            StreamRefusal::NotRunning => "not-running",
+            StreamRefusal::Forbidden => "forbidden",
+            StreamRefusal::Busy => "busy",
+            StreamRefusal::Unsupported => "unsupported",
+            StreamRefusal::Failed => "failed",
+            StreamRefusal::NotConnected => "not-connected",
+            StreamRefusal::NoStreams => "no-streams",
+            StreamRefusal::Unanswered => "unanswered",
+            StreamRefusal::TooMany => "too-many",
+            StreamRefusal::Unknown => "unknown",
+        };
+        self.refused.get_or_create(&RefusalLabel { why }).inc();
+    }
+
+    pub(crate) fn moved(&self, (from_device, to_device): (u64, u64)) {
+        let direction = |direction| self.bytes.get_or_create(&DirectionLabel { direction });
+        direction("from-device").inc_by(from_device);
+        direction("to-device").inc_by(to_device);
+    }
+}
+
+/// See [`StreamMetrics::open`].
+#[derive(Debug)]
+pub(crate) struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

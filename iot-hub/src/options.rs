@@ -5,9 +5,13 @@ use std::path::PathBuf;
 
 use daemon::config::{Config, check};
 use daemon::{ConfigError, HealthOptions, LogOptions};
+use iot_hub_core::Limits;
 use serde::Deserialize;
 
 use crate::fail::FailOptions;
+
+/// A tunnel holds no more.
+const MAX_PER_DEVICE: usize = 64;
 
 /// The whole configuration, as in `hub.toml`. Paths are relative to the working directory.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +26,8 @@ pub struct Options {
     pub health: HealthOptions,
     #[serde(default)]
     pub store: StoreOptions,
+    #[serde(default)]
+    pub streams: StreamOptions,
     #[serde(default)]
     pub log: LogOptions,
     /// For tests only.
@@ -79,6 +85,28 @@ impl Default for StoreOptions {
     }
 }
 
+/// How many streams may be open.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamOptions {
+    pub total: usize,
+    pub per_device: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        let Limits {
+            streams,
+            device_streams,
+            ..
+        } = Limits::default();
+        Self {
+            total: streams,
+            per_device: device_streams,
+        }
+    }
+}
+
 mod defaults {
     pub(super) fn enroll_per_minute() -> u32 {
         60
@@ -119,6 +147,7 @@ impl Options {
             },
             health: HealthOptions { listen },
             store: StoreOptions::default(),
+            streams: StreamOptions::default(),
             log: LogOptions::default(),
             fail: None,
         }
@@ -134,6 +163,7 @@ impl Config for Options {
             rest,
             health: _,
             store,
+            streams,
             log,
             fail: _,
         } = self;
@@ -169,6 +199,16 @@ impl Config for Options {
         )?;
         check(store.keep_log > 0, "store.keep_log", "must be at least 1")?;
         check(store.keep_events > 0, "store.keep_events", "must be at least 1")?;
+        check(
+            (1..=65_536).contains(&streams.total),
+            "streams.total",
+            "must be 1 to 65536",
+        )?;
+        check(
+            (1..=MAX_PER_DEVICE).contains(&streams.per_device),
+            "streams.per_device",
+            "must be 1 to 64",
+        )?;
         log.validate()
     }
 }

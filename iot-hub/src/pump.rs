@@ -2,6 +2,7 @@
 //!
 //! * `convert`: the endpoint's types and the machine's.
 //! * `writer`: the task that commits.
+//! * `streams`: who waits for streams of devices.
 //! * [`handle`]: what others hold.
 //!
 //! Commits are grouped: while one SQL transaction is under way, the machine's next ones wait and then go together, in
@@ -9,13 +10,14 @@
 
 mod convert;
 pub mod handle;
+mod streams;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use edge_protocol::{DeviceId, Lane, TxId};
-use iot_hub_core::{CallError, ConnectionId, Effect, Hub, Input, Note, RequestId};
+use iot_hub_core::{CallError, ConnectionId, Effect, Hub, Input, Note, RequestId, StreamId};
 use iot_hub_mqtt::{CutReason, CutTarget, EndpointHandle, Event, SendError};
 use iot_hub_store::{AuditRecord, Job, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -27,11 +29,14 @@ use crate::clock::Clock;
 use crate::fail::{FailPoint, FailPoints};
 use crate::feed::Feed;
 use crate::metrics::PumpMetrics;
+use crate::tunnel::Tunnels;
 
 pub(crate) use convert::device_out;
 pub use handle::{PumpGone, PumpHandle, Reading};
+pub(crate) use streams::{Asked, Brought};
 
 use handle::Message;
+use streams::Streams;
 use writer::Done;
 
 /// Above this many transactions in wait no further input is taken, so that memory stays bounded while the disk is slow.
@@ -55,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) endpoint: EndpointHandle,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) metrics: PumpMetrics,
     pub(crate) fail: FailPoints,
 }
@@ -65,6 +71,10 @@ pub(crate) struct Pump {
     endpoint: EndpointHandle,
     events: mpsc::Receiver<Event>,
     messages: mpsc::Receiver<Message>,
+    /// Streams whose askers have gone.
+    overs: mpsc::UnboundedReceiver<StreamId>,
+    streams: Streams,
+    tunnels: Arc<Tunnels>,
     feed: Arc<Feed>,
     metrics: PumpMetrics,
     fail: FailPoints,
@@ -85,6 +95,7 @@ enum Turn {
     Wake,
     Event(Event),
     Message(Message),
+    Over(StreamId),
 }
 
 impl Pump {
@@ -96,16 +107,21 @@ impl Pump {
             endpoint,
             events,
             feed,
+            tunnels,
             metrics,
             fail,
         } = parts;
         let (sender, messages) = mpsc::channel(MESSAGES);
+        let (over, overs) = mpsc::unbounded_channel();
         let pump = Self {
             hub,
             clock,
             endpoint,
             events,
             messages,
+            overs,
+            streams: Streams::default(),
+            tunnels,
             feed: Arc::clone(&feed),
             metrics,
             fail,
@@ -116,7 +132,7 @@ impl Pump {
             writer: writer::Writer::new(store),
             wake: None,
         };
-        (pump, PumpHandle::new(sender, feed))
+        (pump, PumpHandle::new(sender, over, feed))
     }
 
     /// Runs until `stop`, then commits what the machine has asked for so far and returns. Stop what feeds it first.
@@ -134,6 +150,7 @@ impl Pump {
                 }
                 Turn::Event(event) => self.event(event),
                 Turn::Message(message) => self.message(message),
+                Turn::Over(stream) => self.over(stream),
             }
             self.metrics.pending(self.pending.len());
         }
@@ -163,6 +180,7 @@ impl Pump {
             // Whoever feeds these may end first; that is for its own task to report.
             Some(event) = self.events.recv(), if open => Turn::Event(event),
             Some(message) = self.messages.recv(), if open => Turn::Message(message),
+            Some(stream) = self.overs.recv() => Turn::Over(stream),
         }
     }
 
@@ -213,7 +231,32 @@ impl Pump {
                 self.replies.insert(request, reply);
                 self.step(Input::Call { request, call }, cause);
             }
+            // Whoever asked and has gone already could not end what begins now.
+            Message::Ask { asker, .. } if asker.is_gone() => {}
+            Message::Ask { ask, cause, asker } => {
+                let stream = asker.stream;
+                self.streams.wait(asker);
+                self.step(Input::StreamAsked { stream, ask }, Some(cause));
+            }
+            Message::Present {
+                identity: (device, enrolment),
+                ticket,
+                brought,
+            } => {
+                let input = Input::TicketPresented {
+                    presentation: self.streams.keep(*brought),
+                    device,
+                    enrolment,
+                    ticket,
+                };
+                self.step(input, None);
+            }
         }
+    }
+
+    fn over(&mut self, stream: StreamId) {
+        self.streams.forget(stream);
+        self.step(Input::StreamOver(stream), None);
     }
 
     fn step(&mut self, input: Input, mut cause: Option<AuditRecord>) {
@@ -243,9 +286,15 @@ impl Pump {
                     self.cut(&device, connection);
                 }
                 Effect::Reply { request, result } => self.reply(request, result),
+                Effect::GiveStream { presentation, stream } => self.streams.give(presentation, stream),
+                Effect::EndStream { stream, why } => self.streams.end(stream, why),
+                Effect::CutTunnel { device } => self.tunnels.cut(&device),
                 Effect::Announce(change) => self.feed.announce(change),
                 Effect::WakeAt(mono_ms) => self.wake = Some(mono_ms),
-                Effect::Report(note) => self.report(&note),
+                Effect::Report(note) => {
+                    cause = cause.or_else(|| convert::cause(&note, now.wall_ms));
+                    self.report(&note);
+                }
             }
         }
     }
@@ -306,6 +355,9 @@ impl Pump {
             }
             // The counter and the device's document show it; a line each would be the flood.
             Note::Surplus { device, what } => tracing::trace!(%device, what, "above the device's rate"),
+            Note::TicketRefused { device, why } => {
+                tracing::warn!(%device, why, "a stream with a ticket that is not good");
+            }
             Note::NewIncarnation(incarnation) => tracing::info!(%incarnation, "a new incarnation begins"),
             Note::Unreadable { uid, why } => {
                 tracing::error!(%uid, why, "a stored deployment is not readable");

@@ -3,6 +3,7 @@
 //! * [`problem`]: refusals as RFC 9457 documents, extractors that refuse in this form.
 //! * `auth`: bearer tokens → [`Principal`](crate::grant::Principal).
 //! * `devices`, `deployments`, `keys`, `tokens`, `events`: the routes.
+//! * `streams`: what devices do while somebody looks on, over a WebSocket.
 //! * `watch`: server-sent events from log and feed.
 //! * `view`: the machine's views as API documents.
 //! * `validate`: limits on what people type.
@@ -14,6 +15,7 @@ mod devices;
 mod events;
 mod keys;
 pub mod problem;
+mod streams;
 mod tokens;
 pub(crate) mod validate;
 mod view;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use iot_hub_api::{Problem, ProblemCode};
+use iot_hub_api::{Problem, ProblemCode, StreamCall};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -34,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::Store;
 use crate::ca::Authority;
+use crate::metrics::StreamMetrics;
 use crate::pump::PumpHandle;
 
 use problem::Refusal;
@@ -57,15 +60,31 @@ pub(crate) struct Api {
     pub(crate) stop: CancellationToken,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) calls: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) stream_metrics: StreamMetrics,
+}
+
+/// What an [`Api`] is made of.
+pub(crate) struct Parts {
+    pub(crate) pump: PumpHandle,
+    pub(crate) store: Store,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) stop: CancellationToken,
+    /// Streams at a time.
+    pub(crate) max_streams: usize,
+    pub(crate) stream_metrics: StreamMetrics,
 }
 
 impl Api {
-    pub(crate) fn new(
-        pump: PumpHandle,
-        store: Store,
-        authority: Arc<Authority>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            pump,
+            store,
+            authority,
+            stop,
+            max_streams,
+            stream_metrics,
+        } = parts;
         let limit = |places| Arc::new(Semaphore::new(places));
         Self {
             pump,
@@ -74,6 +93,8 @@ impl Api {
             stop,
             watches: limit(MAX_WATCHES),
             calls: limit(MAX_CALLS),
+            streams: limit(max_streams),
+            stream_metrics,
         }
     }
 }
@@ -86,6 +107,7 @@ impl Api {
                        refusals are RFC 9457 problems.",
     ),
     modifiers(&BearerToken),
+    components(schemas(StreamCall)),
     security(("token" = [])),
 )]
 struct Document;
@@ -111,6 +133,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(devices::set_state))
         .routes(routes!(devices::workloads))
         .routes(routes!(devices::forget))
+        .routes(routes!(streams::open))
         .routes(routes!(deployments::list))
         .routes(
             routes!(deployments::one, deployments::put, deployments::delete)

@@ -2,6 +2,7 @@
 
 pub(crate) mod http;
 mod stall;
+pub(crate) mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use upgrade::Next;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long requests may take to end after the stop.
@@ -86,8 +89,12 @@ impl Port {
                     .map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
                 let (router, stop) = (router.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let _place = place;
-                    serve(tcp, tls, router, stop).await;
+                    let next = serve(tcp, tls, router, stop).await;
+                    // What follows has places of its own: streams that stay for hours must not take those of calls.
+                    drop(place);
+                    if let Some(next) = next {
+                        next.await;
+                    }
                 });
             }
         }
@@ -100,7 +107,12 @@ impl Port {
     }
 }
 
-async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn serve(
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) -> Option<Next> {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -109,7 +121,13 @@ async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: C
     };
     match tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await {
         Ok(Ok(stream)) => http::serve_connection(stream, router, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, "handshake failed"),
-        Err(_) => tracing::debug!("handshake timed out"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("handshake timed out");
+            None
+        }
     }
 }

@@ -149,8 +149,10 @@ pub struct StreamOpening {
     pub answer: StreamAnswer,
 }
 
+/// What becomes of a stream that was asked for: the device's word to the hub, and the hub's to whoever asked it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StreamAnswer {
     /// What was asked goes on; the stream carries it.
     Begun,
@@ -179,6 +181,14 @@ pub enum StreamRefusal {
     Unsupported,
     /// It was tried, and did not work.
     Failed,
+    /// The hub has no session with the device, or lost it before the stream began.
+    NotConnected,
+    /// The device's agent has no streams.
+    NoStreams,
+    /// The device did not open the stream within [`TICKET_MS`].
+    Unanswered,
+    /// As many streams are open, to the device or in all, as the hub allows.
+    TooMany,
     #[serde(other)]
     Unknown,
 }

@@ -15,6 +15,6 @@ pub use problem::{Problem, ProblemCode};
 pub use v1::{
     Assignment, AuditEntry, Change, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
     DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
-    PutDeployment, Quarantined, RefusedSet, Revision, StateUpdate, Surplus, TagsUpdate, WantedKey,
-    WantedKeys, WatchEvent, WorkloadDesired,
+    MAX_STREAM_CALL, PutDeployment, Quarantined, RefusedSet, Revision, STREAM_PROTOCOL, StateUpdate,
+    StreamCall, Surplus, TagsUpdate, WantedKey, WantedKeys, WatchEvent, WorkloadDesired,
 };

@@ -6,7 +6,7 @@ use std::fmt;
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
     Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap, LinkClass, Rung,
-    WorkloadStatus,
+    StreamRequest, WorkloadStatus,
 };
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, EnrolmentSerial, PodUid, SetGeneration};
 use serde::{Deserialize, Serialize};
@@ -367,4 +367,20 @@ pub struct AuditEntry {
     /// Such as `put-deployment`.
     pub action: String,
     pub subject: String,
+}
+
+/// The WebSocket subprotocol of a device's streams. The client's first message is a [`StreamCall`], the hub's first a
+/// [`StreamAnswer`](edge_protocol::v1::StreamAnswer), both JSON in a text message; after `begun` binary messages are bytes, and an empty one ends their
+/// direction.
+pub const STREAM_PROTOCOL: &str = "outrigger.stream.v1";
+/// A [`StreamCall`] in bytes: the longest command, escaped.
+pub const MAX_STREAM_CALL: usize = 1 << 20;
+
+/// What a device is to do while the caller looks on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamCall {
+    pub request: StreamRequest,
+    /// The person on whose behalf the caller asks, for the logs of hub and device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }

@@ -8,7 +8,7 @@ use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
     Assignment, AuditEntry, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
     DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
-    Problem, PutDeployment, Revision, StateUpdate, TagsUpdate, WantedKeys,
+    Problem, PutDeployment, Revision, StateUpdate, StreamCall, TagsUpdate, WantedKeys,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
 use crate::options::ClientOptions;
+use crate::stream::{self, StreamError, StreamPipe};
 use crate::watch::Watch;
 
 /// The largest answer that is read, in bytes.
@@ -237,6 +238,16 @@ impl HubClient {
     /// Everything that changed after `from` and that the token may see, for ever. See [`Watch`].
     pub fn watch(&self, from: Revision) -> Watch {
         Watch::new(self.clone(), from)
+    }
+
+    /// Has the device do something while the caller looks on. The answer comes once the device has begun, within the hub's time for that (30 s) and the
+    /// options' timeout. Nothing is repeated: a command runs once or not at all, unless the answer was [`Lost`](StreamError::Lost). Dropping the future
+    /// takes the call back.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn open_stream(&self, id: &DeviceId, call: &StreamCall) -> Result<StreamPipe, StreamError> {
+        stream::open(self, id, call).await
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -55,6 +55,8 @@ pub enum ClientError {
     },
     #[error("the watch was lost: {why}")]
     WatchLost { why: &'static str },
+    #[error("the hub did not open a stream: {why}")]
+    StreamLost { why: &'static str },
 }
 
 impl ClientError {
@@ -71,7 +73,8 @@ impl ClientError {
             Self::Transport { .. }
             | Self::NotTheHub { .. }
             | Self::Malformed { .. }
-            | Self::WatchLost { .. } => Disposition::Retry,
+            | Self::WatchLost { .. }
+            | Self::StreamLost { .. } => Disposition::Retry,
         }
     }
 

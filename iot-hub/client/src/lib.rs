@@ -3,6 +3,7 @@
 //! * [`options`]: where the hub is, whom to trust, which token.
 //! * [`client`]: one method per route. Every call has a timeout and changes at most what its document says; all are idempotent.
 //! * [`watch`]: server-sent events as a stream that reconnects by itself and says so.
+//! * [`stream`]: what a device does while the caller looks on, as a pipe of bytes.
 //! * [`error`]: what went wrong, and whether to try again.
 //! * `sse`, `backoff`: a parser with a size cap, and delays with full jitter.
 //!
@@ -13,10 +14,12 @@ pub mod client;
 pub mod error;
 pub mod options;
 mod sse;
+pub mod stream;
 pub mod watch;
 
 pub use client::{EventFilter, HubClient};
 pub use error::{ClientError, Disposition};
 pub use iot_hub_api as api;
 pub use options::{ApiToken, ClientOptions};
+pub use stream::{StreamError, StreamPipe};
 pub use watch::Watch;

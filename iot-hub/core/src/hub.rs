@@ -14,6 +14,7 @@ mod keys;
 mod objects;
 mod reports;
 mod restore;
+mod streams;
 mod targets;
 mod timers;
 mod turn;
@@ -34,6 +35,7 @@ pub use views::{AssignmentView, WorkloadView};
 
 use blobs::Blobs;
 use keys::Keys;
+use streams::Streams;
 use timers::Timers;
 use turn::Turn;
 use waiting::Waiting;
@@ -50,6 +52,7 @@ pub struct Hub {
     keys: Keys,
     timers: Timers,
     waiting: Waiting,
+    streams: Streams,
     /// Of connections whose device is not known.
     strangers: Allowance,
     after: AfterCommit<Effect>,
@@ -80,6 +83,14 @@ impl Hub {
                 let result = self.call(&mut turn, call);
                 turn.reply(request, result);
             }
+            Input::StreamAsked { stream, ask } => self.stream_asked(&mut turn, stream, *ask),
+            Input::TicketPresented {
+                presentation,
+                device,
+                enrolment,
+                ticket,
+            } => self.ticket_presented(&mut turn, presentation, (&device, &enrolment), &ticket),
+            Input::StreamOver(stream) => self.stream_over(stream),
             Input::Committed(tx) => turn.effects.extend(self.after.committed(tx)),
             Input::Wake => self.timers.woken(),
         }

@@ -1,16 +1,20 @@
 //! What goes into the [`Hub`](crate::Hub) machine and what comes out.
 
+mod streams;
+
 use std::collections::BTreeMap;
 
 use edge_protocol::v1::{
     AckStage, Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap,
-    LinkClass, Phase, TombstoneReason, WorkloadStatus,
+    LinkClass, Phase, Ticket, TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SealingKey,
     SessionEpoch, SetGeneration, TxId,
 };
 use serde::{Deserialize, Serialize};
+
+pub use streams::{PresentationId, StreamAsk, StreamEnd, StreamId};
 
 /// One TCP connection of a device; never reused within a life of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +48,20 @@ pub enum Input {
         request: RequestId,
         call: Call,
     },
+    /// A caller of the API asks for a stream, authenticated and authorised by the shell.
+    StreamAsked {
+        stream: StreamId,
+        ask: Box<StreamAsk>,
+    },
+    /// A device began a stream of its tunnel with this ticket; the port checked its certificate.
+    TicketPresented {
+        presentation: PresentationId,
+        device: DeviceId,
+        enrolment: EnrolmentSerial,
+        ticket: Ticket,
+    },
+    /// Whoever asked for the stream has gone, or it has ended.
+    StreamOver(StreamId),
     Committed(TxId),
     Wake,
 }
@@ -163,7 +181,8 @@ pub enum CallError {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Write all of it in one durable transaction, append one log entry per [`Change`], then report [`Input::Committed`].
+    /// Write all of it in one durable transaction, append one log entry per [`Change`] and a row for the audit if the input has a cause, then report
+    /// [`Input::Committed`]. One without writes is for the audit alone.
     Commit(Tx),
     Send {
         device: DeviceId,
@@ -180,6 +199,20 @@ pub enum Effect {
     Reply {
         request: RequestId,
         result: Result<(), CallError>,
+    },
+    /// What the device brought is for whoever asked for this stream; for nobody: drop it. Each presentation is answered once.
+    GiveStream {
+        presentation: PresentationId,
+        stream: Option<StreamId>,
+    },
+    /// The stream does not begin, or is cut. The machine has forgotten it.
+    EndStream {
+        stream: StreamId,
+        why: StreamEnd,
+    },
+    /// The device is not to have a tunnel with the certificate that it has shown up to now.
+    CutTunnel {
+        device: DeviceId,
     },
     /// Something a watcher would see changed in memory only (liveness); nothing is written.
     Announce(Change),
@@ -414,6 +447,11 @@ pub enum Note {
         stage: AckStage,
     },
     NewIncarnation(Incarnation),
+    /// A device began a stream with a ticket that is not good.
+    TicketRefused {
+        device: DeviceId,
+        why: &'static str,
+    },
     /// A stored deployment that this build cannot read: its devices keep it as it is.
     Unreadable {
         uid: PodUid,

@@ -41,6 +41,9 @@ pub(super) struct ApiArgs {
     /// A target condition that is ANDed to everything the principal deploys.
     #[arg(long, default_value = "*")]
     devices: String,
+    /// It may open streams to these devices: commands, logs, ports. An administrator may without.
+    #[arg(long)]
+    streams: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -103,6 +106,7 @@ pub(super) async fn create_api(args: ApiArgs) -> anyhow::Result<()> {
         cluster_uid,
         node,
         devices,
+        streams,
     } = args;
     let options = Options::read(&config)?;
     let sources = match (cluster_uid, node.is_empty()) {
@@ -128,6 +132,7 @@ pub(super) async fn create_api(args: ApiArgs) -> anyhow::Result<()> {
         role,
         sources,
         devices,
+        streams,
     };
     Principal::new(principal.clone(), grant.clone()).context("--devices is not a target condition")?;
     let (record, token) = token::api(&principal, &grant);

@@ -1,8 +1,9 @@
-//! Between the endpoint's types and the machine's. Both validate ids by the same rule.
+//! Between the machine's types and others': the endpoint's, which validates ids by the same rule, and the store's.
 
 use edge_protocol::{DeviceId, Lane};
-use iot_hub_core::{ConnectionId, Hub, Input};
+use iot_hub_core::{ConnectionId, Hub, Input, Note};
 use iot_hub_mqtt::{DownLane, Event, UpLane};
+use iot_hub_store::AuditRecord;
 
 /// The endpoint's event as the machine takes it. `None`: a device that the machine does not know (any more), which the
 /// gate will not let in again.
@@ -58,4 +59,18 @@ pub(super) fn down_lane(lane: Lane) -> Option<DownLane> {
         Lane::Command => Some(DownLane::Command),
         Lane::Status | Lane::Bulk => None,
     }
+}
+
+/// What goes on record although no caller of the API asked for it.
+pub(super) fn cause(note: &Note, at_ms: i64) -> Option<AuditRecord> {
+    let Note::TicketRefused { device, why } = note else {
+        return None;
+    };
+    Some(AuditRecord {
+        id: 0,
+        at_ms,
+        principal: format!("device {device}"),
+        action: "present-ticket".to_owned(),
+        subject: format!("refused: the ticket is {why}"),
+    })
 }

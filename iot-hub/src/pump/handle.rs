@@ -1,11 +1,15 @@
 //! What the API, the device port and watchers hold of the pump.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use iot_hub_core::{Call, CallError, Hub};
+use edge_protocol::v1::Ticket;
+use edge_protocol::{DeviceId, EnrolmentSerial};
+use iot_hub_core::{Call, CallError, Hub, StreamAsk, StreamId};
 use iot_hub_store::AuditRecord;
 use tokio::sync::{mpsc, oneshot};
 
+use super::streams::{Asked, Asker, Brought};
 use crate::feed::Feed;
 
 /// The machine at one moment, between two steps.
@@ -23,6 +27,16 @@ pub(super) enum Message {
         cause: Option<AuditRecord>,
         reply: oneshot::Sender<Result<(), CallError>>,
     },
+    Ask {
+        ask: Box<StreamAsk>,
+        cause: AuditRecord,
+        asker: Asker,
+    },
+    Present {
+        identity: (DeviceId, EnrolmentSerial),
+        ticket: Ticket,
+        brought: Box<Brought>,
+    },
     Read(Read),
 }
 
@@ -35,12 +49,23 @@ pub struct PumpGone;
 #[derive(Clone)]
 pub struct PumpHandle {
     messages: mpsc::Sender<Message>,
+    overs: mpsc::UnboundedSender<StreamId>,
+    streams: Arc<AtomicU64>,
     feed: Arc<Feed>,
 }
 
 impl PumpHandle {
-    pub(super) fn new(messages: mpsc::Sender<Message>, feed: Arc<Feed>) -> Self {
-        Self { messages, feed }
+    pub(super) fn new(
+        messages: mpsc::Sender<Message>,
+        overs: mpsc::UnboundedSender<StreamId>,
+        feed: Arc<Feed>,
+    ) -> Self {
+        Self {
+            messages,
+            overs,
+            streams: Arc::default(),
+            feed,
+        }
     }
 
     pub(crate) fn feed(&self) -> &Feed {
@@ -62,6 +87,38 @@ impl PumpHandle {
             .await
             .map_err(|_| PumpGone)?;
         answer.await.map_err(|_| PumpGone)
+    }
+
+    /// Asks for a stream of a device. What becomes of it, the answer tells; `cause` is on disk before it is given.
+    ///
+    /// # Errors
+    /// [`PumpGone`].
+    pub(crate) async fn ask(&self, ask: StreamAsk, cause: AuditRecord) -> Result<Asked, PumpGone> {
+        let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
+        let (asked, asker) = Asked::new(stream, self.overs.clone());
+        let ask = Box::new(ask);
+        let message = Message::Ask { ask, cause, asker };
+        self.messages.send(message).await.map_err(|_| PumpGone)?;
+        Ok(asked)
+    }
+
+    /// A device of this identity brings a stream for this ticket. One that nobody is to have is dropped.
+    ///
+    /// # Errors
+    /// [`PumpGone`].
+    pub(crate) async fn present(
+        &self,
+        identity: (DeviceId, EnrolmentSerial),
+        ticket: Ticket,
+        brought: Brought,
+    ) -> Result<(), PumpGone> {
+        let brought = Box::new(brought);
+        let message = Message::Present {
+            identity,
+            ticket,
+            brought,
+        };
+        self.messages.send(message).await.map_err(|_| PumpGone)
     }
 
     /// Runs `read` on the machine between two steps. It must be short: nothing else happens meanwhile.

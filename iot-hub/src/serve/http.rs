@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::stall::StallGuard;
+use super::upgrade::{Handover, Next};
 
 /// From the end of one request to the end of the next one's headers: how long an idle connection is kept.
 const HEADERS: Duration = Duration::from_secs(30);
@@ -34,22 +35,30 @@ impl Default for Patience {
     }
 }
 
-/// Serves requests until the peer leaves; on `stop` the request under way is finished.
-pub(crate) async fn serve_connection<S>(stream: S, router: Router, stop: CancellationToken)
+/// Serves requests until the peer leaves; on `stop` the request under way is finished. What is to follow if the last one was an upgrade.
+pub(crate) async fn serve_connection<S>(stream: S, router: Router, stop: CancellationToken) -> Option<Next>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    serve_patiently(stream, router, stop, Patience::default()).await;
+    serve_patiently(stream, router, stop, Patience::default()).await
 }
 
-async fn serve_patiently<S>(stream: S, router: Router, stop: CancellationToken, patience: Patience)
+async fn serve_patiently<S>(
+    stream: S,
+    router: Router,
+    stop: CancellationToken,
+    patience: Patience,
+) -> Option<Next>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let handover = Handover::default();
+    let slot = handover.clone();
     let service = tower::util::ServiceExt::map_request(
         router,
         move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(patience);
+            request.extensions_mut().insert(slot.clone());
             request.map(Body::new)
         },
     );
@@ -58,7 +67,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -69,7 +79,9 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+        return None;
     }
+    handover.take::<S>().await
 }
 
 #[cfg(test)]

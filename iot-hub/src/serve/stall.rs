@@ -26,6 +26,10 @@ impl<S> StallGuard<S> {
         }
     }
 
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     fn judge<T>(&mut self, context: &mut Context<'_>, step: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if step.is_ready() {
             self.waiting = false;

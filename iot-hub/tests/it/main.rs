@@ -13,4 +13,6 @@ mod mqtt;
 mod openapi;
 mod rest;
 mod site;
+mod streams;
+mod tunnel;
 mod watch;

@@ -7,7 +7,7 @@ use edge_protocol::sign::{Binding, TrustedKeys};
 use edge_protocol::v1::{
     Blob, Down, DownFrame, Facts, Hello, Statement, StatementBody, Up, UpFrame, VERSION,
 };
-use edge_protocol::{BootId, DeviceTime, Digest, Nonce, frame};
+use edge_protocol::{BootId, DeviceTime, Digest, Nonce, SessionEpoch, frame};
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 
@@ -35,7 +35,7 @@ pub fn nonce() -> Nonce {
 
 impl Session {
     /// The next message on a down lane.
-    async fn message(&mut self) -> Vec<u8> {
+    pub async fn message(&mut self) -> Vec<u8> {
         loop {
             if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap() {
                 return publish.payload.to_vec();
@@ -43,27 +43,32 @@ impl Session {
         }
     }
 
-    async fn hello(&mut self, id: &str) {
+    async fn hello(&mut self, id: &str, features: &[&str]) {
         for lane in ["d", "c"] {
             self.client
                 .subscribe(format!("dev/{id}/{lane}"), QoS::AtLeastOnce)
                 .await
                 .unwrap();
         }
-        let boot_id: BootId = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
         let hello = Hello {
             nonce: nonce(),
             agent_version: "test".into(),
-            features: vec![],
+            features: features.iter().map(ToString::to_string).collect(),
             held: None,
             facts: Facts {
                 hostname: id.into(),
                 ..Facts::default()
             },
         };
+        self.say(id, None, Up::Hello(Box::new(hello))).await;
+    }
+
+    /// A frame of this session.
+    pub async fn say(&mut self, id: &str, session: Option<SessionEpoch>, body: Up) {
+        let boot_id: BootId = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
         let frame = UpFrame {
             v: VERSION,
-            session: None,
+            session,
             incarnation: None,
             seq: 0,
             time: DeviceTime {
@@ -72,7 +77,7 @@ impl Session {
                 wall_ms: 1,
                 wall_trusted: true,
             },
-            body: Up::Hello(Box::new(hello)),
+            body,
         };
         let bytes = frame::encode(&frame).unwrap();
         self.client
@@ -83,23 +88,30 @@ impl Session {
 
     /// The first statement, verified as an agent does, with the blobs that came along.
     pub async fn statement(&mut self, device: &Device) -> (Statement, Vec<Blob>) {
-        let answer = &device.answer;
-        let key = hex_key(&answer.signing_keys[0]);
-        let keys = TrustedKeys::from_iter([key]);
-        let binding = Binding {
-            hub: answer.hub,
-            device: answer.device.clone(),
-            enrolment: answer.enrolment.clone(),
-            nonce: nonce(),
-            session: None,
-            last_seq: 0,
-        };
+        let (keys, binding) = (trusted(device), binding(device));
         loop {
             let bytes = self.message().await;
             if let Down::Statement { envelope, blobs } = frame::decode::<DownFrame>(&bytes).unwrap().body {
                 return (keys.open_statement(&envelope, &binding).unwrap(), blobs);
             }
         }
+    }
+}
+
+/// The hub's keys, as the device was told them.
+pub fn trusted(device: &Device) -> TrustedKeys {
+    TrustedKeys::from_iter([hex_key(&device.answer.signing_keys[0])])
+}
+
+pub fn binding(device: &Device) -> Binding {
+    let answer = &device.answer;
+    Binding {
+        hub: answer.hub,
+        device: answer.device.clone(),
+        enrolment: answer.enrolment.clone(),
+        nonce: nonce(),
+        session: None,
+        last_seq: 0,
     }
 }
 
@@ -111,9 +123,14 @@ fn hex_key(hex: &str) -> ed25519_dalek::VerifyingKey {
 }
 
 pub async fn begin(site: &Site, device: &Device) -> (Session, Statement, Vec<Blob>) {
+    begin_with(site, device, &[]).await
+}
+
+/// As [`begin`], of an agent with these abilities.
+pub async fn begin_with(site: &Site, device: &Device, features: &[&str]) -> (Session, Statement, Vec<Blob>) {
     let id = device.answer.device.to_string();
     let mut session = connect(&HubPort::of(site), device, &id);
-    session.hello(&id).await;
+    session.hello(&id, features).await;
     let (statement, blobs) = within("a statement", session.statement(device)).await;
     (session, statement, blobs)
 }

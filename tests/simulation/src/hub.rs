@@ -183,6 +183,8 @@ impl World {
                 let token = self.hub.wake;
                 self.queue.push(due, Event::Hub(life, HubEvent::Wake(token)));
             }
+            // Nobody asks for streams here.
+            Effect::GiveStream { .. } | Effect::EndStream { .. } | Effect::CutTunnel { .. } => {}
             Effect::Report(note) => say!(self, "hub", "{note:?}"),
         }
     }

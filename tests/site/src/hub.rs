@@ -116,6 +116,7 @@ impl HubFiles {
             &principal,
             "--role",
             "provider",
+            "--streams",
             "--cluster-uid",
             cluster_uid,
         ];

@@ -26,8 +26,10 @@ pub(crate) struct Session {
     status_seq: u64,
     /// The newest frame that told facts.
     pub(crate) facts_seq: Option<u64>,
-    /// Whether the first statement went out: the device knows its session.
+    /// Whether the first statement went out.
     pub(super) greeted: bool,
+    /// Whether the device has said something in it: it knows its session.
+    spoken: bool,
     /// Whether what the device holds is what `acknowledged` says. Without it only a snapshot makes sense.
     pub(super) knows_base: bool,
     pub(super) offered: Option<Offered>,
@@ -42,6 +44,10 @@ impl Session {
             .as_ref()
             .filter(|offered| offered.received)
             .map(|offered| &offered.items)
+    }
+
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.spoken
     }
 
     pub(crate) fn resend_at(&self) -> Option<u64> {
@@ -86,6 +92,13 @@ impl Device {
 
     pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
         self.session.as_deref_mut()
+    }
+
+    /// The device said something in its session.
+    pub(crate) fn spoke(&mut self) {
+        if let Some(session) = self.session_mut() {
+            session.spoken = true;
+        }
     }
 
     /// Whether that took away something received but not yet persisted.
@@ -143,6 +156,7 @@ impl Device {
             status_seq: 0,
             facts_seq: None,
             greeted: false,
+            spoken: false,
             knows_base: false,
             offered: None,
             gap: None,

@@ -33,6 +33,9 @@ pub struct Limits {
     pub workloads: usize,
     /// Items in one statement to a device; a larger set travels as a snapshot of several parts.
     pub part_items: usize,
+    /// Streams that are ordered or open, in all and of one device.
+    pub streams: usize,
+    pub device_streams: usize,
     /// What one device may send per minute.
     pub rates: Rates,
 }
@@ -63,6 +66,8 @@ impl Default for Limits {
             workloads: 1_000,
             // About 300 KiB of base64, well inside a frame together with inline blobs.
             part_items: 1_000,
+            streams: 4_096,
+            device_streams: 64,
             rates: Rates::default(),
         }
     }

@@ -221,12 +221,14 @@ impl Hub {
             cut_connection(turn, id, connection, why);
             turn.announce_device(id);
         }
+        turn.effects.push(Effect::CutTunnel { device: id.clone() });
         self.end_session(turn, id);
     }
 
     /// What was received but not persisted counts no more: the device may have lost it with the session.
     pub(super) fn end_session(&mut self, turn: &mut Turn, id: &DeviceId) {
         self.timers.cancel(&Timer::Resend(id.clone()));
+        self.end_streams(turn, id);
         if self.devices.get_mut(id).is_some_and(Device::end_session) {
             self.refresh_all(turn, id);
         }

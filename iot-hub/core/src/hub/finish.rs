@@ -35,7 +35,7 @@ impl Hub {
         }
         let writes = self.writes(&mut turn);
         let mut effects = std::mem::take(&mut turn.effects);
-        if writes.is_empty() && turn.changes.is_empty() {
+        if writes.is_empty() && turn.changes.is_empty() && !turn.audited {
             effects.extend(self.after.join(turn.after));
         } else {
             let id = self.after.begin(turn.after);

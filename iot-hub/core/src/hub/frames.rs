@@ -81,6 +81,9 @@ impl Hub {
         if session.is_none() || session != frame.session {
             return self.refuse(turn, id, "of another session");
         }
+        if let Some(device) = self.devices.get_mut(id) {
+            device.spoke();
+        }
         self.hear(turn, id);
         match frame.body {
             Up::Ack(ack) => self.ack(turn, id, &ack),
@@ -112,18 +115,20 @@ impl Hub {
         );
     }
 
-    /// A note that a device can bring about at will. Those of a device that is not known count against one allowance for all.
-    pub(super) fn tell(&mut self, turn: &mut Turn, id: &DeviceId, note: Note) {
+    /// A note that a device can bring about at will; whether it was told. Those of a device that is not known count against one allowance for all.
+    pub(super) fn tell(&mut self, turn: &mut Turn, id: &DeviceId, note: Note) -> bool {
         let rates = &self.config.limits.rates;
         let allowance = match self.devices.get_mut(id) {
             Some(device) => &mut device.allowance,
             None => &mut self.strangers,
         };
-        if allowance.refusal(rates, &turn.now) {
+        let told = allowance.refusal(rates, &turn.now);
+        if told {
             turn.note(note);
         } else {
             turn.surplus(id, "refusals");
         }
+        told
     }
 
     fn hello(&mut self, turn: &mut Turn, id: &DeviceId, connection: ConnectionId, hello: &Hello) {
@@ -146,6 +151,7 @@ impl Hub {
         }
         let before = device.record.facts.clone();
         let session = device.begin(connection, hello);
+        self.end_streams(turn, id);
         turn.offers.insert(id.clone());
         turn.note(Note::SessionBegan {
             device: id.clone(),

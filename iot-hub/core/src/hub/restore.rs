@@ -8,6 +8,7 @@ use edge_protocol::{AfterCommit, DeviceId, Incarnation, ItemState, Now, SetItem}
 use super::blobs::Blobs;
 use super::keys::Keys;
 use super::objects::Bodies;
+use super::streams::Streams;
 use super::timers::{Timer, Timers};
 use super::waiting::Waiting;
 use super::{Hub, HubConfig, Turn};
@@ -34,6 +35,7 @@ impl Hub {
             keys: Keys::restored(restored.key_wraps),
             timers: Timers::default(),
             waiting: Waiting::default(),
+            streams: Streams::default(),
             strangers: Allowance::default(),
             after: AfterCommit::default(),
             pending: None,

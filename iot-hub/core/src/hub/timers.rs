@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_protocol::{DeviceId, PodUid};
 
 use super::{Hub, Turn};
+use crate::io::StreamId;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -14,6 +15,8 @@ pub(super) enum Timer {
     Resend(DeviceId),
     /// A late joiner counts from now on.
     Join(PodUid, DeviceId),
+    /// The device may not come with the ticket any more.
+    Ticket(StreamId),
 }
 
 /// At most one moment per timer.
@@ -77,6 +80,7 @@ impl Hub {
                     turn.offers.insert(id);
                 }
                 Timer::Join(uid, id) => self.count_joiner(turn, &uid, &id),
+                Timer::Ticket(stream) => self.expire_ticket(turn, stream),
             }
         }
     }

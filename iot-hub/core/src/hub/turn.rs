@@ -35,6 +35,8 @@ pub(super) struct Turn {
     pub(super) offers: BTreeSet<DeviceId>,
     /// Devices whose reports are to be acknowledged.
     pub(super) acks: BTreeSet<DeviceId>,
+    /// Somebody asked for something that writes nothing else, and must be on record.
+    pub(super) audited: bool,
     /// Seen at once.
     pub(super) effects: Vec<Effect>,
     /// Seen once all that is written up to now is on disk.
@@ -60,6 +62,7 @@ impl Turn {
             checks: BTreeSet::new(),
             offers: BTreeSet::new(),
             acks: BTreeSet::new(),
+            audited: false,
             effects: Vec::new(),
             after: Vec::new(),
         }

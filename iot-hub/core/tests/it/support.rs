@@ -10,7 +10,7 @@ use edge_protocol::v1::{DeploymentStatus, DownFrame, Up};
 use edge_protocol::{BootId, DeviceId, Lane, Now, PodUid, SetGeneration, frame};
 use iot_hub_core::{
     Call, CallError, Change, ConnectionId, DeviceState, Effect, Hub, HubConfig, Input, Limits, Note,
-    RequestId, Tx,
+    PresentationId, RequestId, StreamEnd, StreamId, Tx,
 };
 
 use build::{config, device, enrol_call, tag_map, wanted};
@@ -31,6 +31,11 @@ pub struct World {
     pub cuts: Vec<(DeviceId, ConnectionId, &'static str)>,
     pub changes: Vec<Change>,
     pub announced: Vec<Change>,
+    /// Transactions that wrote nothing but an audit.
+    pub audits: usize,
+    pub given: BTreeMap<PresentationId, Option<StreamId>>,
+    pub ended: Vec<(StreamId, StreamEnd)>,
+    pub tunnels_cut: Vec<DeviceId>,
     pub wake_at: Option<u64>,
     pub models: BTreeMap<DeviceId, Model>,
     next: u64,
@@ -61,6 +66,10 @@ impl World {
             cuts: Vec::new(),
             changes: Vec::new(),
             announced: Vec::new(),
+            audits: 0,
+            given: BTreeMap::new(),
+            ended: Vec::new(),
+            tunnels_cut: Vec::new(),
             wake_at: None,
             models: BTreeMap::new(),
             next: 0,
@@ -107,6 +116,11 @@ impl World {
                 Effect::Reply { request, result } => {
                     assert!(self.replies.insert(request, result).is_none(), "answered twice");
                 }
+                Effect::GiveStream { presentation, stream } => {
+                    assert!(self.given.insert(presentation, stream).is_none(), "given twice");
+                }
+                Effect::EndStream { stream, why } => self.ended.push((stream, why)),
+                Effect::CutTunnel { device } => self.tunnels_cut.push(device),
                 Effect::Announce(change) => self.announced.push(change),
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 Effect::Report(note) => self.notes.push(note),
@@ -122,6 +136,7 @@ impl World {
             return false;
         };
         self.store.apply(&tx);
+        self.audits += usize::from(tx.writes.is_empty() && tx.changes.is_empty());
         self.changes.extend(tx.changes);
         self.step(Input::Committed(tx.id));
         true

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::sign::{Binding, TrustedKeys};
+use edge_protocol::v1::ability::STREAMS;
 use edge_protocol::v1::{
     AckStage, ContainerState, ContainerStatus, Down, DownFrame, Facts, HeldSet, Hello, Manifest, Phase,
-    Reason, Rung, SetAck, Statement, StatementBody, StatusReport, Up, UpFrame, WorkloadStatus,
+    Reason, Rung, SetAck, Statement, StatementBody, StatusReport, StreamOrder, Up, UpFrame, WorkloadStatus,
 };
 use edge_protocol::{
     BootId, DesiredSet, DeviceId, DeviceTime, Digest, EnrolmentSerial, ItemState, Nonce, PodUid,
@@ -32,6 +33,7 @@ pub struct Model {
     pub enrolment: EnrolmentSerial,
     pub connection: Option<ConnectionId>,
     pub facts: Facts,
+    pub features: Vec<String>,
     pub behaviour: BTreeMap<PodUid, Behaviour>,
     // On its disk.
     pub set: Option<(SetGeneration, DesiredSet)>,
@@ -51,6 +53,8 @@ pub struct Model {
     pub forms: Vec<&'static str>,
     pub acked_upto: u64,
     pub facts_seq: Option<u64>,
+    /// Those that were for this session.
+    pub orders: Vec<StreamOrder>,
     /// How often each workload was started.
     pub starts: BTreeMap<PodUid, u32>,
     /// Workloads that stopped because a set no longer named them, without a tombstone.
@@ -67,6 +71,7 @@ impl Model {
                 arch: "arm64".to_owned(),
                 ..Facts::default()
             },
+            features: vec!["logs".to_owned()],
             behaviour: BTreeMap::new(),
             set: None,
             running: BTreeMap::new(),
@@ -81,6 +86,7 @@ impl Model {
             forms: Vec::new(),
             acked_upto: 0,
             facts_seq: None,
+            orders: Vec::new(),
             starts: BTreeMap::new(),
             vanished: Vec::new(),
         }
@@ -110,7 +116,7 @@ impl Model {
         self.frame(Up::Hello(Box::new(Hello {
             nonce,
             agent_version: "1.0.0".to_owned(),
-            features: vec!["logs".to_owned()],
+            features: self.features.clone(),
             held,
             facts: self.facts.clone(),
         })))
@@ -166,6 +172,13 @@ impl Model {
                 self.obey(&statement)
             }
             Down::Keys { .. } => Vec::new(),
+            Down::Stream { envelope } if self.features.iter().any(|word| word == STREAMS) => {
+                let keys: TrustedKeys = [key().verifying_key()].into_iter().collect();
+                let binding = self.binding.as_ref();
+                let order = binding.and_then(|binding| keys.open_stream_order(&envelope, binding).ok());
+                self.orders.extend(order);
+                Vec::new()
+            }
             Down::Stream { .. } | Down::Unknown => panic!("the hub sends what this device cannot"),
         }
     }

@@ -1,0 +1,139 @@
+//! One tunnel: carries streams until the device leaves, falls silent or is cut.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_protocol::DeviceId;
+use edge_protocol::EnrolmentSerial;
+use edge_protocol::text::sanitise;
+use edge_protocol::v1::{StreamAnswer, StreamOpening};
+use edge_streams::websocket::Tunnel;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tokio_util::sync::CancellationToken;
+use yamux::{Connection, Mode};
+
+use super::{DeviceStream, Place};
+use crate::pump::{Brought, PumpHandle};
+use crate::serve::upgrade::Socket;
+use crate::watched::{Activity, Watched};
+
+/// From the beginning of a stream to the end of its opening.
+const OPENING: Duration = Duration::from_secs(10);
+/// Streams of one tunnel: twice what a device may have open by default, for those that are on their way out.
+const STREAMS: usize = 128;
+/// Streams that have not said their opening yet; more are reset.
+const OPENINGS: usize = 64;
+/// What yamux gives every stream, and what all of a tunnel may have above that to fill a long way.
+const WINDOW: usize = 256 << 10;
+const SPARE: usize = 8 << 20;
+/// A message of the WebSocket, in memory as a whole; agents send 32 KiB.
+const MESSAGE: usize = 128 << 10;
+
+/// What the WebSocket of a tunnel is made with.
+pub(crate) fn config() -> WebSocketConfig {
+    edge_streams::websocket::config()
+        .max_message_size(Some(MESSAGE))
+        .max_frame_size(Some(MESSAGE))
+}
+
+/// Whose tunnel it is, and how long that device may be silent.
+pub(crate) struct Carrier {
+    pub(crate) pump: PumpHandle,
+    pub(crate) device: DeviceId,
+    pub(crate) enrolment: EnrolmentSerial,
+    pub(crate) deadline: Duration,
+    pub(crate) place: Place,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Why a tunnel turned.
+enum Turn {
+    Stream(yamux::Stream),
+    Look,
+    Over(&'static str),
+}
+
+impl Carrier {
+    /// Carries the device's streams; all that are left are reset at the end.
+    pub(crate) async fn carry(self: Arc<Self>, socket: Socket) {
+        let socket = Watched::new(Tunnel::new(socket));
+        let activity = socket.activity();
+        let mut connection = Connection::new(socket.compat(), limits(), Mode::Server);
+        let mut openings = JoinSet::new();
+        // yamux asks for an answer every ten seconds, as long as it is woken.
+        let mut look = tokio::time::interval(self.deadline / 6);
+        tracing::info!(device = %self.device, "a tunnel began");
+        let why = loop {
+            let turn = tokio::select! {
+                () = self.stop.cancelled() => Turn::Over("the hub stops"),
+                () = self.place.cut.cancelled() => Turn::Over("cut"),
+                next = poll_fn(|context| connection.poll_next_inbound(context)) => match next {
+                    Some(Ok(stream)) => Turn::Stream(stream),
+                    Some(Err(error)) => {
+                        tracing::debug!(device = %self.device, %error, "a tunnel failed");
+                        Turn::Over("failed")
+                    }
+                    None => Turn::Over("the device left"),
+                },
+                _ = look.tick() => Turn::Look,
+                Some(_) = openings.join_next() => Turn::Look,
+            };
+            match turn {
+                Turn::Over(why) => break why,
+                Turn::Look if activity.silence() > self.deadline => break "silence",
+                Turn::Look => {}
+                Turn::Stream(stream) if openings.len() < OPENINGS => {
+                    let stream = DeviceStream::new(stream, Arc::clone(&activity));
+                    openings.spawn(Arc::clone(&self).open(stream));
+                }
+                Turn::Stream(_) => {
+                    tracing::debug!(device = %self.device, "too many streams begin at once; one is reset");
+                }
+            }
+        };
+        // Before the streams end: so that none of them takes it for its own end in order.
+        activity.end();
+        let (received, sent) = Activity::bytes(&activity);
+        tracing::info!(device = %self.device, why, received, sent, "a tunnel ended");
+    }
+
+    async fn open(self: Arc<Self>, mut stream: DeviceStream) {
+        let device = &self.device;
+        let StreamOpening { ticket, answer, .. } = match tokio::time::timeout(OPENING, stream.opening()).await
+        {
+            Ok(Ok(opening)) => opening,
+            Ok(Err(error)) => return tracing::debug!(%device, %error, "a stream is reset"),
+            Err(_) => return tracing::debug!(%device, "a stream did not say its opening and is reset"),
+        };
+        let brought = Brought {
+            answer: cleaned(answer),
+            stream,
+        };
+        let identity = (device.clone(), self.enrolment.clone());
+        // A hub that stops drops it, and with that resets it.
+        let _ = self.pump.present(identity, ticket, brought).await;
+    }
+}
+
+/// The device's words, bounded and without control characters.
+fn cleaned(answer: StreamAnswer) -> StreamAnswer {
+    match answer {
+        StreamAnswer::Refused { why, message } => StreamAnswer::Refused {
+            why,
+            message: sanitise(&message),
+        },
+        other => other,
+    }
+}
+
+fn limits() -> yamux::Config {
+    let mut limits = yamux::Config::default();
+    // In this order: each setter checks itself against the other's value.
+    limits
+        .set_max_num_streams(STREAMS)
+        .set_max_connection_receive_window(Some(STREAMS * WINDOW + SPARE));
+    limits
+}
