@@ -18,6 +18,7 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
 use crate::answer::{self, Answer, Refusal};
+use crate::authentication::AuthenticationError;
 use crate::authorization::{Attributes, refusal};
 use crate::pods;
 use crate::provider::{ContainerTarget, Pod, PodTarget, StreamsError};
@@ -96,7 +97,15 @@ async fn admit(
         Ok(None) => return Err(unknown()),
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, path, "a request of nobody known");
+            match &error {
+                AuthenticationError::Token(_) => {
+                    tracing::warn!(%error, cause, path, "the cluster does not say who asks");
+                }
+                // Any stranger can have this said.
+                AuthenticationError::Certificate(_) => {
+                    tracing::debug!(%error, cause, path, "a request of nobody known");
+                }
+            }
             return Err(unknown());
         }
     };

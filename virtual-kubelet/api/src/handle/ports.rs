@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::commands::{CREATION, IDLE};
 use super::upgrade::{self, PortCarrier};
@@ -97,18 +98,29 @@ impl Forwarding {
 
     async fn forward(self: Arc<Self>, mut forwards: PortForwards) -> String {
         let activity = forwards.activity();
-        let mut tasks = JoinSet::new();
-        loop {
-            tokio::select! {
-                forward = forwards.accept() => match forward {
-                    Ok(forward) => drop(tasks.spawn(self.clone().one(forward))),
-                    Err(error) => return error.to_string(),
-                },
-                Some(_) = tasks.join_next() => {}
-                () = activity.idle_for(IDLE) => return "nothing passed for four hours".to_owned(),
-                () = self.visit.stop.cancelled() => return "the kubelet stops".to_owned(),
-            }
-        }
+        let serving = async {
+            let mut tasks = JoinSet::new();
+            let ended = loop {
+                tokio::select! {
+                    forward = forwards.accept() => match forward {
+                        Ok(forward) => drop(tasks.spawn(self.clone().one(forward))),
+                        Err(error) => break error,
+                    },
+                    Some(_) = tasks.join_next() => {}
+                }
+            };
+            // The client opens no more. What it has sent still reaches the pod.
+            while tasks.join_next().await.is_some() {}
+            ended.to_string()
+        };
+        let how = tokio::select! {
+            how = serving => how,
+            () = activity.idle_for(IDLE) => return "nothing passed for four hours".to_owned(),
+            () = self.visit.stop.cancelled() => return "the kubelet stops".to_owned(),
+        };
+        // What the pod has sent still reaches the client.
+        let _ = timeout(CREATION, forwards.close()).await;
+        how
     }
 
     async fn one(self: Arc<Self>, forward: Forward) {

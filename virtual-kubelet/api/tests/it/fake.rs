@@ -9,7 +9,7 @@ use edge_streams::remote_command::{Command, Options, Outcome, Running};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde_json::json;
-use tokio::io::{AsyncWriteExt as _, copy, duplex};
+use tokio::io::{AsyncWriteExt as _, DuplexStream, copy, duplex};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use virtual_kubelet_api::stats::{NodeStats, Summary};
@@ -27,6 +27,7 @@ pub struct FakePods {
     pub asked: Mutex<Vec<Asked>>,
     /// Gives the pieces of followed logs.
     followed: Mutex<Option<mpsc::Receiver<Result<Bytes, StreamsError>>>>,
+    piped: Mutex<Option<DuplexStream>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,7 @@ impl FakePods {
             refuses: Mutex::default(),
             asked: Mutex::default(),
             followed: Mutex::default(),
+            piped: Mutex::default(),
         })
     }
 
@@ -60,6 +62,13 @@ impl FakePods {
         let (sender, receiver) = mpsc::channel(1);
         *self.followed.lock().unwrap() = Some(receiver);
         sender
+    }
+
+    /// The next forwarded connection ends here, whatever its port.
+    pub fn pipe(&self) -> DuplexStream {
+        let (near, far) = duplex(PIPE);
+        *self.piped.lock().unwrap() = Some(far);
+        near
     }
 
     pub fn asked(&self) -> Vec<Asked> {
@@ -206,6 +215,9 @@ impl PodStreams for FakePods {
                 &who,
                 LogOptions::default(),
             )?;
+            if let Some(pipe) = self.piped.lock().unwrap().take() {
+                return Ok(Box::new(pipe) as Box<dyn BytePipe>);
+            }
             let io = TcpStream::connect(("127.0.0.1", port)).await;
             let io = io.map_err(|error| StreamsError::Failed {
                 message: format!("dial tcp: {error}"),

@@ -112,6 +112,11 @@ async fn a_terminal_has_a_size_and_attach_joins_it() {
         .unwrap();
     running.stdin.take().unwrap().write_all(b"hello").await.unwrap();
     assert_eq!(ends(running).await.0, "hello");
+    let asked = world.pods.asked().remove(1).what;
+    assert!(
+        asked.contains("attach shell") && asked.contains("tty: true"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
@@ -298,4 +303,28 @@ async fn connections_are_forwarded_one_by_one() {
         asked = timeout(SOON, ask) => asked.unwrap(),
         () = serve => {}
     }
+}
+
+/// A client that sends and goes has sent.
+#[tokio::test]
+async fn what_was_sent_before_the_client_went_reaches_the_pod() {
+    let world = World::start().await;
+    let mut pod = world.pods.pipe();
+    let session = session(&world, "/portForward/shop/web", PORTS).await;
+    let headers = |kind| Headers::new([("streamtype", kind), ("port", "80")]).unwrap();
+    let _error = session.open(headers("error")).await.unwrap();
+    let mut data = session.open(headers("data")).await.unwrap();
+    let send = async {
+        // More than the pipe to the pod holds, and less than what is held before it.
+        data.write_all(&[7; 50_000]).await.unwrap();
+        data.shutdown().await.unwrap();
+        let _ = session.close().await;
+    };
+    let mut received = Vec::new();
+    let read = async {
+        pod.read_to_end(&mut received).await.unwrap();
+        drop(pod);
+    };
+    timeout(SOON, async { tokio::join!(send, read) }).await.unwrap();
+    assert_eq!(received.len(), 50_000);
 }
