@@ -2,6 +2,7 @@
 
 mod commands;
 mod output;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use iot_hub_client::{ApiToken, ClientOptions, HubClient};
 
-use commands::{audit, deployment, device, enrolment_token, event, orphan};
+use commands::{audit, deployment, device, enrolment_token, event, exec, logs, orphan, port_forward};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,10 @@ Examples:
   See one deployment on each of its devices:
     outrigger deployment ls
     outrigger deployment assignments default/web-6d4cf56db6-x2v7p
+
+  Look into a container, with or without Kubernetes:
+    outrigger logs --device press-7 default/web-6d4cf56db6-x2v7p --follow
+    outrigger exec --device press-7 default/web-6d4cf56db6-x2v7p -it -- sh
 
   Let a new device in:
     outrigger enrolment-token create --tag hall=1 --uses 1";
@@ -78,6 +83,13 @@ enum Command {
     /// What happened on devices.
     #[command(visible_alias = "events")]
     Event(event::Arguments),
+    /// Run a command in a container on a device.
+    Exec(exec::Arguments),
+    /// Print what a container on a device has written.
+    #[command(visible_alias = "log")]
+    Logs(logs::Arguments),
+    /// Listen here, and connect to ports of a pod on a device.
+    PortForward(port_forward::Arguments),
     /// Who changed what.
     Audit(audit::Arguments),
     /// Print a completion script, for example `source <(outrigger completion bash)`.
@@ -88,7 +100,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("outrigger: {error:#}");
             ExitCode::FAILURE
@@ -96,41 +108,48 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { hub, command } = cli;
     match command {
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "outrigger", &mut std::io::stdout());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         command => {
             rustls::crypto::ring::default_provider()
                 .install_default()
                 .map_err(|_| anyhow::anyhow!("a TLS provider was installed before main"))?;
             let client = hub.connect()?;
-            tokio::runtime::Builder::new_current_thread()
+            let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .context("cannot start the async runtime")?
-                .block_on(dispatch(&client, command))
+                .context("cannot start the async runtime")?;
+            let outcome = runtime.block_on(dispatch(&client, command));
+            // A reader of standard input would wait for its next line.
+            runtime.shutdown_background();
+            outcome
         }
     }
 }
 
-async fn dispatch(hub: &HubClient, command: Command) -> anyhow::Result<()> {
+async fn dispatch(hub: &HubClient, command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Exec(arguments) => return exec::run(hub, arguments).await,
         Command::Device(command) => device::run(hub, command).await,
         Command::Deployment(command) => deployment::run(hub, command).await,
         Command::Orphan(command) => orphan::run(hub, command).await,
         Command::EnrolmentToken(command) => enrolment_token::run(hub, command).await,
         Command::Event(arguments) => event::run(hub, arguments).await,
+        Command::Logs(arguments) => logs::run(hub, arguments).await,
+        Command::PortForward(arguments) => port_forward::run(hub, arguments).await,
         Command::Audit(arguments) => audit::run(hub, arguments).await,
         Command::Completion { .. } | Command::Version => Ok(()),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl HubArgs {

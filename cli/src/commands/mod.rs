@@ -1,11 +1,15 @@
-//! One module per noun. Each reads or changes through the hub's REST API and nothing else.
+//! One module per noun or verb; `target` is what the verbs share. Each reads or changes through the hub's REST API and nothing else.
 
 pub mod audit;
 pub mod deployment;
 pub mod device;
 pub mod enrolment_token;
 pub mod event;
+pub mod exec;
+pub mod logs;
 pub mod orphan;
+pub mod port_forward;
+mod target;
 
 use std::collections::BTreeMap;
 

@@ -200,8 +200,11 @@ async fn over_a_pipe_a_writer_learns_that_nobody_reads_any_more() {
             }
             tokio::task::yield_now().await;
         };
-        reset(running.stdin.as_mut().unwrap()).await;
-        reset(command.stdout.as_mut().unwrap()).await;
+        let both = async {
+            reset(running.stdin.as_mut().unwrap()).await;
+            reset(command.stdout.as_mut().unwrap()).await;
+        };
+        timeout(SOON, both).await.unwrap();
         let finish = async {
             command
                 .stderr
