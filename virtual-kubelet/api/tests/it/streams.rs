@@ -316,7 +316,7 @@ async fn what_was_sent_before_the_client_went_reaches_the_pod() {
     let mut data = session.open(headers("data")).await.unwrap();
     let send = async {
         // More than the pipe to the pod holds, and less than what is held before it.
-        data.write_all(&[7; 50_000]).await.unwrap();
+        data.write_all(&vec![7; 50_000]).await.unwrap();
         data.shutdown().await.unwrap();
         let _ = session.close().await;
     };
