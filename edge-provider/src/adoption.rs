@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use virtual_kubelet::node_watch::nodes_of;
 use virtual_kubelet::{Cluster, FurtherNodes};
+
+use crate::kubelet_api::ShownPorts;
 
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -18,6 +20,8 @@ pub struct Adoption {
     /// The node that is served anyway.
     pub fleet: String,
     pub served: watch::Sender<FurtherNodes>,
+    /// Hears on which ports they answered, once they are served.
+    pub shown: oneshot::Sender<ShownPorts>,
 }
 
 impl Adoption {
@@ -33,8 +37,16 @@ impl Adoption {
         found.remove(&self.fleet);
         self.served.send_if_modified(|served| {
             let before = served.len();
-            served.append(&mut found);
+            let ours = found
+                .iter()
+                .map(|(name, node)| (name.clone(), node.provider_id.clone()));
+            served.extend(ours);
             served.len() > before
         });
+        let ports = found
+            .into_iter()
+            .filter_map(|(name, node)| Some((name, node.kubelet_port?)));
+        // Without a kubelet API nobody listens.
+        let _ = self.shown.send(ports.collect());
     }
 }

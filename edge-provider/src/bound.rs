@@ -9,11 +9,12 @@ use edge_provider_core::{Brake, Bridge, BridgeConfig, Memory};
 use iot_hub_client::HubClient;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::core::FleetSpec;
 use virtual_kubelet::objects::{ObjectsHandle, ObjectsOptions, ObjectsTask};
+use virtual_kubelet::serving::MaterialError;
 use virtual_kubelet::{Cluster, FurtherNodes, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
 
 use crate::adoption::Adoption;
@@ -22,6 +23,7 @@ use crate::device_nodes::{DeviceNodes, DeviceNodesOptions};
 use crate::device_view::DeviceSpec;
 use crate::health;
 use crate::hub::{self, HubSetupError, HubTask, Ours, Sources};
+use crate::kubelet_api::{Endpoints, KubeletApi, ShownPorts};
 use crate::metrics::Metrics;
 use crate::options::{ObjectsAs, Options};
 use crate::place::Place;
@@ -56,6 +58,8 @@ pub enum RunError {
         #[source]
         source: InvalidAnchors,
     },
+    #[error("the kubelet API can have no certificate")]
+    Serving(#[from] MaterialError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -154,6 +158,36 @@ impl Bound {
         self.health_addr
     }
 
+    /// The kubelet API's tasks, if there is one.
+    fn kubelet_api(
+        &self,
+        nodes: watch::Receiver<FurtherNodes>,
+        shown: oneshot::Receiver<ShownPorts>,
+    ) -> Result<Option<KubeletApi>, MaterialError> {
+        let provider_id = provider_id(&self.options, &self.options.node.name);
+        KubeletApi::new(&self.options, &self.cluster, provider_id, nodes, shown)
+    }
+
+    /// Which devices are Nodes, if any may be: those that are there already, and those that the hub names.
+    fn device_side(
+        &self,
+        served: watch::Sender<FurtherNodes>,
+        shown: oneshot::Sender<ShownPorts>,
+    ) -> Option<(Arc<DeviceNodes>, Adoption, Roster)> {
+        let nodes = self.options.device_nodes.as_ref();
+        let nodes = Arc::new(nodes.and_then(DeviceNodesOptions::parsed)?);
+        let prefix = provider_id(&self.options, "");
+        let adoption = Adoption {
+            cluster: self.cluster.clone(),
+            prefix: prefix.clone(),
+            fleet: self.options.node.name.clone(),
+            served: served.clone(),
+            shown,
+        };
+        let roster = Roster::new(Arc::clone(&nodes), prefix, served);
+        Some((nodes, adoption, roster))
+    }
+
     /// Runs until `stop` is cancelled. Node, pods and deployments stay as they are (law 1). Each change of `brake_released` lets the
     /// removals that are held back at that moment pass.
     ///
@@ -171,19 +205,13 @@ impl Bound {
         let (ask, asked) = mpsc::channel(1);
         let (over, told_over) = mpsc::channel(HUB_EVENTS);
         let kubelet_options = kubelet_options(&self.options);
-        let device_nodes = self.options.device_nodes.as_ref();
-        let device_nodes = device_nodes.and_then(DeviceNodesOptions::parsed).map(Arc::new);
         let (served, nodes) = watch::channel(FurtherNodes::new());
-        let prefix = provider_id(&self.options, "");
-        let adoption = device_nodes.as_ref().map(|_| Adoption {
-            cluster: self.cluster.clone(),
-            prefix: prefix.clone(),
-            fleet: self.options.node.name.clone(),
-            served: served.clone(),
-        });
-        let roster = device_nodes
-            .clone()
-            .map(|nodes| Roster::new(nodes, prefix, served));
+        let (shown, shown_ports) = oneshot::channel();
+        let kubelet_api = self.kubelet_api(nodes.clone(), shown_ports)?;
+        let (device_nodes, adoption, roster) = match self.device_side(served, shown) {
+            Some((nodes, adoption, roster)) => (Some(nodes), Some(adoption), Some(roster)),
+            None => (None, None, None),
+        };
         let ours = Ours {
             sources: match &roster {
                 Some(_) => Sources::Cluster,
@@ -218,6 +246,7 @@ impl Bound {
             cluster,
             brake_released,
             over,
+            endpoints: kubelet_api.as_ref().map(|api| api.endpoints.clone()),
         };
         let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
         let kubelet = VirtualKubelet::new(self.cluster, self.leases, kubelet_options, nodes, provider);
@@ -252,6 +281,9 @@ impl Bound {
             switchboard.run(hub_events).await;
             RunError::TaskEnded { task: "switchboard" }
         });
+        if let Some(kubelet_api) = kubelet_api {
+            tasks.spawn(serving(kubelet_api, led.clone(), stop.clone()));
+        }
         tasks.spawn(leading(led, metrics, adoption));
         tracing::info!(address = %self.health_addr, "health port");
         let ended = tokio::select! {
@@ -262,6 +294,12 @@ impl Bound {
         tasks.shutdown().await;
         ended
     }
+}
+
+/// What the kubelet API needs while this process leads. Nothing is written once the lease may be another's.
+async fn serving(kubelet_api: KubeletApi, led: watch::Receiver<bool>, stop: CancellationToken) -> RunError {
+    let _ = stop.run_until_cancelled(Box::pin(kubelet_api.run(led))).await;
+    std::future::pending().await
 }
 
 /// What begins once this process leads. It never ends: that the sender is gone is the end of the kubelet, which is told by that.
@@ -299,6 +337,7 @@ struct Providers {
     cluster: watch::Sender<Option<String>>,
     brake_released: watch::Receiver<u64>,
     over: mpsc::Sender<String>,
+    endpoints: Option<Endpoints>,
 }
 
 impl Providers {
@@ -330,6 +369,11 @@ impl Providers {
             cluster: self.cluster.clone(),
             brake_released,
             over: self.over.clone(),
+            endpoint: self
+                .endpoints
+                .as_ref()
+                .map(|all| all.of_node(node))
+                .unwrap_or_default(),
         };
         let reading = Reading::new(
             self.objects.of_node(node),
@@ -391,8 +435,7 @@ fn fleet_spec(options: &Options) -> FleetSpec {
     let node = &options.node;
     FleetSpec {
         name: node.name.clone(),
-        internal_ip: node.ip.to_string(),
-        kubelet_port: node.kubelet_port,
+        internal_ip: options.address().to_string(),
         provider_id: provider_id(options, &node.name),
         zone: node.zone(),
         os: node.os.clone(),

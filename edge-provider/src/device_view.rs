@@ -7,8 +7,8 @@ use edge_protocol::v1::{HeldImage, Pressures};
 use iot_hub_client::api::{Device, DeviceState};
 use jiff::Timestamp;
 use virtual_kubelet::core::node::{
-    Address, Capacity, ConditionStatus, HubWord, NodeCondition, NodeImage, NodeInfo, NodeView, Owned,
-    own_labels,
+    Address, Capacity, ConditionStatus, HubWord, KubeletPort, NodeCondition, NodeImage, NodeInfo, NodeView,
+    Owned, own_labels,
 };
 
 use edge_provider_translate::features;
@@ -55,7 +55,7 @@ impl DeviceSpec {
                 list: BY_TAGS,
             }),
             addresses: self.addresses(device),
-            kubelet_port: None,
+            kubelet_port: KubeletPort::Nothing,
             capacity: Some(capacity),
             allocatable: Some(self.nodes.options.reserved.allocatable(capacity)),
             info: self.info(device),

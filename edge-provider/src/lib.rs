@@ -9,6 +9,7 @@
 //! * [`reading`]: what pods refer to, asked for at the cluster and made into what devices get.
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
+//! * [`kubelet_api`]: where the kubelet API answers for which Node, and by what certificate.
 //! * `adoption`: device nodes that are there already, served before the hub has answered.
 //! * [`sealer`]: secrets sealed to the devices that run them.
 //!
@@ -24,6 +25,7 @@ pub mod device_nodes;
 pub mod device_view;
 mod health;
 pub mod hub;
+pub mod kubelet_api;
 mod metrics;
 mod notices;
 pub mod options;

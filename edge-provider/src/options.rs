@@ -11,6 +11,7 @@ use virtual_kubelet::core::{Capacity, NamespaceEntry, NamespaceMap};
 use virtual_kubelet::objects::Identity;
 
 use crate::device_nodes::DeviceNodesOptions;
+use crate::kubelet_api::KubeletApiOptions;
 
 /// The whole configuration, as in `kubelet.toml`. Paths are relative to the working directory.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Options {
     /// Devices that are Nodes of their own; absent, none is.
     #[serde(default)]
     pub device_nodes: Option<DeviceNodesOptions>,
+    /// Where `kubectl logs`, `exec` and the like are answered; absent, nowhere.
+    #[serde(default)]
+    pub kubelet_api: Option<KubeletApiOptions>,
     #[serde(default)]
     pub sealing: SealingOptions,
     #[serde(default)]
@@ -132,9 +136,6 @@ pub struct NodeOptions {
     pub name: String,
     /// The address of this machine that the API server can reach; it refuses to proxy to loopback.
     pub ip: IpAddr,
-    /// Where the kubelet API listens; absent says in the Node that nothing does.
-    #[serde(default)]
-    pub kubelet_port: Option<u16>,
     /// Absent: `outrigger-<name>`.
     #[serde(default)]
     pub zone: Option<String>,
@@ -249,11 +250,7 @@ impl Config for Options {
             "node.name",
             "a Node's name is a lower-case DNS subdomain",
         )?;
-        check(
-            !ip.is_loopback() && !ip.is_unspecified(),
-            "node.ip",
-            "the API server refuses to proxy to loopback; name an address of this machine",
-        )?;
+        check(is_reachable(*ip), "node.ip", UNREACHABLE)?;
         check(
             self.hub.url.starts_with("https://"),
             "hub.url",
@@ -287,6 +284,9 @@ impl Config for Options {
         if let Some(nodes) = &self.device_nodes {
             nodes.validate()?;
         }
+        if let Some(kubelet_api) = &self.kubelet_api {
+            kubelet_api.validate()?;
+        }
         check(
             is_subdomain(&self.kubernetes.cluster_domain),
             "kubernetes.cluster_domain",
@@ -316,6 +316,12 @@ impl Options {
         self.kubernetes.leader.lease.clone().unwrap_or_else(own)
     }
 
+    /// Where the API server reaches this machine, for what is answered here.
+    pub fn address(&self) -> IpAddr {
+        let own = self.kubelet_api.as_ref().and_then(|api| api.address);
+        own.unwrap_or(self.node.ip)
+    }
+
     /// Where the sealer's root secret is.
     pub fn root_file(&self) -> PathBuf {
         let beside = || self.hub.token_file.with_file_name("sealing-root");
@@ -325,6 +331,15 @@ impl Options {
     pub fn namespace_map(&self) -> NamespaceMap {
         NamespaceMap(self.namespaces.clone())
     }
+}
+
+/// Why an address is none of a Node, for its key.
+pub(crate) const UNREACHABLE: &str =
+    "the API server refuses to proxy to loopback; name an address of this machine";
+
+/// Whether the API server could call this address at all.
+pub(crate) fn is_reachable(address: IpAddr) -> bool {
+    !address.is_loopback() && !address.is_unspecified()
 }
 
 /// The longest value of a label, and name of a namespace.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use virtual_kubelet::{EventText, FinishOutcome, ObservedPod, PodEffect, PodInput, Provider};
 
 use crate::hub::HubEvent;
+use crate::kubelet_api::EndpointSight;
 use crate::metrics::{Metrics, NodeShare};
 use crate::notices::Notices;
 use crate::reading::Reading;
@@ -44,6 +45,8 @@ pub struct Channels {
     pub brake_released: watch::Receiver<u64>,
     /// Tells that a node of this name has nothing left to do.
     pub over: mpsc::Sender<String>,
+    /// The node's kubelet API.
+    pub endpoint: EndpointSight,
 }
 
 /// The pump. Sole owner of the bridge.
@@ -92,6 +95,8 @@ enum Woken {
     Time,
     Gathered,
     Silent,
+    /// Its kubelet API is elsewhere, or has another certificate.
+    Endpoint,
     Released,
     /// There is news of what these pods refer to, or they have waited for it long enough to say so.
     Read(BTreeSet<PodUid>),
@@ -179,6 +184,7 @@ impl EdgeProvider {
             () = sleep_until(wake) => Woken::Time,
             () = sleep_until(gathered) => Woken::Gathered,
             () = sleep_until(silent) => Woken::Silent,
+            () = self.channels.endpoint.changed() => Woken::Endpoint,
             changed = self.reading.changed() => Woken::Read(changed),
             () = sleep_until(unread) => Woken::Read(self.reading.overdue()),
             Ok(()) = self.channels.brake_released.changed() => Woken::Released,
@@ -272,6 +278,7 @@ impl Provider for EdgeProvider {
                 self.silent_due = None;
                 out.extend(self.node());
             }
+            Woken::Endpoint => out.extend(self.node()),
             Woken::Released => self.feed(Input::BrakeReleased, &mut out),
             Woken::Read(uids) => self.look_again(uids, &mut out),
         }

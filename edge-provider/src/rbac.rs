@@ -11,13 +11,16 @@ const BOUND: &str = "NAMESPACE";
 const SEPARATOR: &str = "---\n";
 /// What device nodes need beside it.
 const DEVICE_NODES: &str = include_str!("../../charts/rbac-device-nodes.yaml");
+/// What a serving certificate of the cluster needs, and what approving it needs.
+const SERVING: &str = include_str!("../../charts/rbac-serving.yaml");
+const APPROVER: &str = include_str!("../../charts/rbac-approver.yaml");
 const NODE: &str = "outrigger";
 const NAMESPACE: &str = "outrigger-system";
 const LEASE: &str = "outrigger-kubelet-outrigger";
 const ACCOUNT: &str = "outrigger-kubelet";
 
 /// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, and `charts/rbac-device-nodes.yaml` if
-/// devices are nodes. What objects are read by is bound in the namespaces that `options` names, or in all if it names none; who reads as the
+/// devices are nodes; `charts/rbac-serving.yaml` and `charts/rbac-approver.yaml` if a certificate is asked for and approved here. What objects are read by is bound in the namespaces that `options` names, or in all if it names none; who reads as the
 /// account gets `charts/rbac-objects.yaml` for those it names, and nothing as a node.
 pub fn manifests(options: &Options) -> String {
     let namespaces = &options.kubernetes.object_namespaces;
@@ -34,6 +37,14 @@ pub fn manifests(options: &Options) -> String {
     }
     if options.device_nodes.is_some() {
         all.push(named(DEVICE_NODES, options));
+    }
+    if let Some(kubelet_api) = &options.kubelet_api {
+        if kubelet_api.asks() {
+            all.push(named(SERVING, options));
+        }
+        if kubelet_api.approves() {
+            all.push(named(APPROVER, options));
+        }
     }
     if as_account && !namespaces.is_empty() {
         let (roles, binding) = last_of(OBJECTS);
@@ -214,6 +225,27 @@ mod tests {
             "{added}"
         );
         assert!(added.contains("outrigger-kubelet-hall-7-objects"), "{added}");
+    }
+
+    #[test]
+    fn only_who_asks_for_a_certificate_may_and_only_who_approves_one() {
+        let written = |api: &str| {
+            let text = manifests(&options(NODE, &format!("[kubelet_api]\n{api}")));
+            text.strip_prefix(RIGHTS).unwrap().to_owned()
+        };
+        assert_eq!(written(""), format!("---\n{SERVING}---\n{APPROVER}"));
+        assert_eq!(written("approver = \"others\""), format!("---\n{SERVING}"));
+        assert_eq!(written("certificate = \"own\""), "");
+        let other = manifests(&options("hall-7", "[kubelet_api]"));
+        for name in ["serving", "approver"] {
+            let line = format!("name: outrigger-kubelet-hall-7-{name}");
+            assert_eq!(
+                other.lines().filter(|own| own.trim() == line).count(),
+                3,
+                "{name}"
+            );
+        }
+        assert!(other.contains("resourceNames: [kubernetes.io/kubelet-serving]"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! * [`successors`]: whether a pod's place is taken on another node, when the provider asks.
 //! * [`pod_writer`]: status patches that name the UID, and the final delete with a UID precondition.
 //! * [`events`]: events as a kubelet's, bounded.
+//! * [`serving`]: the certificate of the kubelet API.
 //!
 //! It must not know of hubs, devices or manifests, and it decides nothing that `virtual-kubelet-core` can decide.
 
@@ -26,6 +27,7 @@ pub mod pod_watch;
 pub mod pod_writer;
 pub mod provider;
 pub mod references;
+pub mod serving;
 pub mod successors;
 pub mod work;
 

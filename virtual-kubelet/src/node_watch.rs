@@ -9,10 +9,10 @@ use kube::core::WatchEvent;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use virtual_kubelet_core::node::kubelet_port;
 
 use crate::cluster::{Cluster, stripped};
 use crate::error::Error;
-use crate::kubelet::FurtherNodes;
 use crate::lists::{read_to_end, version_of};
 use crate::pod_watch::Selection;
 
@@ -28,17 +28,32 @@ pub type Seen = Option<Arc<Value>>;
 /// Where the sight of each node's Node goes; absent until the first list.
 pub type NodeRoutes = BTreeMap<String, watch::Sender<Option<Seen>>>;
 
-/// The Nodes that are there with a provider id of this beginning and their own name after it.
+/// A Node of ours that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundNode {
+    pub provider_id: String,
+    /// Where its kubelet API was last; `None` while it was nowhere.
+    pub kubelet_port: Option<u16>,
+}
+
+/// The Nodes that are there with a provider id of this beginning and their own name after it, by name.
 ///
 /// # Errors
 /// The list could not be read to its end.
-pub async fn nodes_of(cluster: &Cluster, provider_prefix: &str) -> Result<FurtherNodes, Error> {
+pub async fn nodes_of(
+    cluster: &Cluster,
+    provider_prefix: &str,
+) -> Result<BTreeMap<String, FoundNode>, Error> {
     let (nodes, _) = read_to_end(cluster, "/api/v1/nodes", "NodeList").await?;
     let ours = nodes.iter().filter_map(|node| {
         let provider_id = node.pointer("/spec/providerID")?.as_str()?;
         let name = name_of(node)?;
         let is_ours = provider_id.strip_prefix(provider_prefix) == Some(name);
-        is_ours.then(|| (name.to_owned(), provider_id.to_owned()))
+        let found = || FoundNode {
+            provider_id: provider_id.to_owned(),
+            kubelet_port: kubelet_port(node.get("status")).filter(|port| *port != 0),
+        };
+        is_ours.then(|| (name.to_owned(), found()))
     });
     Ok(ours.collect())
 }

@@ -95,3 +95,28 @@ fn the_root_secret_is_beside_the_token_unless_named() {
     let named = format!("{GOOD}\n[sealing]\nroot_file = \"/var/lib/outrigger/root\"\n");
     assert_eq!(at(&named), Path::new("/var/lib/outrigger/root"));
 }
+
+#[test]
+fn the_kubelet_api_is_off_and_has_defaults_once_it_is_on() {
+    let off = parse(GOOD).unwrap();
+    assert!(off.kubelet_api.is_none());
+    let on = parse(&format!("{GOOD}[kubelet_api]\n")).unwrap();
+    let api = on.kubelet_api.as_ref().unwrap();
+    assert_eq!((api.port, api.ports), (10_250, None));
+    assert!(api.asks() && api.approves());
+    assert_eq!(on.address().to_string(), "192.0.2.10");
+    let text = "[kubelet_api]\naddress = '2001:db8::7'\nports = 'per-node'\ncertificate = 'own'\n";
+    let other = parse(&format!("{GOOD}{text}")).unwrap();
+    assert_eq!(other.address().to_string(), "2001:db8::7");
+    assert!(
+        !other.kubelet_api.unwrap().approves(),
+        "there is nothing to approve"
+    );
+    for (wrong, key) in [
+        ("address = '127.0.0.1'", "kubelet_api.address"),
+        ("port = 0", "kubelet_api.port"),
+    ] {
+        let message = message(&format!("{GOOD}[kubelet_api]\n{wrong}\n"));
+        assert!(message.contains(key), "{message}");
+    }
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use edge_provider_core::Dark;
 use edge_provider_translate::{NodeKind, Speaker};
 use iot_hub_client::api::Device;
-use virtual_kubelet::core::node::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
+use virtual_kubelet::core::node::{Capacity, Endpoint, FleetSpec, FleetState, HubWord, NodeAim, NodeView};
 
 use crate::capacity::Fleet;
 use crate::device_view::{DeviceSpec, last_word};
@@ -105,14 +105,26 @@ impl Face {
         }
     }
 
-    /// What the Node should be. `None` while nothing is known of what it stands for, and the hub is not away either.
-    pub fn aim(&self, hub: HubWord, kubernetes: Option<(u32, u32)>) -> Option<NodeAim> {
+    /// What the Node should be. `None` while nothing is known of what it stands for, and the hub is not away either. `endpoint` is its kubelet API, if it
+    /// has one.
+    pub fn aim(
+        &self,
+        hub: HubWord,
+        kubernetes: Option<(u32, u32)>,
+        endpoint: Option<&Endpoint>,
+    ) -> Option<NodeAim> {
+        let present = |view: NodeView| {
+            let view = match endpoint {
+                Some(endpoint) => view.with_endpoint(endpoint),
+                None => view,
+            };
+            NodeAim::Present(Box::new(view))
+        };
         match self {
             Self::Fleet(face) if !face.is_known && hub.answers() => None,
             Self::Fleet(face) => {
                 let capacity = face.is_known.then(|| face.fleet.capacity().at_most(face.bound));
-                let view = face.spec.view(&FleetState { capacity, hub });
-                Some(NodeAim::Present(Box::new(view)))
+                Some(present(face.spec.view(&FleetState { capacity, hub })))
             }
             Self::Device(face) => {
                 let Some(device) = &face.device else {
@@ -123,9 +135,7 @@ impl Face {
                     };
                 };
                 if face.spec.nodes.is_node(device) {
-                    Some(NodeAim::Present(Box::new(
-                        face.spec.view(device, &hub, kubernetes),
-                    )))
+                    Some(present(face.spec.view(device, &hub, kubernetes)))
                 } else {
                     Some(NodeAim::Absent)
                 }
@@ -220,21 +230,25 @@ pub(super) mod tests {
             message: "no answer".into(),
         };
         let mut face = face();
-        assert_eq!(face.aim(HubWord::Answers, None), None, "it will say in a moment");
         assert_eq!(
-            face.aim(silent.clone(), None),
+            face.aim(HubWord::Answers, None, None),
+            None,
+            "it will say in a moment"
+        );
+        assert_eq!(
+            face.aim(silent.clone(), None, None),
             Some(NodeAim::Kept(silent.clone()))
         );
         face.list(Vec::new());
-        assert_eq!(face.aim(silent.clone(), None), Some(NodeAim::Unheard));
+        assert_eq!(face.aim(silent.clone(), None, None), Some(NodeAim::Unheard));
         face.list(vec![device("press-7")]);
-        let Some(NodeAim::Present(view)) = face.aim(silent, None) else {
+        let Some(NodeAim::Present(view)) = face.aim(silent, None, None) else {
             panic!("it is a node")
         };
         assert!(view.lives && !view.takes_new);
         let mut other = device("press-7");
         other.tags.clear();
         face.see(other);
-        assert_eq!(face.aim(HubWord::Answers, None), Some(NodeAim::Absent));
+        assert_eq!(face.aim(HubWord::Answers, None, None), Some(NodeAim::Absent));
     }
 }

@@ -202,7 +202,8 @@ impl EdgeProvider {
             },
             None => HubWord::Answers,
         };
-        let aim = self.face.aim(hub, self.reading.kubernetes());
+        let endpoint = self.channels.endpoint.sight();
+        let aim = self.face.aim(hub, self.reading.kubernetes(), endpoint.as_ref());
         aim.map(PodEffect::Node)
     }
 

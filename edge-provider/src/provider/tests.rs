@@ -37,6 +37,7 @@ fn provider() -> EdgeProvider {
         cluster,
         brake_released: watch::channel(0).1,
         over: mpsc::channel(1).0,
+        endpoint: EndpointSight::default(),
     };
     EdgeProvider::new(
         face(),

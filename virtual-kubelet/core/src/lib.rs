@@ -9,6 +9,7 @@
 //! * [`tolerations`]: prevention of that reaction.
 //! * [`scope`]: which namespace may target what (law 12).
 //! * [`events`]: what is told of pods and nodes, with its own time; what of it is counted, gathered, or too much.
+//! * [`serving`]: the certificate of the kubelet API, and which requests for one are right. [`ports`]: where it answers for which Node.
 //! * [`patch`]: whether a status patch would change anything, by the object in the API server and never by what was sent last.
 //!
 //! Facts are read from the API server's own JSON; fields that no decision needs are not there. It must not know of kube, of the
@@ -21,7 +22,9 @@ pub mod leader;
 pub mod lease;
 pub mod node;
 pub mod patch;
+pub mod ports;
 pub mod scope;
+pub mod serving;
 pub mod successors;
 pub mod taint;
 pub mod tolerations;
@@ -32,7 +35,8 @@ pub use events::EventText;
 pub use leader::{Leader, LeaderStep};
 pub use lease::{LeaseAction, LeaseFacts, plan_node_lease};
 pub use node::{
-    Capacity, FleetSpec, FleetState, HubWord, NodeAction, NodeAim, NodeView, ObservedNode, plan_node,
+    Capacity, Endpoint, FleetSpec, FleetState, HubWord, KubeletPort, NodeAction, NodeAim, NodeView,
+    ObservedNode, plan_node,
 };
 pub use patch::{completed, would_change};
 pub use scope::{Asks, NamespaceEntry, NamespaceMap, Rights, Selector, Target, TargetRefusal};

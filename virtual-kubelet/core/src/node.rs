@@ -18,7 +18,8 @@ pub mod view;
 
 pub use fleet::{FleetSpec, FleetState, HubWord};
 pub use view::{
-    Address, Capacity, ConditionStatus, NodeCondition, NodeImage, NodeInfo, NodeView, Owned, own_labels,
+    Address, Capacity, ConditionStatus, Endpoint, KubeletPort, NodeCondition, NodeImage, NodeInfo, NodeView,
+    Owned, kubelet_port, own_labels,
 };
 
 use view::{condition_json, find_condition};

@@ -6,6 +6,7 @@ mod events;
 mod leader;
 mod node;
 mod objects;
+mod serving;
 mod watch;
 mod work;
 mod writes;

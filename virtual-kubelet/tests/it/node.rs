@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 use virtual_kubelet::core::admission::judge;
 use virtual_kubelet::core::{Capacity, FleetSpec, FleetState, HubWord, NodeAim};
 use virtual_kubelet::node_task::{Look, NodeIdentity, NodeTask};
-use virtual_kubelet::node_watch::{NodeRoutes, NodeWatch, Seen, nodes_of};
-use virtual_kubelet::{FurtherNodes, PodInput, Selection};
+use virtual_kubelet::node_watch::{FoundNode, NodeRoutes, NodeWatch, Seen, nodes_of};
+use virtual_kubelet::{PodInput, Selection};
 
 use crate::api::{Api, Asked, not_found};
 
@@ -18,7 +18,6 @@ fn spec() -> FleetSpec {
     FleetSpec {
         name: "edge".into(),
         internal_ip: "192.0.2.7".into(),
-        kubelet_port: None,
         provider_id: "outrigger://hub/edge".into(),
         zone: "outrigger-site".into(),
         os: "linux".into(),
@@ -297,8 +296,10 @@ async fn a_node_of_which_nobody_has_spoken_yet_is_leased_as_it_shows_itself() {
 async fn nodes_that_are_there_are_known_by_their_provider_id() {
     let node = |name: &str, id: &str| json!({"metadata": {"name": name}, "spec": {"providerID": id}});
     let api = Api::start_raw(move |_| {
+        let mut press = node("press-7", "outrigger://hub/press-7");
+        press["status"] = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10_251}}});
         let items = [
-            node("press-7", "outrigger://hub/press-7"),
+            press,
             node("worker", "aws:///i-1"),
             node("press-8", "outrigger://other/press-8"),
             node("odd", "outrigger://hub/press-9"),
@@ -309,8 +310,11 @@ async fn nodes_that_are_there_are_known_by_their_provider_id() {
     })
     .await;
     let found = nodes_of(&api.cluster, "outrigger://hub/").await.unwrap();
-    let expected = ("press-7".to_owned(), "outrigger://hub/press-7".to_owned());
-    assert_eq!(found, FurtherNodes::from([expected]));
+    let expected = FoundNode {
+        provider_id: "outrigger://hub/press-7".to_owned(),
+        kubelet_port: Some(10_251),
+    };
+    assert_eq!(found, BTreeMap::from([("press-7".to_owned(), expected)]));
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Address, Capacity, ConditionStatus, HUB_REACHABLE, NodeCondition, NodeInfo, NodeView, own_labels,
+    Address, Capacity, ConditionStatus, HUB_REACHABLE, KubeletPort, NodeCondition, NodeInfo, NodeView,
+    own_labels,
 };
 
 /// What never changes while the process runs.
@@ -12,8 +13,6 @@ pub struct FleetSpec {
     pub name: String,
     /// Not loopback: the API server refuses to proxy there.
     pub internal_ip: String,
-    /// Where the kubelet API listens; absent while nothing does.
-    pub kubelet_port: Option<u16>,
     /// `outrigger://<hub>/<node>`; fixed at creation.
     pub provider_id: String,
     /// Value of `topology.kubernetes.io/zone`: always an own one, or dark devices would slow the eviction of dead workers.
@@ -82,7 +81,7 @@ impl FleetSpec {
                 address("InternalIP", &self.internal_ip),
                 address("Hostname", &self.name),
             ],
-            kubelet_port: self.kubelet_port,
+            kubelet_port: KubeletPort::Nothing,
             capacity: state.capacity,
             allocatable: state.capacity,
             info: self.info(),

@@ -2,13 +2,13 @@
 
 use super::view::canonical_binary;
 use super::*;
+use crate::serving::{SERVING_CERTIFICATE, ServingWord};
 use crate::taint::{HUB_UNREACHABLE_KEY, PROVIDER_KEY};
 
 fn spec() -> FleetSpec {
     FleetSpec {
         name: "outrigger".into(),
         internal_ip: "192.0.2.7".into(),
-        kubelet_port: Some(10250),
         provider_id: "outrigger://hub/outrigger".into(),
         zone: "outrigger-site".into(),
         os: "linux".into(),
@@ -78,10 +78,6 @@ fn a_new_node_says_who_it_is() {
         json!({"cpu": "12500m", "memory": "6Gi", "pods": "110"})
     );
     assert_eq!(node["status"]["allocatable"], node["status"]["capacity"]);
-    assert_eq!(
-        node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"],
-        10250
-    );
     let kinds: Vec<_> = node["status"]["conditions"]
         .as_array()
         .unwrap()
@@ -218,6 +214,53 @@ fn while_the_fleet_is_unknown_the_figures_stay() {
         panic!("a missing Node is created")
     };
     assert_eq!(node["status"]["capacity"]["pods"], "0");
+}
+
+#[test]
+fn the_kubelet_api_is_seen_where_it_answers_and_stays_until_that_is_known() {
+    let endpoint = |port| Endpoint {
+        address: "192.0.2.10".parse().unwrap(),
+        port,
+        serving: Some(ServingWord::Issued { renewal: None }),
+    };
+    let view = |port| spec().view(&state(true)).with_endpoint(&endpoint(port));
+    let mut node = created();
+    assert_eq!(kubelet_port(Some(&node["status"])), None);
+    let observed = serde_json::from_value(node.clone()).unwrap();
+    let actions = plan_node(Some(&observed), &view(KubeletPort::At(10_250)), at(10));
+    let [
+        NodeAction::ApplyStatus(apply),
+        NodeAction::ReplaceAddresses(addresses),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    let condition = find_condition(Some(&apply["status"]), SERVING_CERTIFICATE).unwrap();
+    assert_eq!(condition["status"], "True");
+    let addresses = addresses["status"]["addresses"].as_array().unwrap();
+    let ips: Vec<_> = addresses
+        .iter()
+        .map(|address| address["address"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        ips,
+        ["192.0.2.10", "192.0.2.7", "outrigger"],
+        "the API server takes the first"
+    );
+
+    let shown = |port, current: &Value| kubelet_port(Some(&view(port).status_json(Some(current), at(0))));
+    node["status"]["daemonEndpoints"] = apply["status"]["daemonEndpoints"].clone();
+    let status = &node["status"];
+    assert_eq!(shown(KubeletPort::At(10_251), status), Some(10_251));
+    assert_eq!(shown(KubeletPort::Kept, status), Some(10_250));
+    assert_eq!(
+        shown(KubeletPort::Nothing, status),
+        Some(0),
+        "nothing answers any more"
+    );
+    let nowhere = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}});
+    assert_eq!(shown(KubeletPort::Nothing, &nowhere), None);
+    assert_eq!(shown(KubeletPort::Kept, &nowhere), None);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What a Node shows, whatever it stands for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+
+use crate::serving::ServingWord;
 
 /// Everything of a Node that is ours. Two kinds of node differ in how they fill it in, and in nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +20,7 @@ pub struct NodeView {
     /// Which of the others were ours once, and are removed.
     pub owned: Option<Owned>,
     pub addresses: Vec<Address>,
-    /// Where the kubelet API listens; absent while nothing does.
-    pub kubelet_port: Option<u16>,
+    pub kubelet_port: KubeletPort,
     /// `None` while it is not known: what the Node shows stays, and a new Node shows nothing to give.
     pub capacity: Option<Capacity>,
     pub allocatable: Option<Capacity>,
@@ -43,6 +45,16 @@ pub struct Owned {
     pub prefix: &'static str,
     /// The annotation in which the Node lists the others, with commas between: what somebody else set under such a key is not ours.
     pub list: &'static str,
+}
+
+/// Where the kubelet API answers for a Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubeletPort {
+    /// Nowhere.
+    Nothing,
+    /// It is not known yet: what the Node shows stays.
+    Kept,
+    At(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +218,32 @@ pub fn own_labels(name: &str, os: &str, arch: &str, zone: &str) -> BTreeMap<Stri
     ours.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
+/// Where the kubelet API of a process is reached, and by what certificate it can be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Of the process, whatever machine a Node stands for.
+    pub address: IpAddr,
+    pub port: KubeletPort,
+    /// `None` until it is known.
+    pub serving: Option<ServingWord>,
+}
+
 impl NodeView {
+    /// The same Node with its kubelet API. The API server calls the first address of a kind, so that of the process goes before a device's own.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: &Endpoint) -> Self {
+        let address = Address {
+            kind: "InternalIP",
+            address: endpoint.address.to_string(),
+        };
+        self.addresses.retain(|own| *own != address);
+        self.addresses.insert(0, address);
+        self.kubelet_port = endpoint.port;
+        let serving = endpoint.serving.as_ref();
+        self.conditions.extend(serving.map(ServingWord::condition));
+        self
+    }
+
     pub(super) fn addresses_json(&self) -> Value {
         let address = |address: &Address| json!({"type": address.kind, "address": address.address});
         self.addresses.iter().map(address).collect()
@@ -246,14 +283,25 @@ impl NodeView {
                 status.insert(member.into(), known);
             }
         }
-        if let Some(port) = self.kubelet_port {
-            status.insert(
-                "daemonEndpoints".into(),
-                json!({"kubeletEndpoint": {"Port": port}}),
-            );
+        let shown = kubelet_port(current).filter(|port| *port != 0);
+        let port = match self.kubelet_port {
+            // 0 is nowhere, and what the API server writes where nothing was said.
+            KubeletPort::Nothing => shown.map(|_| 0),
+            KubeletPort::Kept => shown,
+            KubeletPort::At(port) => Some(port),
+        };
+        if let Some(port) = port {
+            let endpoints = json!({"kubeletEndpoint": {"Port": port}});
+            status.insert("daemonEndpoints".into(), endpoints);
         }
         Value::Object(status)
     }
+}
+
+/// The port of the kubelet API in a Node's status.
+pub fn kubelet_port(status: Option<&Value>) -> Option<u16> {
+    let port = status?.pointer("/daemonEndpoints/kubeletEndpoint/Port")?;
+    port.as_u64().and_then(|port| u16::try_from(port).ok())
 }
 
 pub(super) fn condition_json(wanted: &NodeCondition, current: Option<&Value>, now: Timestamp) -> Value {
