@@ -21,9 +21,14 @@ use crate::options::Options;
 use crate::pump::{BlobSource, Pump, PumpError, Sources};
 use crate::runtime::{ContainerRuntime as _, CriRuntime, RuntimeError};
 use crate::store::{Store, StoreError};
+use crate::streams::desk::Desk;
+use crate::streams::tunnel::TunnelOptions;
+use crate::streams::{StreamsHandle, StreamsTask};
 use crate::tls::{self, Alpn, TimeFloor};
 use crate::usage::UsageTask;
 
+/// A tunnel without streams is closed after so long.
+const IDLE_TUNNEL: Duration = Duration::from_mins(1);
 /// Inputs waiting for the machine.
 const INPUTS: usize = 64;
 /// The pause before an enrolment that found no hub is tried again.
@@ -61,6 +66,7 @@ pub struct Bound {
     sources: Sources,
     link: LinkTask,
     local: LocalServer,
+    streams: Option<StreamsTask<CriRuntime>>,
     facts: FactsTask,
     usage: UsageTask,
     logs: LogsTask,
@@ -79,7 +85,8 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let store = Store::open(&store_path)?;
     let restored = store.restore()?;
     let vitals = Vitals::default();
-    let local = LocalServer::bind(&options.local_socket, vitals.clone())?;
+    let desk = Desk::default();
+    let local = LocalServer::bind(&options.local_socket, vitals.clone(), desk.clone())?;
     let device = identity.answer.device.clone();
     let objects = Objects::stored(&store_path, Arc::clone(&identity.sealing))?;
     let runtime = CriRuntime::connect(&options.runtime, &device, &options.state_dir, objects).await?;
@@ -102,7 +109,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let (committed_sender, committed) = mpsc::channel(INPUTS);
     let (changed, changes) = mpsc::channel(1);
     let agent = Agent::new(
-        config(&identity, features(&runtime), &options),
+        config(&identity, features(&runtime, &options), &options),
         restored,
         rand::random(),
     );
@@ -119,12 +126,14 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         endpoints: options.endpoints.clone(),
         tls: tls(Alpn::Http)?,
     };
+    let (streams, streams_handle) = streams(&options, &blobs, keep_alive, (runtime.clone(), desk)).unzip();
     let pump = Pump {
         agent,
         boot_id,
         runtime: runtime.clone(),
         store,
         link: link_handle,
+        streams: streams_handle,
         blobs,
         floor,
         vitals,
@@ -156,12 +165,31 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
         sources,
         link,
         local,
+        streams,
         facts,
         usage,
         logs,
         runtime,
         changed,
     })
+}
+
+/// Absent where the device's owner wants none.
+fn streams(
+    options: &Options,
+    hub: &BlobSource,
+    keep_alive: Duration,
+    (runtime, desk): (CriRuntime, Desk),
+) -> Option<(StreamsTask<CriRuntime>, StreamsHandle)> {
+    let tunnel = TunnelOptions {
+        endpoints: hub.endpoints.clone(),
+        tls: Arc::clone(&hub.tls),
+        idle: IDLE_TUNNEL,
+    };
+    let options = &options.streams;
+    options
+        .enabled
+        .then(|| StreamsTask::new(options, tunnel, keep_alive, runtime, desk))
 }
 
 /// What the machine decides by itself; the rest is the runtime's to announce.
@@ -177,8 +205,9 @@ const MACHINE: [&str; 8] = [
 ];
 
 /// The words of manifests that this agent honours: what it announces to the hub, and refuses by name when it is not among them.
-fn features(runtime: &CriRuntime) -> Vec<String> {
-    let words = MACHINE.into_iter().chain(runtime.abilities());
+fn features(runtime: &CriRuntime, options: &Options) -> Vec<String> {
+    let streams = options.streams.enabled.then_some(ability::STREAMS);
+    let words = MACHINE.into_iter().chain(streams).chain(runtime.abilities());
     words.map(str::to_owned).collect()
 }
 
@@ -213,6 +242,7 @@ impl Bound {
             sources,
             link,
             local,
+            streams,
             facts,
             usage,
             logs,
@@ -227,6 +257,9 @@ impl Bound {
         side.spawn(facts.run(link_token.clone()));
         side.spawn(usage.run(link_token.clone()));
         side.spawn(logs.run(link_token.clone()));
+        if let Some(streams) = streams {
+            side.spawn(streams.run(token.clone()));
+        }
         let watching = link_token.clone();
         side.spawn(async move {
             loop {

@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::options::Endpoint;
 
@@ -124,6 +125,18 @@ fn join(there: &mut Vec<u8>, answer: Response<Bytes>) -> Result<bool, &'static s
     Ok(there.len() == total)
 }
 
+/// A connection to the hub's one port. The caller gives it a time limit.
+///
+/// # Errors
+/// The endpoint cannot be reached, or is not the hub.
+pub async fn dial(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from(endpoint.host.clone())
+        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+    TlsConnector::from(tls).connect(name, tcp).await
+}
+
 /// One request over a connection of its own; a 2xx answer, its body capped.
 async fn exchange(
     endpoint: &Endpoint,
@@ -159,15 +172,7 @@ async fn send(
         path: path.to_owned(),
         source,
     };
-    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(connect)?;
-    let name = ServerName::try_from(endpoint.host.clone())
-        .map_err(|error| connect(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(tls)
-        .connect(name, tcp)
-        .await
-        .map_err(connect)?;
+    let stream = dial(endpoint, tls).await.map_err(connect)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| http(error.into()))?;

@@ -5,6 +5,7 @@
 //! * [`store`]: SQLite on a thread of its own. [`link`]: the MQTT connection. [`runtime`]: containers.
 //! * [`objects`]: config maps and secrets, opened.
 //! * [`host`]: clocks and what the machine is, which `facts` follows. `usage`: what device and workloads use; `logs`: when those of containers are rotated. [`local`]: health and metrics on a local socket.
+//! * [`streams`]: commands, logs and connections for whoever asked the hub, over a tunnel of their own.
 //! * [`pump`]: executes effects, feeds inputs. There is no second place that decides.
 //!
 //! [`build`] opens and binds everything, so that what is wrong is an error before anything runs; [`Bound::run`] runs until it is told
@@ -21,11 +22,14 @@ pub mod process;
 pub mod pump;
 pub mod runtime;
 pub mod store;
+pub mod streams;
 pub mod tls;
 
 mod build;
 mod facts;
 mod logs;
+#[cfg(test)]
+mod test_tls;
 mod usage;
 
 pub use build::{Bound, BuildError, build, ensure_identity};

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics` on a local socket: the device has no inbound port.
+//! `/healthz`, `/readyz`, `/metrics` and `/streams` on a local socket, which is root's alone: the device has no inbound port.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use edge_agent_core::Note;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +21,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::streams::desk::Desk;
 
 /// One local client may take this long for its whole visit.
 const VISIT: Duration = Duration::from_secs(5);
@@ -111,7 +113,7 @@ impl Vitals {
             }
             _ => (
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz and /metrics\n".to_owned(),
+                "there are /healthz, /readyz, /metrics and /streams\n".to_owned(),
             ),
         }
     }
@@ -129,7 +131,14 @@ pub struct LocalError {
 #[derive(Debug)]
 pub struct LocalServer {
     listener: UnixListener,
+    shown: Shown,
+}
+
+/// What is served.
+#[derive(Debug, Clone)]
+struct Shown {
     vitals: Vitals,
+    desk: Desk,
 }
 
 impl LocalServer {
@@ -137,7 +146,7 @@ impl LocalServer {
     ///
     /// # Errors
     /// [`LocalError`] names the path.
-    pub fn bind(path: &Path, vitals: Vitals) -> Result<Self, LocalError> {
+    pub fn bind(path: &Path, vitals: Vitals, desk: Desk) -> Result<Self, LocalError> {
         let error = |source| LocalError {
             path: path.to_owned(),
             source,
@@ -148,7 +157,8 @@ impl LocalServer {
         }
         let listener = UnixListener::bind(path).map_err(error)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
-        Ok(Self { listener, vitals })
+        let shown = Shown { vitals, desk };
+        Ok(Self { listener, shown })
     }
 
     pub async fn run(self, token: CancellationToken) {
@@ -163,9 +173,9 @@ impl LocalServer {
                         tokio::time::sleep(ACCEPT_AGAIN).await;
                         continue;
                     };
-                    let vitals = self.vitals.clone();
+                    let shown = self.shown.clone();
                     visits.spawn(async move {
-                        let service = service_fn(|request| std::future::ready(answer(&vitals, &request)));
+                        let service = service_fn(|request| std::future::ready(shown.visit(&request)));
                         let visit = hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service);
                         // A visitor who breaks off has no one to tell.
@@ -177,11 +187,36 @@ impl LocalServer {
     }
 }
 
-fn answer(vitals: &Vitals, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
-    let (status, text) = vitals.answer(request.uri().path());
-    Response::builder()
-        .status(status)
-        .body(Full::new(Bytes::from(text)))
+impl Shown {
+    fn visit(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+        let (status, text) = self.answer(request.method(), request.uri().path());
+        Response::builder()
+            .status(status)
+            .body(Full::new(Bytes::from(text)))
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> (StatusCode, String) {
+        let Some(stream) = path.strip_prefix("/streams") else {
+            return self.vitals.answer(path);
+        };
+        match (method, stream.trim_start_matches('/').split_once('/')) {
+            (&Method::GET, None) if stream.is_empty() => match serde_json::to_string(&self.desk.shown()) {
+                Ok(text) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            (&Method::POST, Some((id, verb @ ("allow" | "deny")))) => {
+                if self.desk.decide(id, verb == "allow") {
+                    (StatusCode::OK, String::new())
+                } else {
+                    (StatusCode::NOT_FOUND, "no such stream asks\n".to_owned())
+                }
+            }
+            _ => (
+                StatusCode::NOT_FOUND,
+                "there are GET /streams, POST /streams/{id}/allow and POST /streams/{id}/deny\n".to_owned(),
+            ),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use edge_agent::options::{self, Options};
 use edge_agent::process;
+use edge_agent::streams::desk::{Shown, State};
+use edge_agent::streams::person;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -18,7 +20,11 @@ Examples:
     outrigger-agent enrol --config /etc/outrigger/agent.toml --token-file ./token
 
   Run, as the systemd unit does:
-    outrigger-agent run --config /etc/outrigger/agent.toml";
+    outrigger-agent run --config /etc/outrigger/agent.toml
+
+  See who looks into containers from elsewhere, and end that at once:
+    outrigger-agent streams --config /etc/outrigger/agent.toml ls
+    outrigger-agent streams --config /etc/outrigger/agent.toml off";
 
 /// Runs a device's workloads and reports what became of them.
 #[derive(Debug, Parser)]
@@ -60,8 +66,29 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Commands, logs and connections that someone elsewhere has asked for.
+    Streams {
+        #[arg(long)]
+        config: PathBuf,
+        #[command(subcommand)]
+        verb: StreamsVerb,
+    },
     /// Print the version.
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum StreamsVerb {
+    /// Show those that are open, and those that ask to be allowed (`ask-locally` of the policy).
+    Ls,
+    /// Agree to one that asks.
+    Allow { id: String },
+    /// Decline one that asks.
+    Deny { id: String },
+    /// Cut all that are open, and open none until they are switched on again.
+    Off,
+    /// Let streams be opened again.
+    On,
 }
 
 fn main() -> ExitCode {
@@ -115,11 +142,59 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{} is valid", config.display());
             Ok(())
         }
+        Command::Streams { config, verb } => streams(&load(&config)?, verb),
         Command::Version => {
             println!("outrigger-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }
+}
+
+fn streams(options: &Options, verb: StreamsVerb) -> anyhow::Result<()> {
+    match verb {
+        StreamsVerb::Ls => block_on(async {
+            for row in person::list(options).await? {
+                println!("{}", shown(&row));
+            }
+            Ok(())
+        }),
+        StreamsVerb::Allow { id } => block_on(async { Ok(person::allow(options, &id).await?) }),
+        StreamsVerb::Deny { id } => block_on(async { Ok(person::deny(options, &id).await?) }),
+        StreamsVerb::Off => {
+            person::switch_off(options)?;
+            println!("streams are off; what is open is cut within a second");
+            Ok(())
+        }
+        StreamsVerb::On => {
+            person::switch_on(options)?;
+            println!("streams are on");
+            Ok(())
+        }
+    }
+}
+
+fn shown(row: &Shown) -> String {
+    let state = match row.state {
+        State::Opening => "opening",
+        State::Asks => "ASKS",
+        State::Open => "open",
+    };
+    let about = &row.stream;
+    let what = match (&about.container, about.port) {
+        (Some(container), _) => container.clone(),
+        (None, Some(port)) => port.to_string(),
+        (None, None) => String::new(),
+    };
+    let who = about.user.as_ref().unwrap_or(&about.principal);
+    format!(
+        "{}  {state}  {}s  {}  {}/{}  {what}  {who}  {}",
+        about.id,
+        row.since_s,
+        about.kind,
+        about.namespace,
+        about.pod,
+        about.command.join(" ")
+    )
 }
 
 /// Unknown keys only warn, so that an agent that was downgraded still starts.

@@ -3,6 +3,7 @@
 mod eviction;
 mod images;
 mod logs;
+mod streams;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub use self::images::ImageOptions;
 use self::images::ImageSection;
 use self::logs::LogSection;
 pub use self::logs::{KeepLogs, LogOptions};
+pub use self::streams::StreamOptions;
+use self::streams::StreamSection;
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::{Policy, PolicyError};
 
@@ -39,6 +42,8 @@ struct File {
     enrolment: EnrolmentSection,
     #[serde(default)]
     local: LocalSection,
+    #[serde(default)]
+    streams: StreamSection,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +131,7 @@ pub struct Options {
     pub runtime: RuntimeOptions,
     pub images: ImageOptions,
     pub eviction: EvictionOptions,
+    pub streams: StreamOptions,
     /// The id to ask for at enrolment; the hub's token may fix another.
     pub device: Option<DeviceId>,
     pub token_file: Option<PathBuf>,
@@ -224,6 +230,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         logs,
         enrolment,
         local,
+        streams,
     } = file;
     let invalid = |field, problem: String| OptionsError::Invalid {
         path: path.to_owned(),
@@ -282,6 +289,10 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         max_pods,
         stop_timeout_s,
     } = local;
+    let policy = Policy::load(&policy_file)?;
+    let streams = streams
+        .check(&state_dir, policy_file)
+        .map_err(|(field, problem)| invalid(field, problem))?;
     Ok(Options {
         local_socket: local_socket.unwrap_or_else(|| state_dir.join("agent.sock")),
         state_dir,
@@ -297,10 +308,11 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
                 resolv_conf: (!resolv_conf.as_os_str().is_empty()).then_some(resolv_conf),
             },
             seccomp_dir,
-            policy: Policy::load(&policy_file)?,
+            policy,
         },
         images,
         eviction,
+        streams,
         device,
         token_file: enrolment.token_file,
         boot_id_file,
@@ -391,6 +403,23 @@ mod tests {
         check_error(&text, "policy.toml is not valid");
     }
 
+    #[test]
+    fn what_is_kept_about_streams_is_in_the_state_directory_unless_it_says_otherwise() {
+        let of = |more: &str| {
+            let text = format!("state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n{more}");
+            load_text(&text).unwrap().options.streams
+        };
+        let streams = of("");
+        assert!(streams.enabled);
+        assert_eq!(streams.off_file, Path::new("/s/streams-off"));
+        assert_eq!(streams.policy_file, Path::new("/etc/outrigger/policy.toml"));
+        let streams = of("[streams]\nenabled = false\nlog_file = '/var/log/streams'\n");
+        assert_eq!(
+            (streams.enabled, streams.log_file.as_path()),
+            (false, Path::new("/var/log/streams"))
+        );
+    }
+
     #[track_caller]
     fn check_error(text: &str, names: &str) {
         let error = load_text(text).unwrap_err();
@@ -413,6 +442,10 @@ mod tests {
         check_error(
             "state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n[enrolment]\ndevice = 'A'\n",
             "enrolment.device",
+        );
+        check_error(
+            "state_dir = '/s'\n[hub]\nendpoints = ['h:1']\n[streams]\nmax = 0\n",
+            "streams.max",
         );
         check_error("state_dir = 7\n", "state_dir");
     }

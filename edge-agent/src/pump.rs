@@ -23,6 +23,7 @@ use crate::local::Vitals;
 use crate::options::Endpoint;
 use crate::runtime::{ContainerRuntime, ObserveError};
 use crate::store::{StoreError, StoreHandle};
+use crate::streams::StreamsHandle;
 use crate::tls::TimeFloor;
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,8 @@ pub struct Pump<R> {
     pub runtime: R,
     pub store: StoreHandle,
     pub link: LinkHandle,
+    /// Absent where this agent has no streams: then none is ordered.
+    pub streams: Option<StreamsHandle>,
     pub blobs: BlobSource,
     /// Shared with TLS: what the machine has learnt of the time counts at the next handshake.
     pub floor: TimeFloor,
@@ -180,7 +183,12 @@ impl<R: ContainerRuntime> Pump<R> {
                 let now = host::now(self.boot_id).mono_ms;
                 running.wake = Some(Instant::now() + Duration::from_millis(mono_ms.saturating_sub(now)));
             }
-            Effect::KeepAlive(seconds) => self.link.keep_alive(seconds),
+            Effect::KeepAlive(seconds) => {
+                self.link.keep_alive(seconds);
+                if let Some(streams) = &self.streams {
+                    streams.keep_alive(seconds);
+                }
+            }
             Effect::RemoveImages(ids) => {
                 let runtime = self.runtime.clone();
                 running.tasks.spawn(async move {
@@ -192,8 +200,16 @@ impl<R: ContainerRuntime> Pump<R> {
                     Ended::Images
                 });
             }
-            // None is ordered of an agent that does not say that it has streams.
-            Effect::OpenStream(_) | Effect::RefuseStream(_) => {}
+            Effect::OpenStream(task) => {
+                if let Some(streams) = &self.streams {
+                    streams.open(*task);
+                }
+            }
+            Effect::RefuseStream(refused) => {
+                if let Some(streams) = &self.streams {
+                    streams.refuse(*refused);
+                }
+            }
             Effect::Reconnect { why } => self.link.reconnect(why),
             Effect::Report(note) => self.report(&note),
         }

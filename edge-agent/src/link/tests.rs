@@ -1,13 +1,11 @@
 //! The queue between machine and link, and what goes over a connection that is idle.
 
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::*;
+use crate::test_tls::pair as tls;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
@@ -29,28 +27,6 @@ async fn a_full_queue_asks_for_a_new_connection_and_cannot_swallow_the_wish() {
     handle.reconnect("the session was not answered".to_owned());
     assert_eq!(wishes.borrow().reconnects, 2);
     assert_eq!(outgoing.recv().await, Some((Lane::Status, vec![1])));
-}
-
-/// A server's and a client's side of one certificate.
-fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certificate = made.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key.into())
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (TlsAcceptor::from(Arc::new(server)), Arc::new(client))
 }
 
 /// A short packet, whole.

@@ -5,6 +5,7 @@
 //!
 //! - [`ContainerRuntime`]: the seam. [`CriRuntime`] is the real one, [`FakeRuntime`] a model of it in memory; one
 //!   contract suite (`contract.rs`) runs on both.
+//! - [`StreamRuntime`]: the other half of it, for what somebody looks on at.
 //! - `actions`: probes and hooks, each carried out once.
 //! - [`policy`]: what this device refuses to run.
 //! - [`resources`]: the kubelet's formulas from requests and limits to shares, quota and OOM score.
@@ -38,11 +39,14 @@ pub mod policy;
 mod reference;
 pub mod resources;
 pub mod sources;
+mod streams;
 pub mod volumes;
 
 pub use cri::{CriRuntime, CriRuntimeOptions, LogTarget, OpenLog, RuntimeError};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::FakeRuntime;
+pub(crate) use streams::with_cause;
+pub use streams::{Log, StreamRuntime, Unserved};
 
 /// What executes steps and tells what runs. Clones are handles to the same runtime.
 ///

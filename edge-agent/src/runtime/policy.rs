@@ -1,6 +1,8 @@
 //! What this device refuses to run, whoever asks. The file is the device owner's: root writes it, and nothing that comes over the link changes
 //! it.
 
+pub mod streams;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +12,8 @@ use edge_protocol::v1::{
     ContainerSpec, Manifest, ObjectKind, ValueFrom, VolumeSource, is_baseline_capability,
 };
 use serde::Deserialize;
+
+use self::streams::StreamRules;
 
 /// The registry of an image that names none.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -32,6 +36,7 @@ pub struct Policy {
     pub forbid_host_paths: Vec<PathBuf>,
     /// If there are any, images come from these only; `docker.io` is where images come from that name none.
     pub only_registries: Vec<String>,
+    pub streams: StreamRules,
 }
 
 /// The file cannot be obeyed, so nothing can be run by it.

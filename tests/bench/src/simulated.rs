@@ -124,6 +124,7 @@ async fn live(options: Options, identity: Identity) -> anyhow::Result<()> {
         runtime: Nothing,
         store,
         link: link_handle,
+        streams: None,
         blobs,
         floor: floor.clone(),
         vitals: Vitals::default(),
