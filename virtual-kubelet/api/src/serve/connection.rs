@@ -24,7 +24,8 @@ use crate::handle;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From the end of one request to the end of the next one's headers, as the kubelet's `IdleTimeout`.
 const HEADERS: Duration = Duration::from_secs(90);
-/// A command comes in the query. The HTTP library's own limit for path and query is 64 KiB, and answers 414.
+/// A command comes in the query. The HTTP library's own limit for path and query is 64 KiB, and answers 414. HTTP/1 looks at this between
+/// reads, so that up to twice as much is held.
 const MAX_HEADERS: usize = 128 << 10;
 /// Requests at once on a connection of HTTP/2: what Go's server allows.
 const MAX_REQUESTS: u32 = 250;

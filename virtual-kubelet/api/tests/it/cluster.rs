@@ -307,6 +307,15 @@ async fn commands(cluster: &Cluster, way: Way) {
     assert_eq!(said.stdout, b"through", "{way:?}");
     assert!(said.stderr.starts_with("bad\n"), "{way:?}: {}", said.stderr);
 
+    // kubectl tries SPDY after a WebSocket that did not come about, and says so in its log alone.
+    let loud = ["-v=4", "exec", "web", "-c", "main", "--", "true"];
+    let said = cluster.run(way, &loud, b"").await;
+    assert!(
+        said.status.success() && !said.stderr.contains("fallback"),
+        "{way:?}: {}",
+        said.stderr
+    );
+
     let input = pattern(LARGE);
     let said = cluster
         .run(way, &["exec", "-i", "web", "-c", "main", "--", "cat"], &input)
@@ -371,7 +380,7 @@ async fn forwards(cluster: &Cluster, way: Way) {
     let ports = format!(":{}", listener.local_addr().unwrap().port());
     let mut server = JoinSet::new();
     server.spawn(echo(listener));
-    let mut child = cluster.kubectl(way, &["port-forward", "pod/web", &ports]);
+    let mut child = cluster.kubectl(way, &["-v=4", "port-forward", "pod/web", &ports]);
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     timeout(LIMIT, stdout.read_line(&mut line))
@@ -400,7 +409,10 @@ async fn forwards(cluster: &Cluster, way: Way) {
         });
     }
     timeout(LIMIT, clients.join_all()).await.unwrap();
-    child.kill().await.unwrap();
+    child.start_kill().unwrap();
+    let said = child.wait_with_output().await.unwrap();
+    let log = String::from_utf8_lossy(&said.stderr);
+    assert!(!log.contains("fallback"), "{way:?}: {log}");
 }
 
 async fn logs(cluster: &Cluster) {

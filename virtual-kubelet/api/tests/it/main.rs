@@ -10,4 +10,5 @@ mod logs;
 mod node;
 mod reviews;
 mod streams;
+mod websockets;
 mod world;
