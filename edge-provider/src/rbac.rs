@@ -11,6 +11,8 @@ const BOUND: &str = "NAMESPACE";
 const SEPARATOR: &str = "---\n";
 /// What device nodes need beside it.
 const DEVICE_NODES: &str = include_str!("../../charts/rbac-device-nodes.yaml");
+/// What the kubelet API needs to know who may ask it.
+const REVIEWS: &str = include_str!("../../charts/rbac-reviews.yaml");
 /// What a serving certificate of the cluster needs, and what approving it needs.
 const SERVING: &str = include_str!("../../charts/rbac-serving.yaml");
 const APPROVER: &str = include_str!("../../charts/rbac-approver.yaml");
@@ -20,7 +22,7 @@ const LEASE: &str = "outrigger-kubelet-outrigger";
 const ACCOUNT: &str = "outrigger-kubelet";
 
 /// `charts/rbac.yaml` with the node, lease and namespace of `options` in place of the default ones, and `charts/rbac-device-nodes.yaml` if
-/// devices are nodes; `charts/rbac-serving.yaml` and `charts/rbac-approver.yaml` if a certificate is asked for and approved here. What objects are read by is bound in the namespaces that `options` names, or in all if it names none; who reads as the
+/// devices are nodes; `charts/rbac-reviews.yaml` if there is a kubelet API, `charts/rbac-serving.yaml` and `charts/rbac-approver.yaml` if a certificate is asked for and approved here. What objects are read by is bound in the namespaces that `options` names, or in all if it names none; who reads as the
 /// account gets `charts/rbac-objects.yaml` for those it names, and nothing as a node.
 pub fn manifests(options: &Options) -> String {
     let namespaces = &options.kubernetes.object_namespaces;
@@ -39,6 +41,7 @@ pub fn manifests(options: &Options) -> String {
         all.push(named(DEVICE_NODES, options));
     }
     if let Some(kubelet_api) = &options.kubelet_api {
+        all.push(named(REVIEWS, options));
         if kubelet_api.asks() {
             all.push(named(SERVING, options));
         }
@@ -228,20 +231,26 @@ mod tests {
     }
 
     #[test]
-    fn only_who_asks_for_a_certificate_may_and_only_who_approves_one() {
+    fn a_kubelet_api_reviews_and_only_who_asks_for_a_certificate_or_approves_one_may() {
         let written = |api: &str| {
             let text = manifests(&options(NODE, &format!("[kubelet_api]\n{api}")));
             text.strip_prefix(RIGHTS).unwrap().to_owned()
         };
-        assert_eq!(written(""), format!("---\n{SERVING}---\n{APPROVER}"));
-        assert_eq!(written("approver = \"others\""), format!("---\n{SERVING}"));
-        assert_eq!(written("certificate = \"own\""), "");
+        assert_eq!(
+            written(""),
+            format!("---\n{REVIEWS}---\n{SERVING}---\n{APPROVER}")
+        );
+        assert_eq!(
+            written("approver = \"others\""),
+            format!("---\n{REVIEWS}---\n{SERVING}")
+        );
+        assert_eq!(written("certificate = \"own\""), format!("---\n{REVIEWS}"));
         let other = manifests(&options("hall-7", "[kubelet_api]"));
-        for name in ["serving", "approver"] {
+        for (name, times) in [("reviews", 6), ("serving", 3), ("approver", 3)] {
             let line = format!("name: outrigger-kubelet-hall-7-{name}");
             assert_eq!(
                 other.lines().filter(|own| own.trim() == line).count(),
-                3,
+                times,
                 "{name}"
             );
         }

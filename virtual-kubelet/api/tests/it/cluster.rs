@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use lab::{AlwaysReadyNode, ControlPlane, ControlPlaneOptions, LabOptions, TemporaryLab};
+use lab::{AlwaysReadyNode, ControlPlane, ControlPlaneOptions, LabOptions, Paths, TemporaryLab};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -54,25 +54,9 @@ struct Said {
     stderr: String,
 }
 
-/// What the API may of the cluster: review, and read whose certificates count.
-const RIGHTS: [&[&str]; 3] = [
-    &["create", "serviceaccount", "kubelet"],
-    &[
-        "create",
-        "clusterrolebinding",
-        "reviews",
-        "--clusterrole=system:auth-delegator",
-        "--serviceaccount=default:kubelet",
-    ],
-    &[
-        "create",
-        "rolebinding",
-        "client-ca",
-        "--namespace=kube-system",
-        "--role=extension-apiserver-authentication-reader",
-        "--serviceaccount=default:kubelet",
-    ],
-];
+/// What the API may of the cluster, as an operator writes it out.
+const RIGHTS: [&str; 2] = ["charts/rbac.yaml", "charts/rbac-reviews.yaml"];
+const ACCOUNT: (&str, &str) = ("outrigger-system", "outrigger-kubelet");
 
 fn start_lab() -> (TempDir, TemporaryLab) {
     let directory = tempfile::tempdir().unwrap();
@@ -84,10 +68,11 @@ fn start_lab() -> (TempDir, TemporaryLab) {
         ..LabOptions::in_directory(directory.path().join("lab"))
     };
     let lab = TemporaryLab::start(options).unwrap();
-    for right in RIGHTS {
-        lab.control_plane()
-            .unwrap()
-            .kubectl(right.iter().copied())
+    let control_plane = lab.control_plane().unwrap();
+    for rights in RIGHTS {
+        let file = Paths::default().workspace.join(rights);
+        control_plane
+            .kubectl(["apply", "-f", file.to_str().unwrap()])
             .unwrap();
     }
     (directory, lab)
@@ -105,7 +90,7 @@ impl Cluster {
         let control_plane = lab.control_plane().unwrap();
         let kubeconfig = directory.path().join("kubelet.kubeconfig");
         control_plane
-            .write_service_account_kubeconfig(&kubeconfig, "default", "kubelet")
+            .write_service_account_kubeconfig(&kubeconfig, ACCOUNT.0, ACCOUNT.1)
             .unwrap();
         let client = client(&kubeconfig).await;
 
