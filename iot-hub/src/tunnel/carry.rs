@@ -1,6 +1,7 @@
 //! One tunnel: carries streams until the device leaves, falls silent or is cut.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use yamux::{Connection, Mode};
 
 use super::{DeviceStream, Place};
 use crate::pump::{Brought, PumpHandle};
-use crate::serve::upgrade::Socket;
-use crate::watched::{Activity, Watched};
+use crate::serve::upgrade::{Duplex, Socket};
+use crate::watched::Watched;
 
 /// From the beginning of a stream to the end of its opening.
 const OPENING: Duration = Duration::from_secs(10);
@@ -59,44 +60,20 @@ enum Turn {
 impl Carrier {
     /// Carries the device's streams; all that are left are reset at the end.
     pub(crate) async fn carry(self: Arc<Self>, socket: Socket) {
+        tracing::info!(device = %self.device, "a tunnel began");
         let socket = Watched::new(Tunnel::new(socket));
         let activity = socket.activity();
-        let mut connection = Connection::new(socket.compat(), limits(), Mode::Server);
-        let mut openings = JoinSet::new();
-        // yamux asks for an answer every ten seconds, as long as it is woken.
-        let mut look = tokio::time::interval(self.deadline / 6);
-        tracing::info!(device = %self.device, "a tunnel began");
-        let why = loop {
-            let turn = tokio::select! {
-                () = self.stop.cancelled() => Turn::Over("the hub stops"),
-                () = self.place.cut.cancelled() => Turn::Over("cut"),
-                next = poll_fn(|context| connection.poll_next_inbound(context)) => match next {
-                    Some(Ok(stream)) => Turn::Stream(stream),
-                    Some(Err(error)) => {
-                        tracing::debug!(device = %self.device, %error, "a tunnel failed");
-                        Turn::Over("failed")
-                    }
-                    None => Turn::Over("the device left"),
-                },
-                _ = look.tick() => Turn::Look,
-                Some(_) = openings.join_next() => Turn::Look,
-            };
-            match turn {
-                Turn::Over(why) => break why,
-                Turn::Look if activity.silence() > self.deadline => break "silence",
-                Turn::Look => {}
-                Turn::Stream(stream) if openings.len() < OPENINGS => {
-                    let stream = DeviceStream::new(stream, Arc::clone(&activity));
-                    openings.spawn(Arc::clone(&self).open(stream));
-                }
-                Turn::Stream(_) => {
-                    tracing::debug!(device = %self.device, "too many streams begin at once; one is reset");
-                }
+        let over = async {
+            tokio::select! {
+                () = self.stop.cancelled() => "the hub stops",
+                () = self.place.cut.cancelled() => "cut",
             }
         };
-        // Before the streams end: so that none of them takes it for its own end in order.
-        activity.end();
-        let (received, sent) = Activity::bytes(&activity);
+        let why = drive(socket, self.deadline, over, |stream| {
+            Arc::clone(&self).open(stream)
+        })
+        .await;
+        let (received, sent) = activity.bytes();
         tracing::info!(device = %self.device, why, received, sent, "a tunnel ended");
     }
 
@@ -118,6 +95,51 @@ impl Carrier {
     }
 }
 
+/// Gives every stream to `open`, until the tunnel is `over`, ends, or nothing was heard for `deadline`; says why.
+async fn drive<R>(
+    socket: Watched<Tunnel<Box<dyn Duplex>>>,
+    deadline: Duration,
+    over: impl Future<Output = &'static str>,
+    open: impl Fn(DeviceStream) -> R,
+) -> &'static str
+where
+    R: Future<Output = ()> + Send + 'static,
+{
+    let activity = socket.activity();
+    let mut connection = Connection::new(socket.compat(), limits(), Mode::Server);
+    let mut openings = JoinSet::new();
+    // yamux asks for an answer every ten seconds, as long as it is woken.
+    let mut look = tokio::time::interval(deadline / 6);
+    let mut over = pin!(over);
+    let why = loop {
+        let turn = tokio::select! {
+            why = &mut over => Turn::Over(why),
+            next = poll_fn(|context| connection.poll_next_inbound(context)) => match next {
+                Some(Ok(stream)) => Turn::Stream(stream),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a tunnel failed");
+                    Turn::Over("failed")
+                }
+                None => Turn::Over("the device left"),
+            },
+            _ = look.tick() => Turn::Look,
+            Some(_) = openings.join_next() => Turn::Look,
+        };
+        match turn {
+            Turn::Over(why) => break why,
+            Turn::Look if activity.silence() > deadline => break "silence",
+            Turn::Look => {}
+            Turn::Stream(stream) if openings.len() < OPENINGS => {
+                openings.spawn(open(DeviceStream::new(stream, Arc::clone(&activity))));
+            }
+            Turn::Stream(_) => tracing::debug!("too many streams begin at once; one is reset"),
+        }
+    };
+    // Before the streams end: so that none of them takes it for its own end in order.
+    activity.end();
+    why
+}
+
 /// The device's words, bounded and without control characters.
 fn cleaned(answer: StreamAnswer) -> StreamAnswer {
     match answer {
@@ -136,4 +158,32 @@ fn limits() -> yamux::Config {
         .set_max_num_streams(STREAMS)
         .set_max_connection_receive_window(Some(STREAMS * WINDOW + SPARE));
     limits
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A tunnel, and what a device would have of it.
+    async fn tunnel() -> (Watched<Tunnel<Box<dyn Duplex>>>, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let near: Box<dyn Duplex> = Box::new(near);
+        let socket = WebSocketStream::from_raw_socket(near, Role::Server, Some(config())).await;
+        (Watched::new(Tunnel::new(socket)), far)
+    }
+
+    #[tokio::test]
+    async fn a_device_that_falls_silent_loses_its_tunnel() {
+        let (socket, _far) = tunnel().await;
+        let activity = socket.activity();
+        let deadline = Duration::from_millis(60);
+        let driven = drive(socket, deadline, std::future::pending(), |_| async {});
+        assert_eq!(tokio::time::timeout(LIMIT, driven).await, Ok("silence"));
+        assert!(activity.is_over(), "its streams know");
+    }
 }

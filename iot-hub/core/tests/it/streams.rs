@@ -2,8 +2,8 @@
 
 use edge_protocol::v1::ability::STREAMS;
 use edge_protocol::v1::stream::TICKET_MS;
-use edge_protocol::v1::{Operator, StreamRequest, Ticket, Up};
-use edge_protocol::{DeviceId, EnrolmentSerial};
+use edge_protocol::v1::{Facts, Hello, Operator, StreamRequest, Ticket, Up};
+use edge_protocol::{DeviceId, EnrolmentSerial, Nonce};
 use iot_hub_core::{
     DeviceState, HubConfig, Input, Limits, Note, PresentationId, StreamAsk, StreamEnd, StreamId,
 };
@@ -179,6 +179,19 @@ fn all_streams_end_with_the_session() {
     world.connect(&one);
     world.settle();
     assert_eq!(world.ends(), both(StreamEnd::SessionEnded(one.clone())));
+
+    begin(&mut world);
+    let hello = Hello {
+        nonce: Nonce::new("b".repeat(32)).unwrap(),
+        agent_version: "1.0.0".to_owned(),
+        features: vec![STREAMS.to_owned()],
+        held: None,
+        facts: Facts::default(),
+    };
+    world.say(&one, Up::Hello(Box::new(hello)));
+    assert_eq!(world.ends(), both(StreamEnd::SessionEnded(one.clone())));
+    world.connect(&one);
+    world.settle();
 
     begin(&mut world);
     world.tunnels_cut.clear();
