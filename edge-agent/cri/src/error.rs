@@ -24,6 +24,8 @@ pub enum Operation {
     UpdateContainerResources,
     ReopenContainerLog,
     ExecSync,
+    Exec,
+    Attach,
     ContainerStats,
     ListContainerStats,
     ListPodSandboxStats,

@@ -26,6 +26,7 @@ mod options;
 mod redact;
 mod sandboxes;
 mod stats;
+mod streaming;
 pub mod v1;
 
 pub use client::CriClient;

@@ -63,17 +63,39 @@ impl CriClient {
     /// # Errors
     /// `NotFound` when it does not exist.
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus, CriError> {
+        Ok(self.ask_sandbox(id, false).await?.0)
+    }
+
+    /// The same, with the JSON document `info` that containerd and CRI-O describe a sandbox in, where the runtime gives one. CRI says nothing
+    /// of what is in there; both have the OCI specification under `runtimeSpec`. It costs more than a plain status.
+    ///
+    /// # Errors
+    /// `NotFound` when it does not exist.
+    pub async fn described_pod_sandbox(
+        &self,
+        id: &str,
+    ) -> Result<(PodSandboxStatus, Option<String>), CriError> {
+        let (status, mut info) = self.ask_sandbox(id, true).await?;
+        Ok((status, info.remove("info")))
+    }
+
+    async fn ask_sandbox(
+        &self,
+        id: &str,
+        verbose: bool,
+    ) -> Result<(PodSandboxStatus, BTreeMap<String, String>), CriError> {
         let operation = Operation::PodSandboxStatus;
         let request = PodSandboxStatusRequest {
             pod_sandbox_id: id.to_owned(),
-            verbose: false,
+            verbose,
         };
         let answer = self
             .query(operation, id, self.runtime().pod_sandbox_status(request))
             .await?;
-        answer
+        let status = answer
             .status
-            .ok_or_else(|| CriError::malformed(operation, id, "status"))
+            .ok_or_else(|| CriError::malformed(operation, id, "status"))?;
+        Ok((status, answer.info))
     }
 
     /// All sandboxes that carry every one of `labels`; all there are, if it is empty.

@@ -42,7 +42,7 @@ pub mod sources;
 mod streams;
 pub mod volumes;
 
-pub use cri::{CriRuntime, CriRuntimeOptions, LogTarget, OpenLog, RuntimeError};
+pub use cri::{CriRuntime, CriRuntimeOptions, LogTarget, OpenLog, RuntimeError, StreamFault};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::FakeRuntime;
 pub(crate) use streams::with_cause;

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::logs::LogFault;
-use super::{CriRuntime, LogTarget, OpenLog};
+use super::{CriRuntime, LogTarget, OpenLog, StreamFault};
 
 /// What serves streams. Clones are handles to the same runtime. It decides nothing: who may have what is decided before.
 ///
@@ -91,6 +91,15 @@ impl From<LogFault> for Unserved {
     }
 }
 
+impl From<StreamFault> for Unserved {
+    fn from(fault: StreamFault) -> Self {
+        Self {
+            why: fault.refusal(),
+            message: fault.message(),
+        }
+    }
+}
+
 /// An error with what caused it.
 pub(crate) fn with_cause(error: &dyn Error) -> String {
     match error.source() {
@@ -102,27 +111,25 @@ pub(crate) fn with_cause(error: &dyn Error) -> String {
 impl StreamRuntime for CriRuntime {
     type Log = OpenLog;
 
-    async fn exec(&self, _: &str, _: Vec<String>, _: Stdio) -> Result<Running, Unserved> {
-        Err(unknown("commands"))
+    async fn exec(
+        &self,
+        container_id: &str,
+        command: Vec<String>,
+        stdio: Stdio,
+    ) -> Result<Running, Unserved> {
+        Ok(self.exec(container_id, command, stdio).await?)
     }
 
-    async fn attach(&self, _: &str, _: Stdio) -> Result<Running, Unserved> {
-        Err(unknown("commands"))
+    async fn attach(&self, container_id: &str, stdio: Stdio) -> Result<Running, Unserved> {
+        Ok(self.attach(container_id, stdio).await?)
     }
 
-    async fn connect_to(&self, _: &str, _: u16) -> Result<TcpStream, Unserved> {
-        Err(unknown("ports"))
+    async fn connect_to(&self, sandbox_id: &str, port: u16) -> Result<TcpStream, Unserved> {
+        Ok(self.connect_to(sandbox_id, port).await?)
     }
 
     async fn open_log(&self, target: LogTarget, query: &LogQuery) -> Result<OpenLog, Unserved> {
         Ok(self.open_log(target, query).await?)
-    }
-}
-
-fn unknown(what: &str) -> Unserved {
-    Unserved {
-        why: StreamRefusal::Unsupported,
-        message: format!("the device's agent has no streams of {what} yet"),
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use edge_agent_cri::{CriClient, CriOptions};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Containerd {
                 "--mount",
                 "--pid",
                 "--propagation",
-                "slave",
+                "unchanged",
                 "--kill-child=KILL",
             ])
             .args(["--mount-proc", "sh", "-c", INIT, "sh"])
@@ -160,6 +160,13 @@ impl Containerd {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Takes this thread into that network, where an agent of this device would be: the runtime serves streams on its loopback.
+    #[allow(dead_code, reason = "the suites that include this file do not all need it")]
+    pub fn enter_network(&self) {
+        let network = File::open(format!("/proc/{}/ns/net", self.init())).unwrap();
+        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
     /// The first process of the namespaces, by its id out here.
     fn init(&self) -> u32 {
         *children(self.outer.id()).first().expect("unshare has forked")
@@ -189,8 +196,8 @@ impl Drop for Containerd {
     }
 }
 
-/// Gives this thread, and those that it starts, mounts of their own, of which containerd gets to see those below `root`, as on a device. They
-/// go with the last of their processes.
+/// Gives this thread, and those that it starts, mounts of their own, of which containerd shares those below `root`, as on a device: either
+/// sees what the other mounts there. They go with the last of their processes.
 fn share_mounts_below(root: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;

@@ -58,7 +58,7 @@ pub(super) enum GetError {
 }
 
 /// The words of a refused connection, as Go prints system errors.
-pub(super) fn dial_error(error: &io::Error) -> String {
+pub(in crate::runtime) fn dial_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
@@ -229,7 +229,8 @@ impl Get {
     }
 }
 
-async fn start_of(mut body: Incoming) -> Result<String, hyper::Error> {
+/// As much of a body as is kept.
+pub(in crate::runtime) async fn start_of(mut body: Incoming) -> Result<String, hyper::Error> {
     let mut start = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {

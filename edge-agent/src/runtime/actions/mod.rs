@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::host_address;
 use http::{Answer, Get};
+pub(super) use http::{dial_error, start_of};
 
 mod http;
 #[cfg(test)]
@@ -198,7 +199,7 @@ async fn http_get(
 async fn connect(address: &str, limit: Duration) -> Outcome {
     match tokio::time::timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(_)) => succeeded(String::new()),
-        Ok(Err(error)) => failed(format!("dial tcp {address}: {}", http::dial_error(&error))),
+        Ok(Err(error)) => failed(format!("dial tcp {address}: {}", dial_error(&error))),
         Err(_) => failed(format!("dial tcp {address}: i/o timeout")),
     }
 }

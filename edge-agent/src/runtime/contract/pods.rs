@@ -22,6 +22,8 @@ mod actions;
 mod bounds;
 mod environment;
 mod identity;
+mod ports;
+mod streams;
 mod volumes;
 
 /// One pod on a device of its own.

@@ -10,6 +10,7 @@
 //! - `logs`: the files that containers log into, and how long they stay; `logging`: those of containers that the runtime has, told and rotated.
 //! - `features`: what this runtime can beyond what all can.
 //! - `usage`: what workloads use, and which images there are.
+//! - `streams`: commands with their streams, and connections into a pod.
 //! - `look`: a complete observation, and when to take the next.
 
 mod addresses;
@@ -26,6 +27,7 @@ mod resize;
 mod running;
 mod security;
 mod steps;
+mod streams;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -53,6 +55,7 @@ use config::Settings;
 use features::Features;
 pub use logging::{LogTarget, OpenLog};
 use look::Seen;
+pub use streams::StreamFault;
 
 /// What a [`CriRuntime`] needs to know.
 #[derive(Debug, Clone)]
