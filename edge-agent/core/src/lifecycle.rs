@@ -81,7 +81,7 @@ pub(crate) fn run(given: &Given<'_>, gate: Gate) -> Plan {
     }
     let decisions: Vec<(&ContainerSpec, Decision)> = given
         .workload
-        .all_containers()
+        .every_container()
         .map(|spec| (spec, decide(given, spec)))
         .collect();
     tidy::containers(given, manifest, &mut plan);
@@ -170,7 +170,7 @@ pub(crate) fn pull_policy(pod: &Pod, workload: &Workload, image: &str) -> PullPo
         Some(current) => current.restart_digest == spec.restart_digest,
         None => workload.record.attempts.contains_key(&spec.name),
     };
-    let specs = || workload.all_containers().filter(|spec| spec.image == image);
+    let specs = || workload.every_container().filter(|spec| spec.image == image);
     if specs().any(|spec| spec.pull_policy == PullPolicy::Always && !restarts(spec)) {
         PullPolicy::Always
     } else if specs().all(|spec| spec.pull_policy == PullPolicy::Never) {

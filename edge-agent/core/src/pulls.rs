@@ -232,7 +232,7 @@ impl Agent {
         let ran =
             |spec: &ContainerSpec| spec.image == *image && workload.record.attempts.contains_key(&spec.name);
         let manifest = workload.manifest.as_deref();
-        !workload.all_containers().any(ran)
+        !workload.every_container().any(ran)
             && manifest.is_some_and(|manifest| !self.provenance.may_use(image, image_id, manifest))
     }
 
@@ -302,7 +302,7 @@ impl Agent {
         };
         workload.missing.remove(image);
         // An image of a spec that was replaced meanwhile is of no use.
-        if workload.all_containers().any(|spec| spec.image == image) {
+        if workload.every_container().any(|spec| spec.image == image) {
             workload.images.insert(image.to_owned());
             let news = workload.told_images.insert(image.to_owned());
             let message = match took {
@@ -347,7 +347,7 @@ impl Agent {
         if let Step::PullImage { .. } = step {
             self.writes.extend(self.provenance.failed(image));
         }
-        if !workload.all_containers().any(|spec| spec.image == image) {
+        if !workload.every_container().any(|spec| spec.image == image) {
             return;
         }
         workload.told_images.remove(image);
@@ -402,7 +402,7 @@ impl Agent {
         };
         let given = self.world(now).given(uid, workload);
         let waits = |spec: &&ContainerSpec| spec.image == image && wants_image(decide(&given, spec));
-        let waiting = workload.all_containers().filter(waits);
+        let waiting = workload.every_container().filter(waits);
         let names: Vec<String> = waiting.map(|spec| spec.name.clone()).collect();
         for name in names {
             self.event(now, uid, what, Some(&name), message);

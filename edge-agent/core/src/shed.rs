@@ -92,7 +92,7 @@ impl Agent {
         let lacking = self.pressure.wants_images_gone(usage);
         let wanted = self.roster.workloads().values().flat_map(|workload| {
             workload
-                .all_containers()
+                .every_container()
                 .map(|container| container.image.as_str())
         });
         let previous = self

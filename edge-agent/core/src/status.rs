@@ -42,6 +42,7 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
     };
     let initial = containers(given, saying, Part::Initial);
     let mains = containers(given, saying, Part::Main);
+    let ephemeral = containers(given, saying, Part::Ephemeral);
     let phase = phase(given, &initial, &mains);
     let admitted = record.rejected.is_none();
     let shown = |statuses: Vec<ContainerStatus>| statuses.into_iter().filter(|_| admitted).collect();
@@ -64,6 +65,7 @@ pub(crate) fn build(given: &Given<'_>, saying: Saying<'_>) -> Option<WorkloadSta
         disrupted: phase == Phase::Failed && record.failed.as_ref().is_some_and(|failed| failed.disrupted),
         pod_ip: ips.next(),
         init_containers: shown(initial),
+        ephemeral_containers: shown(ephemeral),
         sandbox_ready: given.pod.sandbox().is_some(),
         further_pod_ips: ips.collect(),
         started: record.started,
@@ -96,22 +98,24 @@ fn is_leaving(given: &Given<'_>) -> bool {
     given.workload.record.ending.is_some() || given.workload.record.superseded.is_some()
 }
 
-/// The two lists of a pod's status.
+/// The lists of a pod's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Initial,
     Main,
+    Ephemeral,
 }
 
 fn containers(given: &Given<'_>, saying: Saying<'_>, part: Part) -> Vec<ContainerStatus> {
     let specs: &[ContainerSpec] = match (part, given.manifest()) {
         (Part::Initial, Some(manifest)) => &manifest.workload.init_containers,
         (Part::Main, Some(manifest)) => &manifest.workload.containers,
+        (Part::Ephemeral, Some(manifest)) => &manifest.workload.ephemeral_containers,
         (_, None) => &[],
     };
     let mut all: Vec<ContainerStatus> = specs.iter().map(|spec| container(given, spec, saying)).collect();
     if part == Part::Main {
-        let listed = |name: &str| given.workload.all_containers().any(|spec| spec.name == name);
+        let listed = |name: &str| given.workload.every_container().any(|spec| spec.name == name);
         let ended = given.workload.record.ended.values().map(|ended| &ended.status);
         all.extend(ended.filter(|status| !listed(&status.name)).cloned());
     }
@@ -127,7 +131,7 @@ fn containers(given: &Given<'_>, saying: Saying<'_>, part: Part) -> Vec<Containe
 /// As `normalizeStatus` of pkg/kubelet/status: the last words of all containers share one bound.
 fn shorten(given: &Given<'_>, status: &mut ContainerStatus) {
     const ALL_WORDS: usize = 12 << 10;
-    let share = ALL_WORDS / given.workload.all_containers().count().max(1);
+    let share = ALL_WORDS / given.workload.every_container().count().max(1);
     for state in std::iter::once(&mut status.state).chain(&mut status.last) {
         if let ContainerState::Terminated { message, .. } = state {
             message.truncate(message.floor_char_boundary(share));

@@ -122,6 +122,8 @@ pub struct StartContainer {
     /// The restart count that the container will show.
     pub attempt: u32,
     pub container: ContainerSpec,
+    /// The runtime id of the container among whose processes it is to be, if it is not to have its own.
+    pub target: Option<String>,
     /// The sandbox's addresses, for the downward API and `/etc/hosts`.
     pub pod_ips: Vec<IpAddr>,
 }

@@ -16,7 +16,7 @@ pub(crate) fn containers(given: &Given<'_>, manifest: &Manifest, plan: &mut Plan
     for container in &given.pod.containers {
         let specified = manifest
             .workload
-            .all_containers()
+            .every_container()
             .any(|spec| spec.name == container.name);
         let current = given
             .pod

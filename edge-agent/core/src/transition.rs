@@ -199,10 +199,10 @@ impl Rules<'_> {
 fn renew(workload: &mut Workload, manifest: Option<Arc<Manifest>>) {
     let old = std::mem::replace(&mut workload.manifest, manifest);
     let changed: Vec<String> = workload
-        .all_containers()
+        .every_container()
         .filter(|spec| {
             !old.iter()
-                .flat_map(|old| old.workload.all_containers())
+                .flat_map(|old| old.workload.every_container())
                 .any(|o| o.name == spec.name && o.restart_digest == spec.restart_digest)
         })
         .map(|spec| spec.image.clone())

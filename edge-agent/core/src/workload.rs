@@ -197,6 +197,13 @@ impl Workload {
             .flat_map(|manifest| manifest.workload.all_containers())
     }
 
+    /// Those and the ephemeral ones.
+    pub(crate) fn every_container(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.manifest
+            .iter()
+            .flat_map(|manifest| manifest.workload.every_container())
+    }
+
     /// Before it is held to other resources: what of that an older agent did not note is as it was allocated until now.
     pub(crate) fn note_bounds(&mut self) {
         let Some(manifest) = &self.manifest else { return };

@@ -245,6 +245,7 @@ impl World {
             sandbox,
             attempt,
             container,
+            target: _,
             pod_ips: _,
         }: &StartContainer,
     ) -> StepOutcome {

@@ -133,7 +133,7 @@ impl Policy {
                 return Err(Violation::Namespace { rule });
             }
         }
-        for container in workload.all_containers() {
+        for container in workload.every_container() {
             self.allows_container(container)?;
         }
         for volume in &workload.volumes {

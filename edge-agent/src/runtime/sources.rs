@@ -138,7 +138,7 @@ impl Sources<'_> {
     /// # Errors
     /// The workload has no such container.
     pub fn resource(&self, field: &ResourceField) -> Result<String, SourceError> {
-        let mut all = self.manifest.workload.all_containers();
+        let mut all = self.manifest.workload.every_container();
         let container = all
             .find(|container| container.name == field.container)
             .ok_or_else(|| SourceError::NoContainer(field.container.clone()))?;

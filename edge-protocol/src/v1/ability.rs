@@ -35,6 +35,8 @@ pub const HOST_PATH: &str = "volumes.host-path";
 pub const PROJECTED: &str = "volumes.projected";
 pub const IMAGE_VOLUME: &str = "volumes.image";
 pub const LOCAL: &str = "volumes.local";
+/// Containers that are started in a workload that runs.
+pub const EPHEMERAL_CONTAINERS: &str = "ephemeral-containers";
 /// Streams over a tunnel that the device dials. No manifest asks for it.
 pub const STREAMS: &str = "streams";
 /// Objects beside the manifest, in clear.

@@ -59,6 +59,10 @@ pub struct WorkloadSpec {
     /// Run in this order before the others, each to its end; one whose own restart policy is `Always` (a sidecar) stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<ContainerSpec>,
+    /// What a person looks into the workload with: each is started once, in a sandbox that is there, and never again. They have no resources of
+    /// their own, and neither their being there nor their ends count for the workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_containers: Vec<ContainerSpec>,
     /// Seconds on this device, from its start there, after which it fails with `DeadlineExceeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_deadline_s: Option<u64>,
@@ -108,6 +112,7 @@ impl WorkloadSpec {
             qos: QosClass::BestEffort,
             containers,
             init_containers: Vec::new(),
+            ephemeral_containers: Vec::new(),
             active_deadline_s: None,
             volumes: Vec::new(),
             security: PodSecurity::default(),
@@ -128,9 +133,14 @@ impl WorkloadSpec {
         self.priority >= 2_000_000_000
     }
 
-    /// All containers, the initial ones first, in the order of the pod.
+    /// All containers that it consists of, the initial ones first, in the order of the pod.
     pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
         self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// Those, and the ephemeral ones.
+    pub fn every_container(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.all_containers().chain(&self.ephemeral_containers)
     }
 
     /// The most memory it may use: its own limit, or the greatest sum that runs at once, if every container has one
@@ -206,6 +216,9 @@ pub struct ContainerSpec {
     /// Resources whose change restarts the container; others change in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resize_restarts: Vec<ResizeResource>,
+    /// Of an ephemeral container: the one whose processes it is among, where they are not shared anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl ContainerSpec {
@@ -235,6 +248,7 @@ impl ContainerSpec {
             terminal: Terminal::default(),
             termination_message: None,
             resize_restarts: Vec::new(),
+            target: None,
         }
     }
 

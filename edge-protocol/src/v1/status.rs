@@ -62,6 +62,8 @@ pub struct WorkloadStatus {
     pub containers: Vec<ContainerStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<ContainerStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_containers: Vec<ContainerStatus>,
     /// The sandbox runs and has its network: `PodReadyToStartContainers`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sandbox_ready: bool,

@@ -180,6 +180,7 @@ fn status_and_events() {
             ..ContainerStatus::waiting("web", "registry.example/server:v1", Reason::Unknown)
         }],
         init_containers: Vec::new(),
+        ephemeral_containers: Vec::new(),
         sandbox_ready: false,
         further_pod_ips: Vec::new(),
         allocated: None,
@@ -248,6 +249,7 @@ fn resizing() -> WorkloadStatus {
             ..ContainerStatus::waiting("web", "registry.example/server:v1", Reason::Unknown)
         }],
         init_containers: Vec::new(),
+        ephemeral_containers: Vec::new(),
         sandbox_ready: true,
         further_pod_ips: Vec::new(),
         allocated: None,
@@ -324,6 +326,26 @@ fn one_that_had_to_make_room() {
         workloads: vec![workload],
     };
     check("up-status-disrupted", &up(6, Up::Status(report)));
+}
+
+#[test]
+fn one_that_somebody_looks_into() {
+    let workload = WorkloadStatus {
+        ephemeral_containers: vec![ContainerStatus::waiting(
+            "debugger",
+            "registry.example/tools:v1",
+            Reason::ErrImagePull,
+        )],
+        deferred: None,
+        resizing: None,
+        ..resizing()
+    };
+    let report = StatusReport {
+        upto: 11,
+        complete: false,
+        workloads: vec![workload],
+    };
+    check("up-status-ephemeral", &up(7, Up::Status(report)));
 }
 
 #[test]

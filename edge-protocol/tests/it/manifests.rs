@@ -345,6 +345,26 @@ fn a_manifest_of_a_device_node_says_what_is_kept_back() {
 }
 
 #[test]
+fn an_ephemeral_container_names_the_one_that_it_looks_into() {
+    let workload = WorkloadSpec {
+        ephemeral_containers: vec![ContainerSpec {
+            target: Some("web".into()),
+            ..ContainerSpec::new("debugger", "registry.example/tools:v1")
+        }],
+        ..WorkloadSpec::new(
+            "web-1",
+            vec![ContainerSpec::new("web", "registry.example/server:v1")],
+        )
+    };
+    check("workload-ephemeral", &workload);
+    let names = |specs: &mut dyn Iterator<Item = &ContainerSpec>| -> Vec<String> {
+        specs.map(|spec| spec.name.clone()).collect()
+    };
+    assert_eq!(names(&mut workload.all_containers()), ["web"]);
+    assert_eq!(names(&mut workload.every_container()), ["web", "debugger"]);
+}
+
+#[test]
 fn a_claim_on_a_local_volume_says_so() {
     let local = |plugin| VolumeSpec {
         name: "disk".into(),

@@ -48,15 +48,18 @@ impl Decision {
 
 /// The decision for one container of the manifest.
 pub(crate) fn decide(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
-    let own = alone(given, spec);
     let place = order::place(given, spec);
+    if place == Place::Ephemeral {
+        return ephemeral(given, spec);
+    }
+    let own = alone(given, spec);
     let finished = if own.is_ahead() { Decision::Finished } else { own };
     if given.workload.record.failed.is_some() {
         return finished;
     }
     let held = if own.is_ahead() { Decision::NotYet } else { own };
     match (place, order::progress(given)) {
-        (Place::Main, Progress::Done) => own,
+        (Place::Main, Progress::Done) | (Place::Ephemeral, _) => own,
         (Place::Main, _) => held,
         (Place::Initial(_), _) if order::mains_finished(given) => finished,
         (Place::Initial(_), Progress::Done) if spec.is_sidecar() => own,
@@ -65,6 +68,45 @@ pub(crate) fn decide(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
         (Place::Initial(index), Progress::At(turn)) if index < turn && !spec.is_sidecar() => finished,
         (Place::Initial(_), Progress::At(_)) => own,
     }
+}
+
+/// One that is started once, and then left to itself, whatever becomes of it or of its spec. It may be there before the initial containers
+/// are past, but makes no sandbox, and the container that it looks into comes before it.
+fn ephemeral(given: &Given<'_>, spec: &ContainerSpec) -> Decision {
+    let record = &given.workload.record;
+    let sandbox = given.pod.sandbox();
+    let is_in_sandbox =
+        |current: &ObservedContainer| sandbox.is_some_and(|sandbox| sandbox.id == current.sandbox_id);
+    let Some(current) = given.pod.current(&spec.name) else {
+        let may_start =
+            sandbox.is_some() && spec.target.as_ref().is_none_or(|_| target(given, spec).is_some());
+        return if record.attempts.contains_key(&spec.name) || record.failed.is_some() {
+            Decision::Finished
+        } else if may_start {
+            Decision::Start { attempt: 0 }
+        } else {
+            Decision::NotYet
+        };
+    };
+    match current.state {
+        ObservedState::Exited { .. } => Decision::Finished,
+        _ if !is_in_sandbox(current) => Decision::Blocked,
+        ObservedState::Created if current.restart_digest == spec.restart_digest => Decision::Start {
+            attempt: current.attempt,
+        },
+        ObservedState::Created => Decision::Clear,
+        ObservedState::Running { .. } | ObservedState::Unknown => Decision::Keep,
+    }
+}
+
+/// The instance whose processes an ephemeral container is to be among, once there is one (`getTargetID` of
+/// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+pub(super) fn target<'a>(given: &Given<'a>, spec: &ContainerSpec) -> Option<&'a ObservedContainer> {
+    let target = spec.target.as_deref()?;
+    let sandbox = given.pod.sandbox()?;
+    let current = given.pod.current(target)?;
+    let runs = matches!(current.state, ObservedState::Running { .. });
+    (runs && current.sandbox_id == sandbox.id).then_some(current)
 }
 
 /// The decision by its own state, as if it had no place in an order.

@@ -14,6 +14,8 @@ use crate::step::{ObservedContainer, ObservedState};
 pub(crate) enum Place {
     Initial(usize),
     Main,
+    /// In no order with the others.
+    Ephemeral,
 }
 
 /// How far the initial containers are, in this sandbox: in another one they run again.
@@ -27,12 +29,16 @@ pub(crate) enum Progress {
 }
 
 pub(crate) fn place(given: &Given<'_>, spec: &ContainerSpec) -> Place {
-    let initial = given
-        .manifest()
-        .map(|manifest| &manifest.workload.init_containers);
-    initial
-        .and_then(|initial| initial.iter().position(|other| other.name == spec.name))
-        .map_or(Place::Main, Place::Initial)
+    let Some(manifest) = given.manifest() else {
+        return Place::Main;
+    };
+    let workload = &manifest.workload;
+    let is_it = |other: &ContainerSpec| other.name == spec.name;
+    match workload.init_containers.iter().position(is_it) {
+        Some(index) => Place::Initial(index),
+        None if workload.ephemeral_containers.iter().any(is_it) => Place::Ephemeral,
+        None => Place::Main,
+    }
 }
 
 /// Its instance that counts, if that is in the sandbox that containers start in.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edge_protocol::v1::{ContainerSpec, Manifest, PortSpec};
 
-use super::{Decision, resize};
+use super::{Decision, decide, resize};
 use crate::plan::{Given, Plan};
 use crate::step::{ObservedSandbox, SandboxSpec, StartContainer, Step};
 use crate::sums;
@@ -129,6 +129,7 @@ fn start(
         sandbox: sandbox_spec(manifest, sandbox.attempt),
         attempt,
         container: spec.clone(),
+        target: decide::target(given, spec).map(|target| target.id.clone()),
         pod_ips: sandbox.ips.clone(),
     };
     given.try_step(

@@ -36,7 +36,7 @@ pub(super) fn container(given: &Given<'_>, spec: &ContainerSpec, saying: Saying<
     let place = order::place(given, spec);
     // An initial container of an earlier sandbox is to run once more, and shows that.
     let current = match place {
-        Place::Main => given.pod.current(&spec.name),
+        Place::Main | Place::Ephemeral => given.pod.current(&spec.name),
         Place::Initial(_) if decision == Decision::Finished => given.pod.current(&spec.name),
         Place::Initial(_) => order::active(given, spec).or_else(|| given.pod.current(&spec.name)),
     };
@@ -137,12 +137,12 @@ fn absent(given: &Given<'_>, spec: &ContainerSpec, decision: &Decision) -> Conta
     let had_its_turn = order::progress(given) == Progress::Done;
     // Of a workload that failed before its turn came it is clear that it never ran.
     let never_ran = record.failed.is_some() && !record.attempts.contains_key(&spec.name) && !had_its_turn;
-    let is_main = order::place(given, spec) == Place::Main;
-    if unknown && is_main && !never_ran {
+    let is_initial = matches!(order::place(given, spec), Place::Initial(_));
+    if unknown && !is_initial && !never_ran {
         // It will not run again and nobody saw it end, such as one whose start a power cut overtook: were it shown to wait, its pod
         // would never end.
         close(&mut status);
-    } else if unknown && !is_main && had_its_turn {
+    } else if unknown && is_initial && had_its_turn {
         // As the kubelet: the main containers ran, so it had succeeded.
         status.state = ContainerState::Terminated {
             exit_code: 0,

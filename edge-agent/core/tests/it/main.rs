@@ -9,6 +9,7 @@ mod admission;
 mod bounds;
 mod chaos;
 mod conversation;
+mod ephemeral;
 mod hub;
 mod incarnation;
 mod lifecycle;

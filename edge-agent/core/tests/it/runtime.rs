@@ -303,6 +303,11 @@ impl Runtime {
     fn judge_order(&self, start: &StartContainer) {
         let workload = &start.sandbox.manifest.workload;
         let initial = &workload.init_containers;
+        // These are in no order.
+        let is_ephemeral = |spec: &ContainerSpec| spec.name == start.container.name;
+        if workload.ephemeral_containers.iter().any(is_ephemeral) {
+            return;
+        }
         let is_main = |name: &str| workload.containers.iter().any(|spec| spec.name == name);
         let mut inside = self
             .containers
@@ -384,7 +389,9 @@ impl Runtime {
             user: None,
         });
         self.started.push((uid.clone(), name.clone()));
-        self.acts.push(format!("run {name}"));
+        let target = start.target.as_deref().map(|target| self.name(target));
+        let among = target.map_or_else(String::new, |target| format!(" among {target}"));
+        self.acts.push(format!("run {name}{among}"));
         StepOutcome::Started { container_id: id }
     }
 }

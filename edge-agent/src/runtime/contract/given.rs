@@ -99,6 +99,7 @@ impl Workload {
             sandbox: self.sandbox.clone(),
             attempt: 0,
             container,
+            target: None,
             pod_ips,
         }))
     }

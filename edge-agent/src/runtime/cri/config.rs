@@ -159,6 +159,7 @@ impl Settings {
             sandbox,
             attempt,
             container,
+            target: _,
             pod_ips: _,
         } = start;
         let identity = labels::identity(&self.agent, &sandbox.uid, &sandbox.namespace, &sandbox.name);

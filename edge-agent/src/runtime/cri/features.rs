@@ -37,6 +37,7 @@ pub(super) fn abilities() -> Vec<&'static str> {
         ability::PROJECTED,
         ability::LOCAL,
         ability::PULL_CREDENTIALS,
+        ability::EPHEMERAL_CONTAINERS,
     ];
     if std::fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.trim() == "Y") {
         words.push(ability::APPARMOR);

@@ -105,7 +105,7 @@ pub(super) fn sandbox(manifest: &Manifest) -> LinuxSandboxSecurityContext {
         supplemental_groups: groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         privileged: workload
-            .all_containers()
+            .every_container()
             .any(|container| container.security.privileged),
         // Whatever the containers have: the sandbox's own process needs nothing.
         seccomp: Some(profile(ProfileType::RuntimeDefault, String::new())),
@@ -167,6 +167,16 @@ pub(super) fn container(
             Profile::Localhost(name) => profile(ProfileType::Localhost, name.clone()),
         }),
     })
+}
+
+/// Its processes among those of another container, unless the workload's or the device's are shared anyway
+/// (`generateLinuxContainerConfig` of `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go`).
+pub(super) fn among(target: &str, context: &mut LinuxContainerSecurityContext) {
+    let own = |options: &&mut NamespaceOption| options.pid() == NamespaceMode::Container;
+    if let Some(options) = context.namespace_options.as_mut().filter(own) {
+        options.set_pid(NamespaceMode::Target);
+        target.clone_into(&mut options.target_id);
+    }
 }
 
 /// `verifyRunAsNonRoot` of `pkg/kubelet/kuberuntime/security_context_others.go`.

@@ -297,8 +297,11 @@ impl Inner {
             return Err(ConfigFault::from(SecurityFault::StrictGroups).into());
         }
         let dir = &self.settings.seccomp_dir;
-        let security =
+        let mut security =
             security::container(&sandbox.manifest, container, &user, dir).map_err(ConfigFault::from)?;
+        if let Some(target) = &start.target {
+            security::among(target, &mut security);
+        }
         let mounts = self
             .settings
             .mounts(start, &environment, features.recursive_read_only)?;

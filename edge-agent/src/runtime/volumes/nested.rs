@@ -14,7 +14,7 @@ use super::{VolumeFault, at};
 /// A directory cannot be made.
 pub fn make(volume: &str, directory: &Path, workload: &WorkloadSpec) -> Result<(), VolumeFault> {
     let inner: BTreeSet<PathBuf> = workload
-        .all_containers()
+        .every_container()
         .flat_map(|container| inside(volume, container))
         .collect();
     for path in inner {

@@ -81,7 +81,7 @@ pub fn payload(
 /// The user that every container states (`FsUserFrom` of `pkg/volume/util/util.go`).
 fn common_user(workload: &WorkloadSpec) -> Option<u32> {
     let mut users = workload
-        .all_containers()
+        .every_container()
         .map(|container| container.security.run_as_user);
     let first = users.next().flatten()?;
     users.all(|user| user == Some(first)).then_some(first)

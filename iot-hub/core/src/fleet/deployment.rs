@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_protocol::v1::{
-    ContainerRollup, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus, FailingDevice,
-    Manifest, ObjectRef, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason, VERSION,
-    WorkloadStatus,
+    ContainerRollup, ContainerSpec, ContainerStatus, DeploymentSpec, DeploymentState, DeploymentStatus,
+    FailingDevice, Manifest, ObjectRef, Phase, Reason, RestartPolicy, Rung, TargetSpec, TombstoneReason,
+    VERSION, WorkloadStatus,
 };
 use edge_protocol::{DeviceId, Digest, Incarnation};
 
@@ -41,6 +41,7 @@ pub(crate) struct Outline {
     /// Name and image, in the manifest's order.
     pub(crate) containers: Vec<(String, String)>,
     pub(crate) init_containers: Vec<String>,
+    pub(crate) ephemeral_containers: Vec<String>,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) grace_period_s: u32,
     pub(crate) replaces: Vec<edge_protocol::PodUid>,
@@ -137,13 +138,15 @@ impl Outline {
             return bad("it replaces itself".to_owned());
         }
         let workload = manifest.workload;
+        let names = |containers: Vec<ContainerSpec>| containers.into_iter().map(|c| c.name).collect();
         Ok(Self {
             containers: workload
                 .containers
                 .into_iter()
                 .map(|c| (c.name, c.image))
                 .collect(),
-            init_containers: workload.init_containers.into_iter().map(|c| c.name).collect(),
+            init_containers: names(workload.init_containers),
+            ephemeral_containers: names(workload.ephemeral_containers),
             restart_policy: workload.restart_policy,
             grace_period_s: workload.termination_grace_period_s,
             replaces: manifest.replaces,
@@ -156,6 +159,7 @@ impl Outline {
         Self {
             containers: Vec::new(),
             init_containers: Vec::new(),
+            ephemeral_containers: Vec::new(),
             restart_policy: RestartPolicy::Always,
             grace_period_s: 30,
             replaces: Vec::new(),

@@ -226,6 +226,8 @@ fn cleaned(mut status: WorkloadStatus, outline: &Outline) -> WorkloadStatus {
     clean_containers(&mut status.containers, main);
     let initial = |name: &str| outline.init_containers.iter().any(|known| known == name);
     clean_containers(&mut status.init_containers, initial);
+    let ephemeral = |name: &str| outline.ephemeral_containers.iter().any(|known| known == name);
+    clean_containers(&mut status.ephemeral_containers, ephemeral);
     status.message = sanitise(&status.message);
     if let Some(deferred) = &mut status.deferred {
         deferred.message = sanitise(&deferred.message);

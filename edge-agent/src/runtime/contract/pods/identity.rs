@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use edge_agent_core::step::ObservedState;
+use edge_agent_core::step::{ObservedState, StartContainer, Step};
 use edge_protocol::v1::{
     ContainerSecurity, ContainerSpec, DnsPolicy, DnsSpec, HostAlias, Namespaces, Profile, Reason,
     TerminationMessage,
 };
 
-use super::{Pod, has, shell};
+use super::{Pod, has, shell, started};
+use crate::runtime::contract::device::logged;
 
 #[tokio::test]
 async fn names_security_and_last_words_are_the_pods() {
@@ -128,4 +129,23 @@ async fn without_last_words_the_log_counts_and_root_is_refused() {
         message.starts_with("container has runAsNonRoot and image will run as root"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn one_container_is_among_the_processes_of_another() {
+    let pod = Pod::new("among", |_| {}).await;
+    let up = pod.up().await;
+    let main = started(&pod.runtime, pod.start(&up, shell("main", "exec sleep 4711"))).await;
+    for (name, target, sees) in [("apart", None, "no"), ("beside", Some(main), "yes")] {
+        let script = "cat /proc/[0-9]*/cmdline | busybox tr '\\0' ' ' | busybox grep -q 'sleep 471[1]' && echo yes || echo no";
+        let Step::StartContainer(start) = pod.start(&up, shell(name, script)) else {
+            unreachable!("it starts a container")
+        };
+        started(
+            &pod.runtime,
+            Step::StartContainer(Box::new(StartContainer { target, ..*start })),
+        )
+        .await;
+        logged(&pod.workload.log(&pod.device.logs("device-a"), name, 0), sees).await;
+    }
 }

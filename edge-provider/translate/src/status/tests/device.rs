@@ -69,6 +69,7 @@ pub(super) fn spoken(phase: Phase, init: Vec<DeviceWord>, main: Vec<DeviceWord>)
         disrupted: false,
         containers: main,
         init_containers: init,
+        ephemeral_containers: Vec::new(),
         sandbox_ready: true,
         pod_ip: Some("10.1.0.4".to_owned()),
         further_pod_ips: vec!["fd00::4".to_owned()],

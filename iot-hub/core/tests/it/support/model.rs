@@ -411,6 +411,7 @@ pub fn blank(item: &SetItem, rung: Rung, phase: Phase) -> WorkloadStatus {
         disrupted: false,
         containers: Vec::new(),
         init_containers: Vec::new(),
+        ephemeral_containers: Vec::new(),
         sandbox_ready: false,
         pod_ip: None,
         further_pod_ips: Vec::new(),
