@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use edge_protocol::v1::LogQuery;
 use edge_protocol::v1::{DeploymentSpec, KeyWrap, LinkClass, Source, TombstoneReason};
 use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
+use crate::logs::{LogReader, LogTarget};
 use crate::options::ClientOptions;
 use crate::stream::{self, StreamError, StreamPipe};
 use crate::watch::Watch;
@@ -248,6 +250,19 @@ impl HubClient {
     /// [`StreamError`].
     pub async fn open_stream(&self, id: &DeviceId, call: &StreamCall) -> Result<StreamPipe, StreamError> {
         stream::open(self, id, call).await
+    }
+
+    /// A container's log, as [`LogQuery`] asks for. The link may be cut meanwhile: the reader goes on where it was.
+    ///
+    /// # Errors
+    /// [`StreamError`] when it cannot begin.
+    pub async fn logs(
+        &self,
+        target: LogTarget,
+        query: LogQuery,
+        user: Option<String>,
+    ) -> Result<LogReader, StreamError> {
+        LogReader::open(self.clone(), target, query, user).await
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

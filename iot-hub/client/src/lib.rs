@@ -4,6 +4,7 @@
 //! * [`client`]: one method per route. Every call has a timeout and changes at most what its document says; all are idempotent.
 //! * [`watch`]: server-sent events as a stream that reconnects by itself and says so.
 //! * [`stream`]: what a device does while the caller looks on, as a pipe of bytes.
+//! * [`logs`]: a container's log, over cut links.
 //! * [`error`]: what went wrong, and whether to try again.
 //! * `sse`, `backoff`: a parser with a size cap, and delays with full jitter.
 //!
@@ -12,6 +13,7 @@
 mod backoff;
 pub mod client;
 pub mod error;
+pub mod logs;
 pub mod options;
 mod sse;
 pub mod stream;
@@ -20,6 +22,7 @@ pub mod watch;
 pub use client::{EventFilter, HubClient};
 pub use error::{ClientError, Disposition};
 pub use iot_hub_api as api;
+pub use logs::{LogError, LogPart, LogReader, LogTarget};
 pub use options::{ApiToken, ClientOptions};
 pub use stream::{StreamError, StreamPipe};
 pub use watch::Watch;
