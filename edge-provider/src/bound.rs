@@ -1,5 +1,6 @@
 //! From options to a process that runs: everything that can fail at start fails in [`build`].
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::core::FleetSpec;
 use virtual_kubelet::objects::{ObjectsHandle, ObjectsOptions, ObjectsTask};
-use virtual_kubelet::serving::MaterialError;
 use virtual_kubelet::{Cluster, FurtherNodes, KubeletOptions, LeaderOptions, Selection, VirtualKubelet};
+use virtual_kubelet_api::ProcessFacts;
 
 use crate::adoption::Adoption;
 use crate::capacity::Fleet;
@@ -23,7 +24,7 @@ use crate::device_nodes::{DeviceNodes, DeviceNodesOptions};
 use crate::device_view::DeviceSpec;
 use crate::health;
 use crate::hub::{self, HubSetupError, HubTask, Ours, Sources};
-use crate::kubelet_api::{Endpoints, KubeletApi, ShownPorts};
+use crate::kubelet_api::{Endpoints, KubeletApi, KubeletApiError, Served, ShownPorts};
 use crate::metrics::Metrics;
 use crate::options::{ObjectsAs, Options};
 use crate::place::Place;
@@ -31,6 +32,7 @@ use crate::provider::face::{DeviceFace, Face, FleetFace};
 use crate::provider::{Channels, EdgeProvider};
 use crate::reading::Reading;
 use crate::sealer::{Anchors, InvalidAnchors, PodSealer, RootFile, RootFileError, SealerHandle, SealerTask};
+use crate::streams::PodTable;
 use crate::switchboard::{Roster, Routes, Switchboard};
 use crate::wanted::{Placing, To};
 
@@ -58,8 +60,8 @@ pub enum RunError {
         #[source]
         source: InvalidAnchors,
     },
-    #[error("the kubelet API can have no certificate")]
-    Serving(#[from] MaterialError),
+    #[error("there can be no kubelet API")]
+    KubeletApi(#[from] KubeletApiError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -163,9 +165,30 @@ impl Bound {
         &self,
         nodes: watch::Receiver<FurtherNodes>,
         shown: oneshot::Receiver<ShownPorts>,
-    ) -> Result<Option<KubeletApi>, MaterialError> {
-        let provider_id = provider_id(&self.options, &self.options.node.name);
-        KubeletApi::new(&self.options, &self.cluster, provider_id, nodes, shown)
+        pods: PodTable,
+        metrics: &Metrics,
+    ) -> Result<Option<KubeletApi>, KubeletApiError> {
+        let node = &self.options.node.name;
+        let served = Served {
+            first: node.clone(),
+            pods,
+            hub: self.hub.clone(),
+        };
+        let process = ProcessFacts {
+            version: KUBELET_VERSION.to_owned(),
+            flags: BTreeMap::new(),
+            metrics: health::text(metrics),
+        };
+        let provider_id = provider_id(&self.options, node);
+        KubeletApi::new(
+            &self.options,
+            &self.cluster,
+            provider_id,
+            nodes,
+            shown,
+            served,
+            process,
+        )
     }
 
     /// Which devices are Nodes, if any may be: those that are there already, and those that the hub names.
@@ -207,7 +230,8 @@ impl Bound {
         let kubelet_options = kubelet_options(&self.options);
         let (served, nodes) = watch::channel(FurtherNodes::new());
         let (shown, shown_ports) = oneshot::channel();
-        let kubelet_api = self.kubelet_api(nodes.clone(), shown_ports)?;
+        let pods = PodTable::default();
+        let kubelet_api = self.kubelet_api(nodes.clone(), shown_ports, pods.clone(), &metrics)?;
         let (device_nodes, adoption, roster) = match self.device_side(served, shown) {
             Some((nodes, adoption, roster)) => (Some(nodes), Some(adoption), Some(roster)),
             None => (None, None, None),
@@ -246,6 +270,7 @@ impl Bound {
             cluster,
             brake_released,
             over,
+            pods,
             endpoints: kubelet_api.as_ref().map(|api| api.endpoints.clone()),
         };
         let provider = move |node: &str, restored: Option<&str>| providers.provider(node, restored);
@@ -338,6 +363,7 @@ struct Providers {
     brake_released: watch::Receiver<u64>,
     over: mpsc::Sender<String>,
     endpoints: Option<Endpoints>,
+    pods: PodTable,
 }
 
 impl Providers {
@@ -385,6 +411,7 @@ impl Providers {
             bridge,
             reading,
             self.hub.clone(),
+            self.pods.node(node),
             channels,
             self.metrics.clone(),
         )

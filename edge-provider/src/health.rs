@@ -17,13 +17,21 @@ struct Health {
     registry: Arc<Registry>,
 }
 
-pub(crate) fn router(metrics: Metrics) -> Router {
+/// What tells the figures as text, with its content type.
+pub(crate) fn text(metrics: &Metrics) -> Arc<dyn Fn() -> (&'static str, String) + Send + Sync> {
+    let registry = registry(metrics);
+    Arc::new(move || daemon::metrics::text(&registry))
+}
+
+fn registry(metrics: &Metrics) -> Registry {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
-    let health = Health {
-        metrics,
-        registry: Arc::new(registry),
-    };
+    registry
+}
+
+pub(crate) fn router(metrics: Metrics) -> Router {
+    let registry = Arc::new(registry(&metrics));
+    let health = Health { metrics, registry };
     Router::new()
         // A loop that ends takes the process with it, so a process that answers is alive.
         .route("/healthz", get(async || "ok\n"))

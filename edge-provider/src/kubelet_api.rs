@@ -1,29 +1,37 @@
 //! Where the kubelet API answers for the Nodes of this process, and by what certificate it can be known.
 //!
 //! * [`KubeletApiOptions`]: what is configured. [`endpoint`]: what the Nodes show of it, and on which port each is.
-//! * [`KubeletApi`]: certificate, approver and ports of a process that leads.
+//! * `listeners`: the open ports. [`KubeletApi`]: certificate, approver and ports of a process that leads.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use daemon::ConfigError;
 use daemon::config::check;
 use serde::Deserialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use virtual_kubelet::core::ports::Sharing;
 use virtual_kubelet::core::serving::ServingNames;
 use virtual_kubelet::serving::{
     Approver, CertificateFile, CertificateSource, MaterialError, ServingHandle, ServingOptions, ServingTask,
 };
 use virtual_kubelet::{Cluster, FurtherNodes};
+use virtual_kubelet_api::{
+    ApiLimits, ApiParts, Authenticator, Authorizer, ClientCaSource, ClientRoots, ProcessFacts, StatsAccess,
+    follow_client_ca,
+};
 
 use crate::options::{Options, UNREACHABLE, is_reachable};
 
 pub mod endpoint;
+mod listeners;
 
 pub use endpoint::{EndpointSight, Endpoints, ShownPorts};
 
+pub use listeners::Served;
+
 use endpoint::PortsTask;
+use listeners::Listeners;
 
 /// `[kubelet_api]`; without it there is none.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +39,8 @@ use endpoint::PortsTask;
 pub struct KubeletApiOptions {
     /// Where the API server reaches it, for every Node of this process: the first `InternalIP` of each. Absent: `node.ip`.
     pub address: Option<IpAddr>,
+    /// On which of this machine's addresses it listens. Absent: on all, as a kubelet.
+    pub listen: Option<IpAddr>,
     /// The fleet node's, and that of all who share it. Ports of their own follow it, 1000 at the most.
     pub port: u16,
     /// Absent: a port for each Node up to 100 of them, and those that come later share the first.
@@ -39,6 +49,8 @@ pub struct KubeletApiOptions {
     /// Where key and certificate outlive the process, mode 0600. Absent keeps them in memory, and every start asks for a new certificate.
     pub certificate_file: Option<PathBuf>,
     pub approver: ApproverOption,
+    /// The authorities of client certificates, PEM. Absent: the cluster's own word.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -75,11 +87,13 @@ impl Default for KubeletApiOptions {
     fn default() -> Self {
         Self {
             address: None,
+            listen: None,
             port: 10_250,
             ports: None,
             certificate: CertificateOption::default(),
             certificate_file: None,
             approver: ApproverOption::default(),
+            client_ca_file: None,
         }
     }
 }
@@ -118,6 +132,11 @@ impl KubeletApiOptions {
         }
     }
 
+    fn client_ca(&self) -> ClientCaSource {
+        let file = self.client_ca_file.clone();
+        file.map_or(ClientCaSource::Cluster, ClientCaSource::File)
+    }
+
     /// For the certificate that carries the fleet node's name.
     fn serving(&self, node: &str) -> ServingOptions {
         ServingOptions {
@@ -131,6 +150,23 @@ impl KubeletApiOptions {
     }
 }
 
+/// Why there can be no kubelet API.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletApiError {
+    #[error("the fleet node's names are none of a certificate")]
+    Certificate(#[from] MaterialError),
+    #[error("TLS cannot be served")]
+    Tls(#[from] rustls::Error),
+}
+
+/// All addresses of a family.
+fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// What of the kubelet API is kept by the process that leads.
 pub struct KubeletApi {
     pub endpoints: Endpoints,
@@ -139,6 +175,8 @@ pub struct KubeletApi {
     ports: PortsTask,
     serving: ServingTask,
     approver: Option<Approver>,
+    listeners: Listeners,
+    client_ca: (ClientCaSource, kube::Client, watch::Sender<ClientRoots>),
 }
 
 impl KubeletApi {
@@ -146,14 +184,16 @@ impl KubeletApi {
     /// served again.
     ///
     /// # Errors
-    /// [`MaterialError`] when the fleet node's names are none of a certificate.
+    /// [`KubeletApiError`].
     pub fn new(
         options: &Options,
         cluster: &Cluster,
         provider_id: String,
         nodes: watch::Receiver<FurtherNodes>,
         shown: oneshot::Receiver<ShownPorts>,
-    ) -> Result<Option<Self>, MaterialError> {
+        served: Served,
+        process: ProcessFacts,
+    ) -> Result<Option<Self>, KubeletApiError> {
         let Some(own) = &options.kubelet_api else {
             return Ok(None);
         };
@@ -170,6 +210,24 @@ impl KubeletApi {
             .approves()
             .then(|| Approver::new(cluster.clone(), (node.clone(), provider_id), nodes.clone()));
         let (place, placed) = watch::channel(None);
+        let (tell_taken, taken) = mpsc::channel(1);
+        let (roots, told_roots) = watch::channel(None);
+        let api = virtual_kubelet_api::KubeletApi::new(ApiParts {
+            authenticator: Authenticator::new(told_roots, cluster.client()),
+            authorizer: Authorizer::new(cluster.client()),
+            certificates: handle.resolver(),
+            process,
+            limits: ApiLimits::default(),
+            stats_access: StatsAccess::Authorized,
+        })?;
+        let listeners = Listeners {
+            api,
+            served,
+            listen: own.listen.unwrap_or_else(|| unspecified(address)),
+            first_port: own.port,
+            placed: placed.clone(),
+            taken: tell_taken,
+        };
         let endpoints = Endpoints {
             address,
             first: (node, own.port),
@@ -179,9 +237,11 @@ impl KubeletApi {
         Ok(Some(Self {
             endpoints,
             certificate: handle,
-            ports: PortsTask::new(own.port, own.sharing(), nodes, shown, place),
+            ports: PortsTask::new(own.port, own.sharing(), nodes, shown, place, taken),
             serving,
             approver,
+            listeners,
+            client_ca: (own.client_ca(), cluster.client(), roots),
         }))
     }
 
@@ -196,6 +256,13 @@ impl KubeletApi {
                 approver.run().await;
             }
         };
-        tokio::join!(self.ports.run(), self.serving.run(), approving);
+        let (source, client, roots) = self.client_ca;
+        tokio::join!(
+            self.ports.run(),
+            self.serving.run(),
+            self.listeners.run(),
+            follow_client_ca(source, client, roots),
+            approving
+        );
     }
 }

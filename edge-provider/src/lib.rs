@@ -10,6 +10,7 @@
 //! * [`rbac`]: the rights that the process needs, for the names in its configuration.
 //! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
 //! * [`kubelet_api`]: where the kubelet API answers for which Node, and by what certificate.
+//!   [`streams`]: how it reaches containers.
 //! * `adoption`: device nodes that are there already, served before the hub has answered.
 //! * [`sealer`]: secrets sealed to the devices that run them.
 //!
@@ -34,6 +35,7 @@ pub mod provider;
 pub mod rbac;
 pub mod reading;
 pub mod sealer;
+pub mod streams;
 pub mod switchboard;
 pub mod wanted;
 

@@ -18,6 +18,7 @@ use crate::kubelet_api::EndpointSight;
 use crate::metrics::{Metrics, NodeShare};
 use crate::notices::Notices;
 use crate::reading::Reading;
+use crate::streams::NodePods;
 use crate::wanted;
 
 use self::admissions::Admissions;
@@ -61,6 +62,8 @@ pub struct EdgeProvider {
     permits: Arc<Semaphore>,
     /// The objects as last seen: what a status is made on top of.
     pods: BTreeMap<PodUid, Arc<ObservedPod>>,
+    /// The same, for those who ask the kubelet API.
+    seat: NodePods,
     /// What each pod was last to show, for when only the surroundings of its status change.
     views: BTreeMap<PodUid, PodView>,
     /// Pods that were new here, and whether their author was told what is to be known.
@@ -108,6 +111,7 @@ impl EdgeProvider {
         bridge: Bridge,
         reading: Reading,
         hub: HubClient,
+        seat: NodePods,
         channels: Channels,
         metrics: Metrics,
     ) -> Self {
@@ -122,6 +126,7 @@ impl EdgeProvider {
             calls: JoinSet::new(),
             permits: Arc::new(Semaphore::new(CALLS)),
             pods: BTreeMap::new(),
+            seat,
             views: BTreeMap::new(),
             noted: BTreeMap::new(),
             manifests: Manifests::default(),
@@ -221,6 +226,7 @@ impl Provider for EdgeProvider {
                         &mut out,
                     );
                     self.pods.remove(&uid);
+                    self.seat.gone(&pod);
                     self.views.remove(&uid);
                     self.noted.remove(&uid);
                     self.admissions.forget(&uid);

@@ -63,6 +63,11 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
+    /// The client below, as who we are: for what has requests of its own.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     pub fn new(client: Client) -> Self {
         Self {
             client,

@@ -13,7 +13,7 @@ use edge_protocol::v1::{
 };
 use serde::Deserialize;
 
-use self::streams::{Rule, StreamRules};
+use self::streams::StreamRules;
 
 /// The registry of an image that names none.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -73,8 +73,6 @@ pub enum Violation {
     SecretVariable { container: String, secret: String },
     #[error("forbid_host_paths: volume {volume:?} shows {path:?}")]
     HostPath { volume: String, path: String },
-    #[error("streams.debug: container {container:?} is added to a pod that runs")]
-    Debug { container: String },
     #[error("only_registries: image {image:?} comes from {registry:?}")]
     Registry { image: String, registry: String },
 }
@@ -152,20 +150,6 @@ impl Policy {
             }
         }
         Ok(())
-    }
-
-    /// Whether this container of the workload may be started: one that is added to it, to look into it, has a rule of its own. There is nobody to be
-    /// asked while a container waits, so that a rule which asks forbids.
-    ///
-    /// # Errors
-    /// The rule that forbids it.
-    pub fn allows_start(&self, manifest: &Manifest, name: &str) -> Result<(), Violation> {
-        let mut added = manifest.workload.ephemeral_containers.iter();
-        if self.streams.debug != Rule::Allow && added.any(|container| container.name == name) {
-            let container = name.to_owned();
-            return Err(Violation::Debug { container });
-        }
-        self.allows(manifest)
     }
 
     /// Whether the image may come here.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use virtual_kubelet::FurtherNodes;
 use virtual_kubelet::core::node::{Endpoint, KubeletPort};
 use virtual_kubelet::core::ports::{Ports, Sharing};
@@ -22,6 +22,8 @@ pub struct PortsTask {
     nodes: watch::Receiver<FurtherNodes>,
     shown: oneshot::Receiver<ShownPorts>,
     placed: watch::Sender<PlacedPorts>,
+    /// Ports on which somebody else listens.
+    taken: mpsc::Receiver<u16>,
 }
 
 impl PortsTask {
@@ -32,12 +34,14 @@ impl PortsTask {
         nodes: watch::Receiver<FurtherNodes>,
         shown: oneshot::Receiver<ShownPorts>,
         placed: watch::Sender<PlacedPorts>,
+        taken: mpsc::Receiver<u16>,
     ) -> Self {
         Self {
             ports: Ports::new(first, sharing),
             nodes,
             shown,
             placed,
+            taken,
         }
     }
 
@@ -58,8 +62,11 @@ impl PortsTask {
                 }
                 changed
             });
-            if self.nodes.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = self.nodes.changed() => if changed.is_err() {
+                    return;
+                },
+                Some(port) = self.taken.recv() => self.ports.avoid(port),
             }
         }
     }
@@ -155,8 +162,9 @@ mod tests {
         let (nodes, served_nodes) = watch::channel(served(&["press-8"]));
         let (tell, shown) = oneshot::channel();
         let (place, placed) = watch::channel(None);
+        let (_told, taken) = mpsc::channel(1);
         let (say, word) = watch::channel(None);
-        tokio::spawn(PortsTask::new(10_250, Sharing::ByCount, served_nodes, shown, place).run());
+        tokio::spawn(PortsTask::new(10_250, Sharing::ByCount, served_nodes, shown, place, taken).run());
         let endpoints = Endpoints {
             address: "192.0.2.10".parse().unwrap(),
             first: ("outrigger".to_owned(), 10_250),

@@ -76,11 +76,17 @@ impl EdgeProvider {
     /// What the pod was last to show, in the surroundings of now.
     pub(super) fn show(&self, uid: &PodUid, out: &mut Vec<PodEffect>) {
         let Some(view) = self.views.get(uid) else { return };
-        out.extend(self.render(uid, view).map(|status| PodEffect::Show {
+        let Some(status) = self.render(uid, view) else {
+            return;
+        };
+        if let Some(pod) = self.pods.get(uid) {
+            self.seat.shows(pod, &status);
+        }
+        out.push(PodEffect::Show {
             uid: uid.to_string(),
             status,
             annotations: self.annotations(view),
-        }));
+        });
     }
 
     /// Addresses that mean nothing outside the device stand in an annotation only.

@@ -80,6 +80,7 @@ impl EdgeProvider {
                 uid: observed.uid.clone(),
             });
         }
+        self.seat.seen(observed);
         self.pods.insert(uid, Arc::clone(observed));
         Some(wanted.pod)
     }
@@ -218,6 +219,7 @@ impl EdgeProvider {
         if is_ours {
             let listed: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.uid.as_str()).collect();
             self.pods.retain(|uid, _| listed.contains(uid.as_str()));
+            self.seat.retain(|pod| listed.contains(pod.uid.as_str()));
             self.views.retain(|uid, _| listed.contains(uid.as_str()));
             self.noted.retain(|uid, _| listed.contains(uid.as_str()));
             self.admissions.retain(|uid| listed.contains(uid.as_str()));

@@ -48,6 +48,7 @@ fn provider() -> EdgeProvider {
         ),
         Reading::new(objects.of_node("press-7"), None, sealer),
         HubClient::new(options).unwrap(),
+        crate::streams::PodTable::default().node("press-7"),
         channels,
         Metrics::default(),
     )

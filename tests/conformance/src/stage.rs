@@ -37,7 +37,7 @@ impl Upstream {
     /// The part that failed.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
         const HUB_IMAGES: [&str; 3] = ["library/foo", "library/bar", "library/baz"];
-        let site = one_device(directory, Programs::default())?;
+        let site = one_device(directory, Programs::default(), true)?;
         let registry = site.lab().registry()?;
         let paths = Paths::default();
         let images = Catalogue::build(&paths.workspace, &paths.cache)?;
@@ -52,10 +52,11 @@ impl Upstream {
     }
 }
 
-fn one_device(directory: &Path, programs: Programs) -> anyhow::Result<Site> {
+fn one_device(directory: &Path, programs: Programs, kubelet_api: bool) -> anyhow::Result<Site> {
     let options = SiteOptions {
         devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
         device_nodes: DeviceNodes::Tagged,
+        kubelet_api,
         programs,
         ..SiteOptions::in_directory(directory)
     };
@@ -68,7 +69,7 @@ impl Parts {
     /// # Errors
     /// The part that failed.
     pub fn both(directory: &Path, programs: Programs) -> anyhow::Result<Self> {
-        let site = one_device(directory, programs)?;
+        let site = one_device(directory, programs, false)?;
         let device = site.device(DEVICE)?;
         bring_images(site.lab(), &device)?;
         Ok(Self {

@@ -24,6 +24,7 @@ pub(crate) struct KubeletPlan<'a> {
     pub node: &'a str,
     pub namespaces: &'a [NamespaceRule],
     pub device_nodes: DeviceNodes,
+    pub kubelet_api: bool,
     pub detours: &'a [Server],
     pub scrutiny: Scrutiny,
     pub hub: &'a HubAccess,
@@ -44,6 +45,11 @@ impl KubeletPlan<'_> {
         cluster.apply(&charts.join("rbac.yaml"))?;
         if self.device_nodes == DeviceNodes::Tagged {
             cluster.apply(&charts.join("rbac-device-nodes.yaml"))?;
+        }
+        if self.kubelet_api {
+            for rights in ["rbac-reviews.yaml", "rbac-serving.yaml", "rbac-approver.yaml"] {
+                cluster.apply(&charts.join(rights))?;
+            }
         }
         let kubeconfig = directory.join("kubeconfig");
         let access = self.api_access(lab, cluster, programs)?;
@@ -78,6 +84,16 @@ impl KubeletPlan<'_> {
             text.push_str(
                 "\n[device_nodes]\ncondition = \"tags.node = 'true'\"\nroutable = [\"10.0.0.0/8\"]\n",
             );
+        }
+        if self.kubelet_api {
+            // A machine may have several sites: each listens on its own address.
+            let port = hub::free(address)?.port();
+            write!(
+                text,
+                "\n[kubelet_api]\nlisten = {listen}\nport = {port}\n",
+                listen = quoted(address),
+            )
+            .expect("writing to a String cannot fail");
         }
         for rule in self.namespaces {
             write_rule(&mut text, rule);

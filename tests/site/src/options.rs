@@ -20,6 +20,8 @@ pub struct SiteOptions {
     pub namespaces: Vec<NamespaceRule>,
     /// Whether devices with the tag `node = 'true'` are Nodes of their own.
     pub device_nodes: DeviceNodes,
+    /// Whether its Nodes answer `kubectl logs`, `exec` and the like.
+    pub kubelet_api: bool,
     /// The servers that the kubelet reaches only through a fault proxy, each its own.
     pub detours: Vec<Server>,
     pub scrutiny: Scrutiny,
@@ -140,6 +142,7 @@ impl SiteOptions {
             devices: Vec::new(),
             namespaces: vec![NamespaceRule::everything()],
             device_nodes: DeviceNodes::None,
+            kubelet_api: false,
             detours: Vec::new(),
             scrutiny: Scrutiny::Usual,
             programs: Programs::default(),

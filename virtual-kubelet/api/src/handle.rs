@@ -71,10 +71,10 @@ fn is_open(visit: &Visit, route: &Result<Route, Unrouted>) -> bool {
 fn node_of(nodes: &Nodes, route: Option<&Route>) -> Option<ServedNode> {
     match nodes {
         Nodes::One(node) => Some(node.clone()),
-        Nodes::Shared(find) => {
-            let pod = route?.pod()?;
-            find(&pod.namespace, &pod.name)
-        }
+        Nodes::Shared { of_pod, whole } => match route?.pod() {
+            Some(pod) => of_pod(&pod.namespace, &pod.name),
+            None => whole.clone(),
+        },
     }
 }
 

@@ -99,8 +99,12 @@ pub type FindNode = Arc<dyn Fn(&str, &str) -> Option<ServedNode> + Send + Sync>;
 pub enum Nodes {
     /// One, in all its routes.
     One(ServedNode),
-    /// The one that a pod is on. What a node answers as a whole is not to be had here.
-    Shared(FindNode),
+    /// The one that a pod is on.
+    Shared {
+        of_pod: FindNode,
+        /// Whose the routes are that name no pod; those are not to be had without it.
+        whole: Option<ServedNode>,
+    },
 }
 
 /// The kubelet's API of all nodes of a process: common to its ports.

@@ -178,12 +178,7 @@ impl Inner {
             Step::FindImage { image } | Step::PullImage { image, .. } => self.policy.allows_image(image),
             Step::SyncVolumes { manifest, .. } => self.policy.allows(manifest),
             Step::RunSandbox(spec) => self.policy.allows(&spec.manifest),
-            Step::StartContainer(start) => {
-                let StartContainer {
-                    sandbox, container, ..
-                } = &**start;
-                self.policy.allows_start(&sandbox.manifest, &container.name)
-            }
+            Step::StartContainer(start) => self.policy.allows(&start.sandbox.manifest),
             _ => Ok(()),
         }
     }

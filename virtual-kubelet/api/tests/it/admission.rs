@@ -137,7 +137,11 @@ async fn a_shared_port_asks_for_the_node_of_the_pod() {
             streams: served.clone(),
         })
     };
-    let world = World::with(|_| {}, Some(Nodes::Shared(std::sync::Arc::new(find)))).await;
+    let shared = Nodes::Shared {
+        of_pod: std::sync::Arc::new(find),
+        whole: None,
+    };
+    let world = World::with(|_| {}, Some(shared)).await;
     let said = world.ask("GET", "/containerLogs/shop/web/main").await;
     assert_eq!((said.status, said.body.as_str()), (StatusCode::OK, "one\ntwo\n"));
     // Whose pod it would be is told to those who may ask every node.
