@@ -17,6 +17,7 @@ mod containerd;
 mod device;
 mod given;
 mod limits;
+mod logs;
 mod pods;
 mod real;
 

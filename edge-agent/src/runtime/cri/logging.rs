@@ -11,15 +11,15 @@ use tokio::io::AsyncWrite;
 use tracing::warn;
 
 use super::config::{InvalidName, path_part};
-use super::logs::tidy;
+use super::logs::{of_workload, tidy};
 use super::{CriRuntime, Inner, RuntimeError, labels};
 use crate::runtime::logs::{LogFault, LogStream, Rotated, Rotation, Standing, Watcher};
 
 /// Whose log is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogTarget {
+    /// The workload's. Where one of them is not known (empty), the files are found by the `uid`.
     pub namespace: String,
-    /// The workload's name.
     pub name: String,
     pub uid: PodUid,
     pub container: String,
@@ -43,8 +43,7 @@ impl CriRuntime {
     /// [`LogFault::Missing`] when there is none, or it cannot be read.
     pub async fn open_log(&self, target: LogTarget, query: &LogQuery) -> Result<OpenLog, LogFault> {
         let inner = Arc::clone(&self.0);
-        let directory = inner.log_directory(&target);
-        let directory = directory.map_err(|error| LogFault::Invalid(error.to_string()))?;
+        let directory = inner.find_log_directory(&target)?;
         let watcher = if query.follow { inner.watcher() } else { None };
         let stream = LogStream::open(&directory, target.attempt, query, watcher, inner.logs.caps).await?;
         let stream = stream.ok_or_else(|| LogFault::Missing {
@@ -97,6 +96,20 @@ impl OpenLog {
 }
 
 impl Inner {
+    fn find_log_directory(&self, target: &LogTarget) -> Result<PathBuf, LogFault> {
+        let invalid = |error: InvalidName| LogFault::Invalid(error.to_string());
+        if !target.namespace.is_empty() && !target.name.is_empty() {
+            return self.log_directory(target).map_err(invalid);
+        }
+        let found = of_workload(&self.settings.log_root, &target.uid);
+        let found = found.map_err(|error| LogFault::Invalid(error.to_string()))?;
+        let workload = found.into_iter().next().ok_or_else(|| LogFault::Missing {
+            container: target.container.clone(),
+            attempt: target.attempt,
+        })?;
+        Ok(workload.join(path_part(&target.container).map_err(invalid)?))
+    }
+
     fn log_directory(&self, target: &LogTarget) -> Result<PathBuf, InvalidName> {
         let LogTarget {
             namespace,

@@ -55,12 +55,10 @@ pub(super) fn prune(directory: &Path, next: u32) -> Result<(), LogsError> {
 
 /// Removes all logs of a workload, whatever it was named, or marks them to be [kept](tidy).
 pub(super) fn remove_all(root: &Path, uid: &PodUid, keep: KeepLogs) -> Result<(), LogsError> {
-    let suffix = Settings::log_directory_suffix(uid);
-    for path in directories(root)? {
-        let is_of_workload = path.to_string_lossy().ends_with(&suffix);
-        if is_of_workload && keep.pods == 0 {
+    for path in of_workload(root, uid)? {
+        if keep.pods == 0 {
             remove(fs::remove_dir_all(&path), &path)?;
-        } else if is_of_workload {
+        } else {
             let mark = path.join(REMOVED);
             match File::create_new(&mark) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -93,6 +91,14 @@ pub(super) fn tidy(root: &Path, keep: KeepLogs) -> Result<(), LogsError> {
         }
     }
     Ok(())
+}
+
+/// The directories of a workload's logs, whatever it was named: normally one.
+pub(super) fn of_workload(root: &Path, uid: &PodUid) -> Result<Vec<PathBuf>, LogsError> {
+    let suffix = Settings::log_directory_suffix(uid);
+    let mut found = directories(root)?;
+    found.retain(|path| path.to_string_lossy().ends_with(&suffix));
+    Ok(found)
 }
 
 fn directories(root: &Path) -> Result<Vec<PathBuf>, LogsError> {

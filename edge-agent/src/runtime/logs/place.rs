@@ -109,9 +109,6 @@ impl At {
             self.offset += 1;
             self.line = Line::Start;
             teller.line_ended(goes_on);
-            if wanted {
-                teller.told_to(self.position());
-            }
         }
     }
 

@@ -85,13 +85,6 @@ impl Teller {
         self.is_new_line = true;
     }
 
-    /// What is in the frame has been told up to here.
-    pub(super) fn told_to(&mut self, at: LogPosition) {
-        if !self.frame.is_empty() {
-            self.told = Some(at);
-        }
-    }
-
     /// Ends the frame that is being filled.
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
         if let Some(told) = self.told.take() {

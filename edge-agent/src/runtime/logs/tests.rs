@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edge_protocol::v1::{LogFrame, LogFrames, LogPosition, LogQuery, LogSource};
 use flate2::Compression;
@@ -349,6 +349,34 @@ fn one_that_follows_waits_for_whole_lines_and_goes_from_file_to_file() {
     assert_eq!(client.turn(&mut reader), caught_up);
     assert!(client.text().ends_with("eight\nendanew\n"));
     assert_eq!(client.position.map(|position| position.attempt), Some(2));
+}
+
+#[test]
+fn a_file_that_was_rotated_is_left_once_it_is_quiet() {
+    let logs = Logs::with(&[("0.log", &lines(&[(1, OUT, "one")]))]);
+    let query = LogQuery {
+        follow: true,
+        ..LogQuery::default()
+    };
+    let hour = Duration::from_hours(1);
+    let directory = logs.directory().to_owned();
+    let mut reader = Reader::open(directory, 0, &query, 0, hour, Sizes::default())
+        .unwrap()
+        .unwrap();
+    let mut client = Client::default();
+    logs.rename("0.log", "0.log.20261122-180000");
+    logs.append("0.log", &lines(&[(4, OUT, "four")]));
+    let soon = Turn::CaughtUp { again: Some(hour) };
+    assert_eq!(client.turn(&mut reader), soon);
+    // What the runtime had in hand when it opened the next.
+    logs.append("0.log.20261122-180000", &lines(&[(2, OUT, "two")]));
+    assert_eq!(client.turn(&mut reader), soon);
+    assert_eq!(client.text(), "one\ntwo\n");
+    logs.append("0.log.20261122-180000", &lines(&[(3, OUT, "three")]));
+    let rotated = File::open(logs.path("0.log.20261122-180000")).unwrap();
+    rotated.set_modified(SystemTime::now() - 2 * hour).unwrap();
+    assert_eq!(client.turn(&mut reader), Turn::CaughtUp { again: None });
+    assert_eq!(client.text(), "one\ntwo\nthree\nfour\n");
 }
 
 #[test]
