@@ -25,7 +25,7 @@ use crate::streams::desk::Desk;
 use crate::streams::tunnel::TunnelOptions;
 use crate::streams::{StreamsHandle, StreamsTask};
 use crate::tls::{self, Alpn, TimeFloor};
-use crate::usage::UsageTask;
+use crate::usage::{Sampler, UsageTask};
 
 /// A tunnel without streams is closed after so long.
 const IDLE_TUNNEL: Duration = Duration::from_mins(1);
@@ -130,6 +130,7 @@ pub async fn build(options: Options) -> Result<Bound, BuildError> {
     let pump = Pump {
         agent,
         boot_id,
+        sampler: Some(Sampler::new(runtime.clone(), options.state_dir.clone())),
         runtime: runtime.clone(),
         store,
         link: link_handle,
@@ -207,7 +208,12 @@ const MACHINE: [&str; 8] = [
 /// The words of manifests that this agent honours: what it announces to the hub, and refuses by name when it is not among them.
 fn features(runtime: &CriRuntime, options: &Options) -> Vec<String> {
     let streams = options.streams.enabled.then_some(ability::STREAMS);
-    let words = MACHINE.into_iter().chain(streams).chain(runtime.abilities());
+    let stats = options.stats.tell.then_some(ability::STATS);
+    let words = MACHINE
+        .into_iter()
+        .chain(streams)
+        .chain(stats)
+        .chain(runtime.abilities());
     words.map(str::to_owned).collect()
 }
 
@@ -227,6 +233,7 @@ fn config(identity: &Identity, features: Vec<String>, options: &Options) -> Agen
         thresholds: options.eviction.thresholds,
         image_policy: options.eviction.image_policy,
         parallel_pulls: options.images.parallel_pulls,
+        sample_floor_ms: options.stats.floor_ms,
         proved: false,
     }
 }

@@ -30,15 +30,28 @@ pub fn boot_id(path: &Path) -> Result<BootId, BootIdError> {
 
 /// This moment: `CLOCK_BOOTTIME`, which counts suspended time too, and `CLOCK_REALTIME`.
 pub fn now(boot_id: BootId) -> Now {
-    let read = |clock| clock_gettime(clock).expect("Linux has these clocks");
-    let boot = read(ClockId::CLOCK_BOOTTIME);
-    let wall = read(ClockId::CLOCK_REALTIME);
-    let ms = |time: nix::sys::time::TimeSpec| time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000;
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME).expect("Linux has this clock");
     Now {
-        mono_ms: ms(boot).unsigned_abs(),
+        mono_ms: mono_ms(),
         wall_ms: ms(wall),
         boot_id,
     }
+}
+
+/// Now on `CLOCK_BOOTTIME`, in milliseconds.
+pub fn mono_ms() -> u64 {
+    let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock");
+    ms(boot).unsigned_abs()
+}
+
+/// When the device booted, in milliseconds since the Unix epoch by its clock of now.
+pub fn booted_ms() -> i64 {
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME).expect("Linux has this clock");
+    ms(wall).saturating_sub_unsigned(mono_ms())
+}
+
+fn ms(time: nix::sys::time::TimeSpec) -> i64 {
+    time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000
 }
 
 /// Facts as of now. `runtime` is its name and version; `state_dir` is on the file system that workloads share.

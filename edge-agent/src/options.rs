@@ -3,6 +3,7 @@
 mod eviction;
 mod images;
 mod logs;
+mod stats;
 mod streams;
 
 use std::net::IpAddr;
@@ -18,6 +19,8 @@ pub use self::images::ImageOptions;
 use self::images::ImageSection;
 use self::logs::LogSection;
 pub use self::logs::{KeepLogs, LogOptions};
+pub use self::stats::StatsOptions;
+use self::stats::StatsSection;
 pub use self::streams::StreamOptions;
 use self::streams::StreamSection;
 use crate::runtime::names::Resolver;
@@ -38,6 +41,8 @@ struct File {
     eviction: EvictionSection,
     #[serde(default)]
     logs: LogSection,
+    #[serde(default)]
+    stats: StatsSection,
     #[serde(default)]
     enrolment: EnrolmentSection,
     #[serde(default)]
@@ -132,6 +137,7 @@ pub struct Options {
     pub images: ImageOptions,
     pub eviction: EvictionOptions,
     pub streams: StreamOptions,
+    pub stats: StatsOptions,
     /// The id to ask for at enrolment; the hub's token may fix another.
     pub device: Option<DeviceId>,
     pub token_file: Option<PathBuf>,
@@ -228,6 +234,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         images,
         eviction,
         logs,
+        stats,
         enrolment,
         local,
         streams,
@@ -264,13 +271,11 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
             "must be an absolute cgroup path without '..'".to_owned(),
         ));
     }
-    let eviction = eviction
-        .check()
-        .map_err(|(field, problem)| invalid(field, problem))?;
-    let images = images
-        .check()
-        .map_err(|(field, problem)| invalid(field, problem))?;
-    let logs = logs.check().map_err(|(field, problem)| invalid(field, problem))?;
+    let named = |(field, problem)| invalid(field, problem);
+    let eviction = eviction.check().map_err(named)?;
+    let stats = stats.check().map_err(named)?;
+    let images = images.check().map_err(named)?;
+    let logs = logs.check().map_err(named)?;
     let RuntimeSection {
         socket,
         cgroup_root,
@@ -313,6 +318,7 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
         images,
         eviction,
         streams,
+        stats,
         device,
         token_file: enrolment.token_file,
         boot_id_file,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent_core::step::{Observed, StepId, StepOutcome};
-use edge_agent_core::{Agent, Effect, Input, Note};
+use edge_agent_core::{Agent, Effect, Input, Note, Sample};
 use edge_protocol::{BootId, Digest, TxId};
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use crate::runtime::{ContainerRuntime, ObserveError};
 use crate::store::{StoreError, StoreHandle};
 use crate::streams::StreamsHandle;
 use crate::tls::TimeFloor;
+use crate::usage::Sampler;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PumpError {
@@ -45,6 +46,8 @@ pub struct Pump<R> {
     pub agent: Agent,
     pub boot_id: BootId,
     pub runtime: R,
+    /// Without it nothing can be said of what the device uses.
+    pub sampler: Option<Sampler>,
     pub store: StoreHandle,
     pub link: LinkHandle,
     /// Absent where this agent has no streams: then none is ordered.
@@ -79,6 +82,7 @@ enum Ended {
     Blob(Digest, Option<String>),
     /// Images were removed, or could not be: the next measurement tells.
     Images,
+    Sampled(Option<Box<Sample>>),
 }
 
 /// What made the pump wake.
@@ -94,6 +98,8 @@ enum Woken {
 struct Running {
     tasks: JoinSet<Ended>,
     looks: Looks,
+    /// Whether a sample is under way: there is one at a time.
+    sampling: bool,
     wake: Option<Instant>,
     stop_by: Option<Instant>,
     /// Commits that the store has not reported yet.
@@ -109,6 +115,7 @@ impl<R: ContainerRuntime> Pump<R> {
         let mut running = Running {
             tasks: JoinSet::new(),
             looks: Looks::default(),
+            sampling: false,
             wake: None,
             stop_by: None,
             commits: 0,
@@ -210,6 +217,17 @@ impl<R: ContainerRuntime> Pump<R> {
                     streams.refuse(*refused);
                 }
             }
+            Effect::Sample(targets) => {
+                running.sampling = true;
+                let sampler = self.sampler.clone();
+                running.tasks.spawn(async move {
+                    let sample = match sampler {
+                        Some(sampler) => sampler.sample(targets).await,
+                        None => None,
+                    };
+                    Ended::Sampled(sample.map(Box::new))
+                });
+            }
             Effect::Reconnect { why } => self.link.reconnect(why),
             Effect::Report(note) => self.report(&note),
         }
@@ -235,6 +253,10 @@ impl<R: ContainerRuntime> Pump<R> {
             }
             Ended::Blob(digest, body) => Input::Blob { digest, body },
             Ended::Images => return Ok(()),
+            Ended::Sampled(sample) => {
+                running.sampling = false;
+                Input::Sampled(sample)
+            }
         };
         self.step(input, running).await
     }
@@ -264,9 +286,10 @@ impl<R: ContainerRuntime> Pump<R> {
 }
 
 impl Running {
-    /// Nothing of ours is under way that a stop should wait for; a look is not worth waiting for.
+    /// Nothing of ours is under way that a stop should wait for; a look and a sample are not worth waiting for.
     fn is_quiet(&self) -> bool {
-        self.commits == 0 && self.tasks.len() == usize::from(self.looks.is_looking())
+        let idle = usize::from(self.looks.is_looking()) + usize::from(self.sampling);
+        self.commits == 0 && self.tasks.len() == idle
     }
 }
 

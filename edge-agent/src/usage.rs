@@ -1,4 +1,7 @@
-//! Measures what the device has left and, when it matters, what each workload uses.
+//! Measures what the device has left and, when it matters, what each workload uses; [`Sampler`] reads what both use for whoever asks.
+
+mod network;
+mod sample;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::runtime::CriRuntime;
+
+pub use sample::Sampler;
 
 /// As the kubelet's eviction manager (`monitoringInterval` of pkg/kubelet/eviction).
 const EVERY: Duration = Duration::from_secs(10);
@@ -40,8 +45,9 @@ impl UsageTask {
                 images = self.images_directory().await;
             }
             let mut usage = self.device(images.as_deref());
+            let whole = count % WHOLE == 0;
             count += 1;
-            if count % WHOLE == 0 || self.thresholds.are_near(&usage) {
+            if whole || self.thresholds.are_near(&usage) {
                 self.add_workloads(&mut usage).await;
             }
             if self.inputs.send(Input::Usage(Box::new(usage))).await.is_err() {
@@ -125,15 +131,17 @@ fn processes(bounds: &[&str], loadavg: &str) -> Option<Room> {
 }
 
 fn memory(meminfo: &str) -> Option<Room> {
-    let bytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1024)
-    };
     Some(Room {
-        capacity: bytes("MemTotal:")?,
-        available: bytes("MemAvailable:")?,
+        capacity: kib(meminfo, "MemTotal:")?,
+        available: kib(meminfo, "MemAvailable:")?,
     })
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn kib(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -223,12 +223,11 @@ impl Pump {
         match message {
             Message::Read(read) => read(&Reading {
                 hub: &self.hub,
+                now: self.clock.now(),
                 revision: self.feed.revision(),
             }),
             Message::Call { call, cause, reply } => {
-                self.last_request += 1;
-                let request = RequestId(self.last_request);
-                self.replies.insert(request, reply);
+                let request = self.request(reply);
                 self.step(Input::Call { request, call }, cause);
             }
             // Whoever asked and has gone already could not end what begins now.
@@ -251,12 +250,32 @@ impl Pump {
                 };
                 self.step(input, None);
             }
+            Message::WantStats {
+                device,
+                max_age_ms,
+                reply,
+            } => {
+                let request = self.request(reply);
+                let wanted = Input::StatsWanted {
+                    request,
+                    device,
+                    max_age_ms,
+                };
+                self.step(wanted, None);
+            }
         }
     }
 
     fn over(&mut self, stream: StreamId) {
         self.streams.forget(stream);
         self.step(Input::StreamOver(stream), None);
+    }
+
+    fn request(&mut self, reply: oneshot::Sender<Result<(), CallError>>) -> RequestId {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.replies.insert(request, reply);
+        request
     }
 
     fn step(&mut self, input: Input, mut cause: Option<AuditRecord>) {

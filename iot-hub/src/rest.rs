@@ -2,7 +2,7 @@
 //!
 //! * [`problem`]: refusals as RFC 9457 documents, extractors that refuse in this form.
 //! * `auth`: bearer tokens → [`Principal`](crate::grant::Principal).
-//! * `devices`, `deployments`, `keys`, `tokens`, `events`: the routes.
+//! * `devices`, `stats`, `deployments`, `keys`, `tokens`, `events`: the routes.
 //! * `streams`: what devices do while somebody looks on, over a WebSocket.
 //! * `watch`: server-sent events from log and feed.
 //! * `view`: the machine's views as API documents.
@@ -15,6 +15,7 @@ mod devices;
 mod events;
 mod keys;
 pub mod problem;
+mod stats;
 mod streams;
 mod tokens;
 pub(crate) mod validate;
@@ -134,6 +135,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(devices::workloads))
         .routes(routes!(devices::forget))
         .routes(routes!(streams::open))
+        .routes(routes!(stats::of_device))
         .routes(routes!(deployments::list))
         .routes(
             routes!(deployments::one, deployments::put, deployments::delete)

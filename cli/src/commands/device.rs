@@ -8,6 +8,7 @@ use iot_hub_api::v1::{Device, DeviceState, DeviceWorkload};
 use iot_hub_client::HubClient;
 use jiff::Timestamp;
 
+use super::top;
 use crate::output::{self, Format, OutputArgs, Row, age, word};
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +47,15 @@ pub enum Command {
     /// List what may run on a device, by the last that it acknowledged and all that it was told since; also on one that is lost.
     Workloads {
         device: DeviceId,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show what connected devices use, or one device and its workloads.
+    Top {
+        device: Option<DeviceId>,
+        /// Show the containers of each workload too.
+        #[arg(long, requires = "device")]
+        containers: bool,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -181,6 +191,11 @@ pub async fn run(hub: &HubClient, command: Command) -> anyhow::Result<()> {
             let held = hub.device_workloads(&device).await?.items;
             output::print(output.output, "workloads", &held)
         }
+        Command::Top {
+            device,
+            containers,
+            output,
+        } => top::run(hub, device.as_ref(), containers, output.output).await,
         Command::Forget {
             device,
             accept_running_workloads,

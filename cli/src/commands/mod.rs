@@ -10,6 +10,7 @@ pub mod logs;
 pub mod orphan;
 pub mod port_forward;
 mod target;
+pub mod top;
 
 use std::collections::BTreeMap;
 

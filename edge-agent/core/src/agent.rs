@@ -26,6 +26,7 @@ use crate::restore::{read_blobs, read_meta, read_records};
 use crate::roster::{Roster, Touch};
 use crate::session::{Parties, Session};
 use crate::shelf::Shelf;
+use crate::stats::Sampling;
 use crate::streams::Commands;
 use crate::transition::Rules;
 
@@ -56,6 +57,8 @@ pub struct AgentConfig {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at the same time; absent means as many as are wanted.
     pub parallel_pulls: Option<NonZeroU32>,
+    /// The least time between two samples of what the device uses, in milliseconds, whoever asks.
+    pub sample_floor_ms: u64,
     /// In builds with debug assertions every step asks the whole again, and panics where an untouched workload is not as it was. It costs as
     /// much as all workloads do: for tests.
     pub proved: bool,
@@ -145,6 +148,7 @@ pub struct Agent {
     pub(crate) pulls: Pulls,
     pub(crate) provenance: Provenance,
     pub(crate) commands: Commands,
+    pub(crate) sampling: Sampling,
     /// Steps that were told to have ended, in this life.
     pub(crate) told: u64,
     pub(crate) stopping: bool,
@@ -221,6 +225,7 @@ impl Agent {
             pulls: Pulls::default(),
             provenance: read_meta(&meta, PULLED_KEY, &mut damage).unwrap_or_default(),
             commands: Commands::default(),
+            sampling: Sampling::default(),
             told: 0,
             stopping: false,
             plan_wake: None,
@@ -268,6 +273,7 @@ impl Agent {
             }
             Input::Facts(facts) => self.claims.measured(*facts),
             Input::Usage(usage) => self.shed(&now, &usage),
+            Input::Sampled(sample) => self.sampled(&now, sample.map(|sample| *sample)),
             Input::Wake => self.armed = None,
             Input::Stop => self.stop(&now),
         }
@@ -275,6 +281,7 @@ impl Agent {
             self.reconcile(&now);
             self.tell(&now);
             self.ask_for_keys(&now);
+            self.sample(&now);
         }
         self.flush(&now);
         self.arm(&now);
@@ -307,6 +314,7 @@ impl Agent {
         self.history.rebase();
         self.fetches.rebase(now.mono_ms);
         self.pulls.rebase();
+        self.sampling.rebase();
         self.roster.each(|_, workload, _| {
             workload.failures.values_mut().for_each(|failure| {
                 failure.until_ms = now.mono_ms;
@@ -446,6 +454,7 @@ impl Agent {
             reports,
             self.fetches.wake_at(now.mono_ms),
             self.keys.wake_at(),
+            self.sampling.wake_at(),
             self.plan_wake,
         ];
         let at = wishes

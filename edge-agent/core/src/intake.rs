@@ -58,6 +58,10 @@ impl Agent {
                 ..
             }) => self.take_keys(now, wraps),
             Ok(DownFrame {
+                body: Down::StatsAsk(ask),
+                ..
+            }) => self.stats_asked(now, &ask),
+            Ok(DownFrame {
                 body: Down::Stream { envelope },
                 ..
             }) => self.order(lane, &envelope),

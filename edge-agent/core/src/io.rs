@@ -4,6 +4,7 @@ use edge_protocol::v1::{DeviceEvent, Facts, KeyWrap, Pressures, StreamRefusal};
 use edge_protocol::{DesiredSet, Digest, Lane, PodUid, SessionEpoch, SetGeneration, TxId};
 use serde::{Deserialize, Serialize};
 
+use crate::stats::{Sample, SampleTarget};
 use crate::step::{Observed, Step, StepId, StepOutcome};
 use crate::streams::{StreamRefused, StreamTask};
 use crate::usage::Usage;
@@ -43,6 +44,8 @@ pub enum Input {
     Committed(TxId),
     /// A measurement: every ten seconds, as the kubelet's eviction manager.
     Usage(Box<Usage>),
+    /// How an [`Effect::Sample`] ended; `None` when nothing could be read in time.
+    Sampled(Option<Box<Sample>>),
     /// The facts of the device, at start and when they change.
     Facts(Box<Facts>),
     /// The moment asked for by the last [`Effect::WakeAt`] came.
@@ -70,6 +73,8 @@ pub enum Effect {
     OpenStream(Box<StreamTask>),
     /// Tell whoever asked for a stream that it cannot be.
     RefuseStream(Box<StreamRefused>),
+    /// Read what the device and these workloads use now; the answer is [`Input::Sampled`].
+    Sample(Vec<SampleTarget>),
     /// Give up this connection and dial again with backoff: the session is not answered, or is refused.
     Reconnect {
         why: String,

@@ -13,7 +13,7 @@
 //!   workload that is to run needs next, `tidy` what is in its way, `teardown` what one that is to go needs next, `backoff` when. `sums`
 //!   is what a workload as a whole asks for. `pulls`: images on their way here; `provenance`: whose credentials brought them.
 //! * `health`: hooks and probes of what runs; `probe`: one probe as a state machine; `checkup`: what they tell.
-//! * [`usage`]: what the device and its workloads use, as measured; `shed` makes of it what has to go: workloads by `eviction`, images by `images`.
+//! * [`usage`]: what the device and its workloads use, as measured; `shed` makes of it what has to go: workloads by `eviction`, images by `images`. `stats`: what is told of it while somebody asks.
 //! * `outcome` and `failure`: what steps and looks tell. `upkeep` and `marks`: execute plans on paper and tell the hub. `status`, `phase`, `reports`, `history`: what
 //!   it is told; `words`: how.
 //! * `streams`: which streams that the hub orders are opened, and to what.
@@ -22,8 +22,8 @@
 //!
 //! # The contract with the pump
 //! * Effects are executed in the order given. Sends of one lane stay in order; steps run at the same time.
-//! * Every [`Effect::Run`] is answered by one [`Input::StepEnded`], every [`Effect::Fetch`] by one [`Input::Blob`], every [`Effect::Commit`]
-//!   by one [`Input::Committed`], in order; a commit that fails ends the process.
+//! * Every [`Effect::Run`] is answered by one [`Input::StepEnded`], every [`Effect::Fetch`] by one [`Input::Blob`], every [`Effect::Sample`] by one
+//!   [`Input::Sampled`], every [`Effect::Commit`] by one [`Input::Committed`], in order; a commit that fails ends the process.
 //! * The pump looks at the runtime at start, after every ended step but a pull, at every event of the runtime, and from time to time. It
 //!   hands a look in with the number of [`Input::StepEnded`] that it had handed in when the look began. A workload whose step failed or
 //!   stopped something is left alone until a look that began after that.
@@ -62,6 +62,7 @@ mod roster;
 mod session;
 mod shed;
 mod shelf;
+mod stats;
 mod status;
 pub mod step;
 mod streams;
@@ -82,6 +83,7 @@ pub use edge_protocol::Now;
 pub use eviction::{Threshold, Thresholds};
 pub use images::{ImagePolicy, ObservedImage};
 pub use io::{Effect, Input, Note, Restored, TrustedSet, Tx, Write};
+pub use stats::{Sample, SampleContainer, SampleTarget};
 pub use step::{
     ContainerResize, InContainer, Observed, ObservedContainer, ObservedSandbox, ObservedState, ProbeKind,
     SandboxSpec, StartContainer, Step, StepId, StepOutcome,

@@ -1,7 +1,7 @@
 //! The cgroup of each pod: `<root>[/<qos>]/pod<uid>`, as the kubelet lays them out with the cgroupfs driver.
 //!
 //! The runtime makes the containers' cgroups below it. Only the pod's own level, with its limits, is made and removed
-//! here, and what the classes weigh (`classes`) follows it. All calls are a handful of small writes to kernel files, and may block as long as the kernel does.
+//! here, and what the classes weigh (`classes`) follows it. What each of them uses is read in `figures`. All calls are a handful of small writes to kernel files, and may block as long as the kernel does.
 
 use std::fmt::Display;
 use std::fs;
@@ -17,6 +17,9 @@ use super::resources::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, cpu_weight};
 use classes::Requests;
 
 mod classes;
+mod figures;
+
+pub use figures::Figures;
 
 /// The controllers whose limits we or the runtime set, by their names in cgroup v2.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];

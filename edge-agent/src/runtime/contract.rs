@@ -15,6 +15,7 @@ mod clauses;
 #[path = "../../cri/tests/it/containerd.rs"]
 mod containerd;
 mod device;
+mod figures;
 mod given;
 mod limits;
 mod logs;

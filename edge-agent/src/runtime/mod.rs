@@ -42,7 +42,9 @@ pub mod sources;
 mod streams;
 pub mod volumes;
 
-pub use cri::{CriRuntime, CriRuntimeOptions, LogTarget, OpenLog, RuntimeError, StreamFault};
+pub use cri::{
+    CriRuntime, CriRuntimeOptions, Disks, LogTarget, OpenLog, RuntimeError, StreamFault, Taken, WorkloadDisks,
+};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::FakeRuntime;
 pub(crate) use streams::with_cause;

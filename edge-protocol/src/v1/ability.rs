@@ -39,6 +39,8 @@ pub const LOCAL: &str = "volumes.local";
 pub const EPHEMERAL_CONTAINERS: &str = "ephemeral-containers";
 /// Streams over a tunnel that the device dials. No manifest asks for it.
 pub const STREAMS: &str = "streams";
+/// What the device and its workloads use, told while somebody asks. No manifest asks for it.
+pub const STATS: &str = "stats";
 /// Objects beside the manifest, in clear.
 pub const OBJECTS: &str = "objects";
 /// Objects that are sealed.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::LinkClass;
 use super::object::KeyWrap;
+use super::stats::StatsAsk;
 use crate::set::SetItem;
 use crate::sign::Envelope;
 use crate::{
@@ -35,6 +36,8 @@ pub enum Down {
     Stream {
         envelope: Envelope,
     },
+    /// Somebody asks what a device with the ability [`STATS`](super::ability::STATS) uses.
+    StatsAsk(StatsAsk),
     /// A kind of a newer hub: counted and ignored.
     #[serde(other)]
     Unknown,

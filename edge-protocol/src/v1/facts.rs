@@ -140,4 +140,14 @@ impl LinkClass {
     pub fn deadline_ms(self) -> u64 {
         u64::from(self.keep_alive_s()) * 1500
     }
+
+    /// The least time between two samples of what the device uses, in milliseconds, beside the device's own: a link that counts bytes carries them more
+    /// rarely, or they would be most of what it carries.
+    pub fn stats_floor_ms(self) -> u64 {
+        match self {
+            Self::Lan => 0,
+            Self::Cellular => 30_000,
+            Self::Satellite => 120_000,
+        }
+    }
 }

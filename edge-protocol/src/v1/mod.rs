@@ -6,7 +6,7 @@
 //! * [`deployment`]: what a provider asks of the hub, and the hub's roll-up of what the devices said.
 //! * [`facts`]: what a device claims to be; [`amounts`]: what of it workloads may have; [`enrol`]: how it came by its certificate.
 //! * [`up`] and [`down`]: the frames between a device and the hub; [`stream`]: what opens a stream beside them; [`log_frames`]: what one with a log
-//!   carries.
+//!   carries; [`stats`]: what a device uses, told while somebody asks.
 
 pub mod ability;
 pub mod amounts;
@@ -17,6 +17,7 @@ pub mod facts;
 pub mod log_frames;
 pub mod manifest;
 pub mod object;
+pub mod stats;
 pub mod status;
 pub mod stream;
 pub mod up;
@@ -40,6 +41,11 @@ pub use manifest::{
     is_baseline_capability,
 };
 pub use object::{Bytes, KeyWrap, ObjectData, SealedObject};
+pub use stats::{
+    ContainerStats, CpuStats, FsStats, InterfaceStats, IoStats, MAX_STATS_FOR_MS, MAX_STATS_INTERVAL_MS,
+    MAX_STATS_PARTS, MemoryStats, NetworkStats, NodeStats, ProcessStats, Stats, StatsAsk, StatsReport,
+    SwapStats, VolumeStats, WorkloadStats,
+};
 pub use status::{
     ContainerState, ContainerStatus, DeferredResize, DeviceEvent, EventLevel, LinuxUser, Phase, Reason,
     ResizeFailure, Resizing, Rung, WorkloadStatus,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
+use super::stats::StatsReport;
 use super::status::{DeviceEvent, WorkloadStatus};
 use crate::time::DeviceTime;
 use crate::{Digest, Incarnation, Nonce, SessionEpoch, SetGeneration};
@@ -40,6 +41,8 @@ pub enum Up {
     Facts {
         facts: Box<Facts>,
     },
+    /// What it uses, as asked. Never answered.
+    Stats(StatsReport),
     /// Nothing to say but that the device lives. The hub answers with an acknowledgement, whatever it acknowledges, so that the device
     /// knows that the hub lives: a device that hears nothing for one and a half keep-alives dials again.
     Heartbeat,
@@ -56,7 +59,12 @@ impl Up {
     pub fn is_answered(&self) -> bool {
         match self {
             Self::Hello(_) | Self::Status(_) | Self::Events(_) | Self::Heartbeat => true,
-            Self::Ack(_) | Self::Facts { .. } | Self::WantKeys { .. } | Self::Bye | Self::Unknown => false,
+            Self::Ack(_)
+            | Self::Facts { .. }
+            | Self::WantKeys { .. }
+            | Self::Stats(_)
+            | Self::Bye
+            | Self::Unknown => false,
         }
     }
 }

@@ -12,4 +12,5 @@ mod manifests;
 mod refusals;
 mod sealed;
 mod sealing;
+mod stats;
 mod streams;

@@ -14,7 +14,7 @@ pub mod v1;
 pub use problem::{Problem, ProblemCode};
 pub use v1::{
     Assignment, AuditEntry, Change, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
-    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
-    MAX_STREAM_CALL, PutDeployment, Quarantined, RefusedSet, Revision, STREAM_PROTOCOL, StateUpdate,
-    StreamCall, Surplus, TagsUpdate, WantedKey, WantedKeys, WatchEvent, WorkloadDesired,
+    DeviceStats, DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps,
+    LinkUpdate, List, MAX_STREAM_CALL, PutDeployment, Quarantined, RefusedSet, Revision, STREAM_PROTOCOL,
+    StateUpdate, StreamCall, Surplus, TagsUpdate, WantedKey, WantedKeys, WatchEvent, WorkloadDesired,
 };

@@ -71,6 +71,9 @@ problem_codes! {
     NotDecommissioned => 409, "urn:outrigger:problem:not-decommissioned", "The device is not decommissioned";
     EnrolmentSuperseded => 409, "urn:outrigger:problem:enrolment-superseded", "Another enrolment of the device came first";
     BeingDeleted => 409, "urn:outrigger:problem:being-deleted", "The deployment is being deleted";
+    DeviceNotConnected => 409, "urn:outrigger:problem:device-not-connected", "The device is not connected";
+    /// Its agent is too old for it, or its owner switched it off.
+    DeviceLacksAbility => 409, "urn:outrigger:problem:device-lacks-ability", "The device cannot do this";
     LimitReached => 409, "urn:outrigger:problem:limit-reached", "A limit of the hub is reached";
     TooLarge => 413, "urn:outrigger:problem:too-large", "The body is too large";
     UnsupportedMediaType => 415, "urn:outrigger:problem:unsupported-media-type", "The body must be application/json";
@@ -82,6 +85,7 @@ problem_codes! {
     BadSealingKey => 422, "urn:outrigger:problem:bad-sealing-key", "The sealing key is not valid";
     SealingKeyChanged => 409, "urn:outrigger:problem:sealing-key-changed", "The device enrolled with another sealing key";
     TooManyRequests => 429, "urn:outrigger:problem:too-many-requests", "Too many requests";
+    DeviceNotAnswered => 504, "urn:outrigger:problem:device-not-answered", "The device did not answer in time";
     Internal => 500, "urn:outrigger:problem:internal", "The hub failed";
     Unavailable => 503, "urn:outrigger:problem:unavailable", "The hub cannot answer now";
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use edge_protocol::sign::Envelope;
 use edge_protocol::v1::{
     Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap, LinkClass, Rung,
-    StreamRequest, WorkloadStatus,
+    Stats, StreamRequest, WorkloadStatus,
 };
 use edge_protocol::{DeploymentRevision, DeviceId, Digest, EnrolmentSerial, PodUid, SetGeneration};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,22 @@ pub struct Surplus {
     pub hellos: u64,
     pub statuses: u64,
     pub events: u64,
+    /// Parts of samples of what it uses.
+    #[serde(default)]
+    pub stats: u64,
     pub refusals: u64,
+}
+
+/// The newest sample of what a device uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceStats {
+    /// How long ago it came to the hub, in milliseconds.
+    pub age_ms: u64,
+    /// When that was, in milliseconds since the Unix epoch by the hub's clock. A figure whose moment is `at_ms` was read `stats.at.mono_ms - at_ms`
+    /// before that, whatever the device's wall clock says.
+    pub received_ms: i64,
+    /// The device's own word. Workloads that are none of its own are left out.
+    pub stats: Stats,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

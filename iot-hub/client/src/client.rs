@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edge_protocol::v1::LogQuery;
 use edge_protocol::v1::{DeploymentSpec, KeyWrap, LinkClass, Source, TombstoneReason};
 use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::{
     Assignment, AuditEntry, CreateEnrolmentToken, Deployment, Device, DeviceEventRecord, DeviceState,
-    DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps, LinkUpdate, List,
-    Problem, PutDeployment, Revision, StateUpdate, StreamCall, TagsUpdate, WantedKeys,
+    DeviceStats, DeviceWorkload, EnrolmentTokenCreated, EnrolmentTokenInfo, ForgetDevice, KeyWraps,
+    LinkUpdate, List, Problem, PutDeployment, Revision, StateUpdate, StreamCall, TagsUpdate, WantedKeys,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -25,7 +26,7 @@ use crate::watch::Watch;
 const MAX_ANSWER: usize = 512 << 20;
 
 /// How long an unused connection is kept.
-const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(15);
+const POOL_IDLE: Duration = Duration::from_secs(15);
 
 /// Which events to list; without a field, those of all that the caller may see.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +105,13 @@ impl HubClient {
     /// What may run on the device, by the last that it acknowledged and all that it was told since.
     pub async fn device_workloads(&self, id: &DeviceId) -> Result<List<DeviceWorkload>, ClientError> {
         self.get(&format!("/devices/{id}/workloads"), &()).await
+    }
+
+    /// What the device and its workloads use, from a sample that is at most so old if one can be had within a few seconds; else from the newest.
+    pub async fn device_stats(&self, id: &DeviceId, max_age: Duration) -> Result<DeviceStats, ClientError> {
+        let age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        self.get(&format!("/devices/{id}/stats"), &[("max_age_ms", age_ms)])
+            .await
     }
 
     /// Gives the id of a decommissioned device free. What its tombstones were to stop may run on there: calling this accepts it.

@@ -191,6 +191,12 @@ impl Device {
         items.into_iter().flatten().map(|item| item.revision).max()
     }
 
+    /// Whether the workload is in its set, or in what it last acknowledged.
+    pub(crate) fn may_have(&self, uid: &PodUid) -> bool {
+        let is_in = |set: &DesiredSet| set.get(uid).is_some();
+        is_in(&self.items) || self.acknowledged().is_some_and(|(_, set)| is_in(set))
+    }
+
     /// Ends an edit: the set as it is now gets the next generation of this incarnation.
     pub(crate) fn bump(&mut self, incarnation: Incarnation) {
         self.keep_acknowledged();

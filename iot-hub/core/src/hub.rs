@@ -14,6 +14,7 @@ mod keys;
 mod objects;
 mod reports;
 mod restore;
+mod stats;
 mod streams;
 mod targets;
 mod timers;
@@ -53,6 +54,7 @@ pub struct Hub {
     timers: Timers,
     waiting: Waiting,
     streams: Streams,
+    stats: stats::Book,
     /// Of connections whose device is not known.
     strangers: Allowance,
     after: AfterCommit<Effect>,
@@ -91,6 +93,11 @@ impl Hub {
                 ticket,
             } => self.ticket_presented(&mut turn, presentation, (&device, &enrolment), &ticket),
             Input::StreamOver(stream) => self.stream_over(stream),
+            Input::StatsWanted {
+                request,
+                device,
+                max_age_ms,
+            } => self.stats_wanted(&mut turn, request, &device, max_age_ms),
             Input::Committed(tx) => turn.effects.extend(self.after.committed(tx)),
             Input::Wake => self.timers.woken(),
         }

@@ -3,10 +3,11 @@
 mod streams;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edge_protocol::v1::{
     AckStage, Blob, DeploymentSpec, DeploymentState, DeploymentStatus, DeviceEvent, Facts, KeyWrap,
-    LinkClass, Phase, Ticket, TombstoneReason, WorkloadStatus,
+    LinkClass, Phase, Stats, Ticket, TombstoneReason, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, Incarnation, Lane, PodUid, SealingKey,
@@ -62,6 +63,13 @@ pub enum Input {
     },
     /// Whoever asked for the stream has gone, or it has ended.
     StreamOver(StreamId),
+    /// Somebody wants to know what a device uses, from a sample that is at most so old; authenticated and authorised by the shell. The reply comes when
+    /// [`Hub::stats`](crate::Hub::stats) has the best there is.
+    StatsWanted {
+        request: RequestId,
+        device: DeviceId,
+        max_age_ms: u64,
+    },
     Committed(TxId),
     Wake,
 }
@@ -175,6 +183,12 @@ pub enum CallError {
     BeingDeleted,
     #[error("the tags are not valid: {0}")]
     BadTags(String),
+    #[error("device {0} is not connected")]
+    NotConnected(DeviceId),
+    #[error("the agent of device {0} does not tell what it uses")]
+    NoStats(DeviceId),
+    #[error("device {0} is connected and did not answer in time")]
+    NotAnswered(DeviceId),
     #[error("the limit of {limit} {what} is reached")]
     LimitReached { what: &'static str, limit: usize },
 }
@@ -384,8 +398,20 @@ pub struct Surplus {
     pub hellos: u64,
     pub statuses: u64,
     pub events: u64,
+    /// Parts of samples of what it uses; they are dropped.
+    pub stats: u64,
     /// Refusals that were counted only.
     pub refusals: u64,
+}
+
+/// The newest sample of what a device uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsView {
+    /// As the device said it, bounded, without workloads that are none of its own.
+    pub stats: Arc<Stats>,
+    /// When it came, on the monotonic clock and on the wall clock.
+    pub heard_ms: u64,
+    pub heard_wall_ms: i64,
 }
 
 /// A workload that a device keeps as it was, for what a restored hub wants of it contradicts what the device holds (law 4). It ends when

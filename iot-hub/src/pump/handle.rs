@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use edge_protocol::v1::Ticket;
-use edge_protocol::{DeviceId, EnrolmentSerial};
+use edge_protocol::{DeviceId, EnrolmentSerial, Now};
 use iot_hub_core::{Call, CallError, Hub, StreamAsk, StreamId};
 use iot_hub_store::AuditRecord;
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,7 @@ use crate::feed::Feed;
 /// The machine at one moment, between two steps.
 pub struct Reading<'a> {
     pub hub: &'a Hub,
+    pub now: Now,
     /// Everything up to here is in what is read; more may be.
     pub revision: u64,
 }
@@ -36,6 +37,11 @@ pub(super) enum Message {
         identity: (DeviceId, EnrolmentSerial),
         ticket: Ticket,
         brought: Box<Brought>,
+    },
+    WantStats {
+        device: DeviceId,
+        max_age_ms: u64,
+        reply: oneshot::Sender<Result<(), CallError>>,
     },
     Read(Read),
 }
@@ -119,6 +125,26 @@ impl PumpHandle {
             brought,
         };
         self.messages.send(message).await.map_err(|_| PumpGone)
+    }
+
+    /// Waits until the machine has the best sample of what a device uses that can be had within a few seconds: one no older than this, or the newest.
+    /// Dropping the future does not take the wish back.
+    ///
+    /// # Errors
+    /// [`PumpGone`]; the inner error says why there is none.
+    pub async fn want_stats(
+        &self,
+        device: DeviceId,
+        max_age_ms: u64,
+    ) -> Result<Result<(), CallError>, PumpGone> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::WantStats {
+            device,
+            max_age_ms,
+            reply,
+        };
+        self.messages.send(message).await.map_err(|_| PumpGone)?;
+        answer.await.map_err(|_| PumpGone)
     }
 
     /// Runs `read` on the machine between two steps. It must be short: nothing else happens meanwhile.

@@ -90,6 +90,9 @@ impl From<CallError> for Refusal {
             CallError::NotDecommissioned(_) => problem(ProblemCode::NotDecommissioned),
             CallError::EnrolmentSuperseded(_) => problem(ProblemCode::EnrolmentSuperseded),
             CallError::BeingDeleted => problem(ProblemCode::BeingDeleted),
+            CallError::NotConnected(_) => problem(ProblemCode::DeviceNotConnected),
+            CallError::NoStats(_) => problem(ProblemCode::DeviceLacksAbility),
+            CallError::NotAnswered(_) => problem(ProblemCode::DeviceNotAnswered),
             CallError::LimitReached { .. } => problem(ProblemCode::LimitReached),
         })
     }

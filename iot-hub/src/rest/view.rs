@@ -52,6 +52,7 @@ pub(super) fn device(view: DeviceView) -> Device {
             hellos: surplus.hellos,
             statuses: surplus.statuses,
             events: surplus.events,
+            stats: surplus.stats,
             refusals: surplus.refusals,
         },
     }

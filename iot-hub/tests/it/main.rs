@@ -13,6 +13,7 @@ mod mqtt;
 mod openapi;
 mod rest;
 mod site;
+mod stats;
 mod streams;
 mod tunnel;
 mod watch;

@@ -33,6 +33,17 @@ pub fn nonce() -> Nonce {
     Nonce::new("0123456789abcdef0123456789abcdef").unwrap()
 }
 
+/// Of the scripted device, always.
+pub fn device_time() -> DeviceTime {
+    let boot_id: BootId = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
+    DeviceTime {
+        boot_id,
+        mono_ms: 1,
+        wall_ms: 1,
+        wall_trusted: true,
+    }
+}
+
 impl Session {
     /// The next message on a down lane.
     pub async fn message(&mut self) -> Vec<u8> {
@@ -65,18 +76,12 @@ impl Session {
 
     /// A frame of this session.
     pub async fn say(&mut self, id: &str, session: Option<SessionEpoch>, body: Up) {
-        let boot_id: BootId = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
         let frame = UpFrame {
             v: VERSION,
             session,
             incarnation: None,
             seq: 0,
-            time: DeviceTime {
-                boot_id,
-                mono_ms: 1,
-                wall_ms: 1,
-                wall_trusted: true,
-            },
+            time: device_time(),
             body,
         };
         let bytes = frame::encode(&frame).unwrap();

@@ -122,6 +122,7 @@ async fn live(options: Options, identity: Identity) -> anyhow::Result<()> {
         agent,
         boot_id,
         runtime: Nothing,
+        sampler: None,
         store,
         link: link_handle,
         streams: None,
@@ -158,6 +159,7 @@ fn config(identity: &Identity, options: &Options) -> AgentConfig {
         thresholds: options.eviction.thresholds,
         image_policy: options.eviction.image_policy,
         parallel_pulls: options.images.parallel_pulls,
+        sample_floor_ms: options.stats.floor_ms,
         proved: false,
     }
 }

@@ -328,6 +328,7 @@ fn config() -> anyhow::Result<AgentConfig> {
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
         parallel_pulls: None,
+        sample_floor_ms: 10_000,
         proved: false,
     })
 }

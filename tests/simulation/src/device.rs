@@ -132,6 +132,7 @@ impl Device {
             image_policy: ImagePolicy::default(),
             // Serial, as the agent's default: who waits must not wait for ever.
             parallel_pulls: Some(NonZeroU32::MIN),
+            sample_floor_ms: 10_000,
             proved: true,
             cluster_dns: true,
             limits: Limits::default(),
@@ -274,7 +275,8 @@ impl World {
             Effect::KeepAlive(_)
             | Effect::RemoveImages(_)
             | Effect::OpenStream(_)
-            | Effect::RefuseStream(_) => {}
+            | Effect::RefuseStream(_)
+            | Effect::Sample(_) => {}
             Effect::Reconnect { why } => {
                 say!(self, self.devices[at].id, "reconnects: {why}");
                 self.ledger.reconnects += 1;

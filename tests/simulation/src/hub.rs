@@ -340,7 +340,7 @@ impl World {
                 }
                 None => return self.fail("a statement that no agent reads"),
             },
-            Ok(Down::Keys { .. } | Down::Stream { .. } | Down::Unknown) => {}
+            Ok(Down::Keys { .. } | Down::Stream { .. } | Down::StatsAsk(_) | Down::Unknown) => {}
         }
         if self.devices[at].link.connection == Some(connection) {
             let frame = Frame {

@@ -9,8 +9,8 @@ use edge_protocol::sign::{Signer, TrustedKeys};
 use edge_protocol::v1::object::kind;
 use edge_protocol::v1::{
     Blob, ContainerSpec, Down, DownFrame, KeyWrap, LinkClass, Manifest, ObjectData, ObjectRef, Operator,
-    ReportAck, Statement, StatementBody, StreamOrder, StreamRequest, Ticket, Tombstone, TombstoneReason, Up,
-    UpFrame, WorkloadSpec, WorkloadStatus,
+    ReportAck, Statement, StatementBody, StatsAsk, StreamOrder, StreamRequest, Ticket, Tombstone,
+    TombstoneReason, Up, UpFrame, WorkloadSpec, WorkloadStatus,
 };
 use edge_protocol::{
     DeploymentRevision, DesiredSet, DeviceId, Digest, EnrolmentSerial, HubId, Incarnation, ItemState, Lane,
@@ -234,6 +234,16 @@ impl Hub {
             body: Down::Stream { envelope },
         })
         .unwrap()
+    }
+
+    /// Asks for figures in the present session.
+    pub fn ask_stats(&self, interval_ms: u64, for_ms: u64) -> StatsAsk {
+        StatsAsk {
+            nonce: self.nonce.clone().unwrap_or_else(|| Nonce::from_bytes([0; 16])),
+            session: SessionEpoch(self.session),
+            interval_ms,
+            for_ms,
+        }
     }
 
     /// The whole set, in parts.

@@ -20,6 +20,7 @@ mod pulls;
 mod resize;
 mod runtime;
 mod shed;
+mod stats;
 mod streams;
 mod succession;
 mod telling;

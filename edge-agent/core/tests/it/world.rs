@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use edge_agent_core::{
-    Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, Now, Observed, Restored, Step, StepId,
-    StepOutcome, StreamRefused, StreamTask, Thresholds, Tx, Write,
+    Agent, AgentConfig, Effect, ImagePolicy, Input, Limits, Note, Now, Observed, Restored, SampleTarget,
+    Step, StepId, StepOutcome, StreamRefused, StreamTask, Thresholds, Tx, Write,
 };
 use edge_protocol::frame;
 use edge_protocol::v1::{Facts, KeyWrap, LinkClass, Reason, SealedObject, UpFrame, WorkloadStatus, ability};
@@ -98,6 +98,8 @@ pub struct World {
     pub removed_images: Vec<String>,
     pub opened: Vec<StreamTask>,
     pub declined: Vec<StreamRefused>,
+    /// Samples begun.
+    pub samples: Vec<Vec<SampleTarget>>,
     /// What the pump has taken and not yet done.
     pub steps: VecDeque<(StepId, Step)>,
     pub commits: VecDeque<Tx>,
@@ -128,9 +130,14 @@ impl World {
             ..Facts::default()
         };
         let hub = Hub::new();
-        let features = [ability::OBJECTS, ability::SEALED_OBJECTS, ability::STREAMS]
-            .map(str::to_owned)
-            .to_vec();
+        let features = [
+            ability::OBJECTS,
+            ability::SEALED_OBJECTS,
+            ability::STREAMS,
+            ability::STATS,
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let agent = build(&hub, &features, SERIAL, Restored::default());
         let mut world = Self {
             now,
@@ -147,6 +154,7 @@ impl World {
             removed_images: Vec::new(),
             opened: Vec::new(),
             declined: Vec::new(),
+            samples: Vec::new(),
             steps: VecDeque::new(),
             commits: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -216,6 +224,7 @@ impl World {
                 Effect::RemoveImages(ids) => self.removed_images.extend(ids),
                 Effect::OpenStream(task) => self.opened.push(*task),
                 Effect::RefuseStream(refused) => self.declined.push(*refused),
+                Effect::Sample(targets) => self.samples.push(targets),
                 Effect::Report(note) => self.notes.push(note),
             }
         }
@@ -438,6 +447,7 @@ fn build(hub: &Hub, features: &[String], parallel_pulls: Option<NonZeroU32>, res
         thresholds: Thresholds::default(),
         image_policy: ImagePolicy::default(),
         parallel_pulls,
+        sample_floor_ms: 10_000,
         proved: true,
     };
     Agent::new(config, restored, 42)

@@ -57,6 +57,8 @@ pub use logging::{LogTarget, OpenLog};
 use look::Seen;
 pub use streams::StreamFault;
 
+pub use usage::{Disks, Taken, WorkloadDisks};
+
 /// What a [`CriRuntime`] needs to know.
 #[derive(Debug, Clone)]
 pub struct CriRuntimeOptions {
@@ -97,6 +99,8 @@ struct Inner {
     /// Made for the first log that is followed; absent where the kernel has no more of them.
     watcher: OnceLock<Option<Watcher>>,
     seen: Mutex<Seen>,
+    /// As last measured.
+    disks: Mutex<Arc<Disks>>,
     /// A look has ended: whoever waits for the next one reckons anew when that is due.
     looked: Notify,
     features: Mutex<Option<Features>>,
@@ -193,6 +197,16 @@ impl CriRuntime {
         Ok(self.0.workloads().await?)
     }
 
+    /// What workloads and images take of the disks, as [`workloads`](Self::workloads) and [`images_directory`](Self::images_directory) last measured it.
+    pub fn disks(&self) -> Arc<Disks> {
+        Arc::clone(&self.0.disks())
+    }
+
+    /// The place of all pods' cgroups.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.0.settings.cgroups
+    }
+
     /// A directory on the disk with the images, if the runtime names one.
     ///
     /// # Errors
@@ -242,6 +256,7 @@ impl CriRuntime {
             logs,
             watcher: OnceLock::new(),
             seen: Mutex::default(),
+            disks: Mutex::default(),
             looked: Notify::new(),
             features: Mutex::default(),
         }))
@@ -274,6 +289,10 @@ impl Inner {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // What is kept there is a cache: a panic in between leaves nothing that the next look does not mend.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disks(&self) -> MutexGuard<'_, Arc<Disks>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

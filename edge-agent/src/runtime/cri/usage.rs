@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use edge_agent_core::ObservedImage;
 use edge_agent_core::usage::{ContainerUsage, WorkloadUsage};
 use edge_agent_cri::CriError;
-use edge_agent_cri::v1::{ContainerStats, Image};
+use edge_agent_cri::v1::{ContainerStats, FilesystemUsage, Image};
 use edge_protocol::PodUid;
 
 use super::config::Settings;
 use super::{Inner, labels};
+use crate::host;
 
 /// Directories below directories that are gone into; what lies deeper counts for nothing.
 const DEPTH: u32 = 64;
@@ -28,28 +30,46 @@ impl Inner {
         let cgroups = self.settings.cgroups.clone();
         // The agent has one thread, and a tree may be large.
         let measured = tokio::task::spawn_blocking(move || {
-            let mut found = by_workload(&stats);
+            let at_ms = host::mono_ms();
+            let (mut found, mut disks) = (by_workload(&stats), layers(&stats));
             let logs = log_directories(&log_root);
             for (uid, usage) in &mut found {
                 let directory = volumes.directory(uid).join("volumes");
-                Disk::of(&directory, logs.get(uid).map(PathBuf::as_path)).add_to(usage);
+                let disk = Disk::of(&directory, logs.get(uid).map(PathBuf::as_path));
+                disk.note(disks.entry(uid.clone()).or_default());
+                disk.add_to(usage);
             }
             for (uid, _, id) in stats.iter().filter_map(names) {
                 if let Some(usage) = found.get_mut(&uid) {
                     usage.processes = usage.processes.saturating_add(cgroups.processes(&uid, id));
                 }
             }
-            found
+            (found, at_ms, disks)
         });
-        Ok(measured.await.ok())
+        let Ok((found, at_ms, workloads)) = measured.await else {
+            return Ok(None);
+        };
+        let mut disks = self.disks();
+        *disks = Arc::new(Disks {
+            at_ms,
+            workloads,
+            images: disks.images.clone(),
+        });
+        Ok(Some(found))
     }
 
     /// Where the file system is that has the images, and beside them the layers of containers: the first, as for the kubelet
     /// (`ImageFsStats` of pkg/kubelet/stats). How full it is the runtime does not say, only how much of it is its own.
     pub(super) async fn images_directory(&self) -> Result<Option<PathBuf>, CriError> {
         let first = self.client.image_fs_info().await?.into_iter().next();
-        let mounted = first.and_then(|file_system| file_system.fs_id);
-        Ok(mounted.map(|id| PathBuf::from(id.mountpoint)))
+        let images = first.and_then(image_disk);
+        let directory = images.as_ref().map(|images| images.directory.clone());
+        let mut disks = self.disks();
+        *disks = Arc::new(Disks {
+            images,
+            ..Disks::clone(&disks)
+        });
+        Ok(directory)
     }
 
     pub(super) async fn images(&self) -> Result<Vec<ObservedImage>, CriError> {
@@ -82,6 +102,34 @@ fn by_workload(stats: &[ContainerStats]) -> BTreeMap<PodUid, WorkloadUsage> {
     found
 }
 
+fn image_disk(file_system: FilesystemUsage) -> Option<ImageDisk> {
+    Some(ImageDisk {
+        taken: taken(&file_system),
+        directory: PathBuf::from(file_system.fs_id?.mountpoint),
+    })
+}
+
+fn taken(usage: &FilesystemUsage) -> Option<Taken> {
+    Some(Taken {
+        bytes: usage.used_bytes?.value,
+        inodes: usage.inodes_used.map_or(0, |inodes| inodes.value),
+    })
+}
+
+/// The writable layers.
+fn layers(stats: &[ContainerStats]) -> BTreeMap<PodUid, WorkloadDisks> {
+    let mut found: BTreeMap<PodUid, WorkloadDisks> = BTreeMap::new();
+    for each in stats {
+        if let Some((uid, name, _)) = names(each) {
+            let layer = each.writable_layer.as_ref().and_then(taken);
+            let disks = ContainerDisks { layer, logs: None };
+            let containers = &mut found.entry(uid).or_default().containers;
+            containers.insert(name.to_owned(), disks);
+        }
+    }
+    found
+}
+
 /// Workload, container, and the runtime's id of it.
 fn names(stats: &ContainerStats) -> Option<(PodUid, &str, &str)> {
     let attributes = stats.attributes.as_ref()?;
@@ -101,9 +149,9 @@ fn observed(image: Image) -> ObservedImage {
 /// What a workload has on the device's disk beside its containers' layers.
 #[derive(Debug, Default)]
 struct Disk {
-    volumes: BTreeMap<String, Tree>,
+    volumes: BTreeMap<String, Taken>,
     /// By container.
-    logs: BTreeMap<String, Tree>,
+    logs: BTreeMap<String, Taken>,
 }
 
 impl Disk {
@@ -111,6 +159,15 @@ impl Disk {
         Self {
             volumes: children(volumes),
             logs: logs.map(children).unwrap_or_default(),
+        }
+    }
+
+    fn note(&self, disks: &mut WorkloadDisks) {
+        disks.volumes.clone_from(&self.volumes);
+        for (name, taken) in &self.logs {
+            if let Some(container) = disks.containers.get_mut(name) {
+                container.logs = Some(*taken);
+            }
         }
     }
 
@@ -127,15 +184,69 @@ impl Disk {
     }
 }
 
-/// What is at and below a path on its own file system, in blocks that it takes, as `du -x` counts.
+/// What something takes of a file system; of a directory in blocks, as `du -x` counts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Tree {
-    bytes: u64,
-    inodes: u64,
+pub struct Taken {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+impl Taken {
+    fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            inodes: self.inodes.saturating_add(other.inodes),
+        }
+    }
+}
+
+/// What workloads and images take of the disks, as last measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disks {
+    /// When workloads were measured, in milliseconds since boot.
+    pub at_ms: u64,
+    /// Those that had a running container then.
+    pub workloads: BTreeMap<PodUid, WorkloadDisks>,
+    pub images: Option<ImageDisk>,
+}
+
+/// Where images are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDisk {
+    /// A directory on their file system.
+    pub directory: PathBuf,
+    /// What they take of it, where the runtime tells.
+    pub taken: Option<Taken>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkloadDisks {
+    /// Those that live on the device's disk for this workload alone.
+    pub volumes: BTreeMap<String, Taken>,
+    pub containers: BTreeMap<String, ContainerDisks>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContainerDisks {
+    /// The writable layer, where the runtime tells.
+    pub layer: Option<Taken>,
+    pub logs: Option<Taken>,
+}
+
+impl WorkloadDisks {
+    /// All of it.
+    pub fn sum(&self) -> Taken {
+        let containers = self.containers.values();
+        let of_containers = containers.flat_map(|container| [container.layer, container.logs]);
+        of_containers
+            .flatten()
+            .chain(self.volumes.values().copied())
+            .fold(Taken::default(), Taken::and)
+    }
 }
 
 /// Each directory of a directory, by name. One on another file system, such as a tmpfs or what a `hostPath` shows, is not of this disk.
-fn children(directory: &Path) -> BTreeMap<String, Tree> {
+fn children(directory: &Path) -> BTreeMap<String, Taken> {
     let Ok(device) = fs::metadata(directory).map(|metadata| metadata.dev()) else {
         return BTreeMap::new();
     };
@@ -150,14 +261,14 @@ fn children(directory: &Path) -> BTreeMap<String, Tree> {
 }
 
 /// What vanishes or cannot be read meanwhile counts for nothing.
-fn tree(path: &Path, device: u64, depth: u32) -> Tree {
+fn tree(path: &Path, device: u64, depth: u32) -> Taken {
     let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Tree::default();
+        return Taken::default();
     };
     if metadata.dev() != device {
-        return Tree::default();
+        return Taken::default();
     }
-    let mut sum = Tree {
+    let mut sum = Taken {
         bytes: metadata.blocks().saturating_mul(512),
         inodes: 1,
     };

@@ -20,6 +20,8 @@ pub struct Rates {
     pub statuses: Rate,
     /// Events taken; the others are not acknowledged, and come again.
     pub events: Rate,
+    /// Parts of samples of what it uses.
+    pub stats: Rate,
     /// Refusals that are told one by one.
     pub refusals: Rate,
 }
@@ -32,6 +34,8 @@ impl Default for Rates {
             statuses: rate(300, 300),
             // A device that was dark for long has thousands to tell.
             events: rate(4_096, 1_024),
+            // Of a thousand workloads, as often as the floor of agents allows.
+            stats: rate(128, 256),
             refusals: rate(20, 10),
         }
     }
@@ -67,6 +71,7 @@ pub(crate) struct Allowance {
     hellos: Bucket,
     statuses: Bucket,
     events: Bucket,
+    stats: Bucket,
     refusals: Bucket,
     surplus: Surplus,
 }
@@ -81,6 +86,12 @@ impl Allowance {
     pub(crate) fn status(&mut self, rates: &Rates, now: &Now) -> bool {
         let taken = self.statuses.take(rates.statuses, now, 1);
         self.surplus.statuses += u64::from(1 - taken);
+        taken == 1
+    }
+
+    pub(crate) fn stats(&mut self, rates: &Rates, now: &Now) -> bool {
+        let taken = self.stats.take(rates.stats, now, 1);
+        self.surplus.stats += u64::from(1 - taken);
         taken == 1
     }
 

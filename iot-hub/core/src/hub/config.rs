@@ -36,6 +36,8 @@ pub struct Limits {
     /// Streams that are ordered or open, in all and of one device.
     pub streams: usize,
     pub device_streams: usize,
+    /// Of all that devices said of what they use, in memory.
+    pub stats_bytes: usize,
     /// What one device may send per minute.
     pub rates: Rates,
 }
@@ -68,6 +70,7 @@ impl Default for Limits {
             part_items: 1_000,
             streams: 4_096,
             device_streams: 64,
+            stats_bytes: 256 << 20,
             rates: Rates::default(),
         }
     }

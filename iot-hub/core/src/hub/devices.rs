@@ -69,6 +69,7 @@ impl Hub {
         // So does history: the device numbers its own after what the hub has, and nothing of it is taken for the former one's.
         record.event_seq = device.record.event_seq;
         device.begin_anew(record);
+        self.drop_stats(turn, id);
         self.admit(turn, id);
         turn.edited.insert(id.clone());
         Ok(())
@@ -196,6 +197,7 @@ impl Hub {
             self.device_index.remove(&device.record);
         }
         self.timers.cancel(&Timer::Liveness(id.clone()));
+        self.drop_stats(turn, id);
     }
 
     /// What a lost device was to stop is asked of it no more. Its record stays, so that epochs and generations go on.
@@ -229,6 +231,7 @@ impl Hub {
     pub(super) fn end_session(&mut self, turn: &mut Turn, id: &DeviceId) {
         self.timers.cancel(&Timer::Resend(id.clone()));
         self.end_streams(turn, id);
+        self.end_stats(turn, id);
         if self.devices.get_mut(id).is_some_and(Device::end_session) {
             self.refresh_all(turn, id);
         }

@@ -96,6 +96,7 @@ impl Hub {
             }
             // Its own word that it is away: nothing is gained by waiting for the deadline.
             Up::Bye => self.set_online(turn, id, false),
+            Up::Stats(report) => self.stats_report(turn, id, report),
             Up::WantKeys { keys } => self.want_keys(turn, id, &keys),
             Up::Hello(_) => {}
             Up::Unknown => self.refuse(turn, id, "of a kind this hub does not know"),

@@ -8,6 +8,7 @@ use edge_protocol::{AfterCommit, DeviceId, Incarnation, ItemState, Now, SetItem}
 use super::blobs::Blobs;
 use super::keys::Keys;
 use super::objects::Bodies;
+use super::stats::Book;
 use super::streams::Streams;
 use super::timers::{Timer, Timers};
 use super::waiting::Waiting;
@@ -36,6 +37,7 @@ impl Hub {
             timers: Timers::default(),
             waiting: Waiting::default(),
             streams: Streams::default(),
+            stats: Book::default(),
             strangers: Allowance::default(),
             after: AfterCommit::default(),
             pending: None,

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Join(PodUid, DeviceId),
     /// The device may not come with the ticket any more.
     Ticket(StreamId),
+    /// Somebody waits for what the device uses, or nobody has wanted it for long.
+    Stats(DeviceId),
 }
 
 /// At most one moment per timer.
@@ -81,6 +83,7 @@ impl Hub {
                 }
                 Timer::Join(uid, id) => self.count_joiner(turn, &uid, &id),
                 Timer::Ticket(stream) => self.expire_ticket(turn, stream),
+                Timer::Stats(id) => self.stats_due(turn, &id),
             }
         }
     }

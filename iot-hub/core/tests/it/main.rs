@@ -13,6 +13,7 @@ mod reports;
 mod restores;
 mod rollups;
 mod sessions;
+mod stats;
 mod streams;
 mod support;
 mod targets;

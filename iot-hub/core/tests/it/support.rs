@@ -147,6 +147,18 @@ impl World {
         self.replies.remove(&request).expect("answered at once")
     }
 
+    /// Somebody wants to know what the device uses.
+    pub fn want_stats(&mut self, id: &DeviceId, max_age_ms: u64) -> RequestId {
+        self.next += 1;
+        let request = RequestId(self.next);
+        self.step(Input::StatsWanted {
+            request,
+            device: id.clone(),
+            max_age_ms,
+        });
+        request
+    }
+
     pub fn request(&mut self, call: Call) -> RequestId {
         self.next += 1;
         let request = RequestId(self.next);

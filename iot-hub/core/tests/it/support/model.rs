@@ -6,7 +6,8 @@ use edge_protocol::sign::{Binding, TrustedKeys};
 use edge_protocol::v1::ability::STREAMS;
 use edge_protocol::v1::{
     AckStage, ContainerState, ContainerStatus, Down, DownFrame, Facts, HeldSet, Hello, Manifest, Phase,
-    Reason, Rung, SetAck, Statement, StatementBody, StatusReport, StreamOrder, Up, UpFrame, WorkloadStatus,
+    Reason, Rung, SetAck, Statement, StatementBody, StatsAsk, StatusReport, StreamOrder, Up, UpFrame,
+    WorkloadStatus, ability,
 };
 use edge_protocol::{
     BootId, DesiredSet, DeviceId, DeviceTime, Digest, EnrolmentSerial, ItemState, Nonce, PodUid,
@@ -34,6 +35,8 @@ pub struct Model {
     pub connection: Option<ConnectionId>,
     pub facts: Facts,
     pub features: Vec<String>,
+    /// What it was asked of what it uses.
+    pub asks: Vec<StatsAsk>,
     pub behaviour: BTreeMap<PodUid, Behaviour>,
     // On its disk.
     pub set: Option<(SetGeneration, DesiredSet)>,
@@ -71,7 +74,8 @@ impl Model {
                 arch: "arm64".to_owned(),
                 ..Facts::default()
             },
-            features: vec!["logs".to_owned()],
+            features: vec!["logs".to_owned(), ability::STATS.to_owned()],
+            asks: Vec::new(),
             behaviour: BTreeMap::new(),
             set: None,
             running: BTreeMap::new(),
@@ -172,6 +176,12 @@ impl Model {
                 self.obey(&statement)
             }
             Down::Keys { .. } => Vec::new(),
+            Down::StatsAsk(ask) => {
+                let binding = self.binding.as_ref();
+                assert_eq!(binding.map(|binding| &binding.nonce), Some(&ask.nonce));
+                self.asks.push(ask);
+                Vec::new()
+            }
             Down::Stream { envelope } if self.features.iter().any(|word| word == STREAMS) => {
                 let keys: TrustedKeys = [key().verifying_key()].into_iter().collect();
                 let binding = self.binding.as_ref();
