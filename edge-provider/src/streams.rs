@@ -2,8 +2,10 @@
 //!
 //! * [`PodTable`]: the pods of all nodes of the process, written by each node's pump.
 //! * [`HubStreams`]: one node's pods for the kubelet API. `choice`: which device answers for a pod that many run.
+//!   `figures`: what a device uses.
 
 mod choice;
+mod figures;
 mod table;
 
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub use table::{NodePods, PodTable};
 /// What a client hears when its command's streams end and the device told no outcome.
 const LOST: &str = "the link to the device was lost; whether the command goes on there is not known";
 
+/// How old figures may be: a scraper comes every 15 s, and wants to see that something has changed.
+const FRESH: Duration = Duration::from_secs(10);
 /// How long a link may be away in the middle of a log. A hub that is upgraded and a device that boots are back by then.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -257,9 +261,19 @@ impl PodStreams for HubStreams {
 
     fn stats(&self) -> BoxFuture<'_, Result<Arc<Summary>, StreamsError>> {
         Box::pin(async {
-            Err(StreamsError::Unsupported {
-                message: "devices tell no figures yet".to_owned(),
-            })
+            let Answers::Device(device) = &self.answers else {
+                return Err(StreamsError::Unsupported {
+                    message:
+                        "the figures of a fleet are not told yet; those of a device are, by its own node"
+                            .to_owned(),
+                });
+            };
+            let told = self.hub.device_stats(device, FRESH).await;
+            let told = told.map_err(|error| StreamsError::Unavailable {
+                message: chain(&error),
+            })?;
+            let pods = self.pods.of_node(&self.node);
+            Ok(Arc::new(figures::summary(&self.node, &told, &pods)))
         })
     }
 
