@@ -48,6 +48,8 @@ pub struct LogReader {
     pipe: Option<StreamPipe>,
     frames: LogFrames,
     chunk: Vec<u8>,
+    /// Links lost in a row that brought nothing of the log.
+    fruitless: u32,
     is_over: bool,
 }
 
@@ -89,6 +91,7 @@ impl LogReader {
             pipe: None,
             frames: LogFrames::default(),
             chunk: vec![0; CHUNK],
+            fruitless: 0,
             is_over: false,
         };
         let call = reader.call();
@@ -115,9 +118,13 @@ impl LogReader {
             match taken {
                 Some(LogFrame::Data { position, text }) => {
                     advance(&mut self.query, position, text.len());
+                    self.fruitless = 0;
                     return Ok(Some(LogPart::Text(text)));
                 }
-                Some(LogFrame::End) => self.is_over = true,
+                Some(LogFrame::End) => {
+                    self.is_over = true;
+                    return Ok(None);
+                }
                 Some(LogFrame::Failed { message }) => {
                     self.is_over = true;
                     return Err(LogError::Failed { message });
@@ -148,15 +155,15 @@ impl LogReader {
 
     async fn resume(&mut self) -> Result<(), LogError> {
         let (since, call) = (Instant::now(), self.call());
-        let mut attempt = 0;
         loop {
-            tokio::time::sleep(backoff::pause(attempt, PAUSE)).await;
+            tokio::time::sleep(backoff::pause(self.fruitless, PAUSE)).await;
+            self.fruitless = self.fruitless.saturating_add(1);
             match self.client.open_stream(&self.target.device, &call).await {
                 Ok(pipe) => {
                     self.pipe = Some(pipe);
                     return Ok(());
                 }
-                Err(error) if error.is_away() && since.elapsed() < self.target.patience => attempt += 1,
+                Err(error) if error.is_away() && since.elapsed() < self.target.patience => {}
                 Err(source) => {
                     self.is_over = true;
                     return Err(LogError::Cut {

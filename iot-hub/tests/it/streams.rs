@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use edge_protocol::v1::{StreamAnswer, StreamRefusal, StreamRequest, Ticket};
+use edge_protocol::v1::log_frames::{encode_data, encode_end};
+use edge_protocol::v1::{LogPosition, LogQuery, StreamAnswer, StreamRefusal, StreamRequest, Ticket};
 use iot_hub::grant::{Grant, Role, SourceRule};
 use iot_hub_client::api::{CreateEnrolmentToken, DeviceState, StreamCall};
-use iot_hub_client::{HubClient, StreamError, StreamPipe};
+use iot_hub_client::{HubClient, LogPart, LogTarget, StreamError, StreamPipe};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::device::{Device, HubPort};
 use crate::mqtt::begin;
-use crate::site::{Site, deployment, uid, within};
+use crate::site::{DEADLINE, Site, deployment, uid, within};
 use crate::tunnel::{Dialled, Pipe, Streamer};
 
 fn port_of(pod: &str) -> StreamCall {
@@ -181,6 +182,63 @@ async fn a_slow_reader_holds_up_its_own_stream_only() {
     let bytes = read_all("the slow stream", &mut slow).await;
     assert_eq!(bytes.len(), LENGTH);
     drop(within("its writer", writing).await.unwrap());
+}
+
+/// A frame of a log, the first so many bytes of its only file told with it.
+fn told(offset: u64, text: &[u8]) -> (LogPosition, Vec<u8>) {
+    let position = LogPosition {
+        attempt: 0,
+        file: 0,
+        offset,
+    };
+    let mut frame = Vec::new();
+    encode_data(position, text, &mut frame);
+    (position, frame)
+}
+
+#[tokio::test]
+async fn a_log_goes_on_after_a_cut_and_ends_with_its_end() {
+    let mut stage = Stage::set().await;
+    let whose = LogTarget {
+        device: stage.device.id().clone(),
+        uid: uid("u1"),
+        container: "main".into(),
+        patience: DEADLINE,
+    };
+    let query = LogQuery {
+        tail_lines: Some(9),
+        ..LogQuery::default()
+    };
+    let client = stage.admin.clone();
+    let reading = tokio::spawn(async move {
+        let mut reader = client.logs(whose, query, None).await.unwrap();
+        let mut parts = Vec::new();
+        while let Some(part) = reader.next().await.unwrap() {
+            parts.push(part);
+        }
+        parts
+    });
+    let (position, frame) = told(4, b"one\n");
+    let (_, next) = told(8, b"two\n");
+    let ticket = stage.device.order().await.ticket;
+    let mut far = stage.tunnel.open(ticket, StreamAnswer::Begun).await;
+    far.write_all(&frame).await.unwrap();
+    far.write_all(&next[..next.len() - 1]).await.unwrap();
+    far.shutdown().await.unwrap();
+
+    let again = stage.device.order().await;
+    let StreamRequest::Logs { query, .. } = again.request else {
+        panic!("{:?}", again.request);
+    };
+    assert_eq!((query.after, query.tail_lines), (Some(position), None));
+    let mut rest = stage.tunnel.open(again.ticket, StreamAnswer::Begun).await;
+    let mut end = next;
+    encode_end(&mut end);
+    rest.write_all(&end).await.unwrap();
+    rest.shutdown().await.unwrap();
+    let parts = within("the end of the log", reading).await.unwrap();
+    let text = |text: &[u8]| LogPart::Text(text.to_vec());
+    assert_eq!(parts, [text(b"one\n"), LogPart::Cut, text(b"two\n")]);
 }
 
 #[tokio::test]
