@@ -6,7 +6,7 @@ use edge_streams::negotiate::PortForwardProtocol;
 use edge_streams::port_forward::{Forward, PortForwards};
 use edge_streams::spdy::Session;
 use edge_streams::websocket::Tunnel;
-use edge_streams::{Limits, splice};
+use edge_streams::{Limits, StreamError, splice};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -141,8 +141,10 @@ impl Forwarding {
             }
         };
         let Forward { data, mut error, .. } = forward;
-        if let Err(failed) = splice(data, pipe).await {
-            // The client's half may be what failed: then nobody hears it.
+        if let Err(failed) = splice(data, pipe).await
+            && !has_reset(&failed)
+        {
+            // The client's connection may be what failed: then nobody hears it.
             let _ = error
                 .write_all(self.words(port, &failed.to_string()).as_bytes())
                 .await;
@@ -158,6 +160,12 @@ impl Forwarding {
         };
         format!("error forwarding port {port} to pod {name}, uid {uid}: {why}{hint}")
     }
+}
+
+/// Whether the client gave its stream up, as kubectl does once either side has ended (`handleConnection` of client-go's portforward). It takes
+/// any word on the error stream for a lost pod, and ends all its forwarding.
+fn has_reset(failed: &std::io::Error) -> bool {
+    matches!(StreamError::of(failed), Some(StreamError::Reset(_)))
 }
 
 async fn open(connection: OnUpgrade, carrier: PortCarrier, ports: &[u16]) -> Result<PortForwards, String> {

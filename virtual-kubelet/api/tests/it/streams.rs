@@ -305,6 +305,26 @@ async fn connections_are_forwarded_one_by_one() {
     }
 }
 
+/// As kubectl does when the pod ends first.
+#[tokio::test]
+async fn a_client_that_gives_its_stream_up_is_told_no_error() {
+    let world = World::start().await;
+    let mut pod = world.pods.pipe();
+    let session = session(&world, "/portForward/shop/web", PORTS).await;
+    let headers = |kind| Headers::new([("streamtype", kind), ("port", "80")]).unwrap();
+    let mut error = session.open(headers("error")).await.unwrap();
+    let mut data = session.open(headers("data")).await.unwrap();
+    let forward = async {
+        pod.shutdown().await.unwrap();
+        assert_eq!(data.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        drop(data);
+        let mut words = String::new();
+        error.read_to_string(&mut words).await.unwrap();
+        assert_eq!(words, "");
+    };
+    timeout(SOON, forward).await.unwrap();
+}
+
 /// A client that sends and goes has sent.
 #[tokio::test]
 async fn what_was_sent_before_the_client_went_reaches_the_pod() {
