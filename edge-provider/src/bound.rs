@@ -313,11 +313,23 @@ impl Bound {
         tracing::info!(address = %self.health_addr, "health port");
         let ended = tokio::select! {
             ended = kubelet.run(leads, stop.clone()) => ended.map_err(|error| RunError::Kubelet(Box::new(error))),
-            Some(Ok(error)) = tasks.join_next() => Err(error),
+            error = failed(&mut tasks, &stop) => Err(error),
         };
         // The health port answers to the last; nothing here has anything to flush.
         tasks.shutdown().await;
         ended
+    }
+}
+
+/// The first task that ended by itself. Once the process stops, tasks end with the nodes that they served, while the kubelet still gives
+/// its lease back.
+async fn failed(tasks: &mut JoinSet<RunError>, stop: &CancellationToken) -> RunError {
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(error)) if !stop.is_cancelled() => return error,
+            Some(_) => {}
+            None => return std::future::pending().await,
+        }
     }
 }
 
