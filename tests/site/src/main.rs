@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{ControlPlaneOptions, Lab, Paths};
 use site::options::ClusterChoice;
-use site::{DeviceSpec, Programs, Site, SiteOptions};
+use site::{DeviceNodes, DeviceSpec, Programs, Site, SiteOptions};
 
 /// A whole Outrigger on this machine: control plane, hub, kubelet and devices. Needs root.
 #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ enum Command {
     Up {
         #[arg(long, default_value_t = 3)]
         devices: u32,
+        /// How many of them, from the first, are Nodes of their own.
+        #[arg(long, default_value_t = 0)]
+        device_nodes: u32,
     },
     /// End and remove all of it, also after a crash.
     Down,
@@ -71,7 +74,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Up { devices } => up(cli, devices),
+        Command::Up {
+            devices,
+            device_nodes,
+        } => up(cli, devices, device_nodes),
         Command::Down => {
             lab::down(&cli.directory).context("the site is not removed")?;
             match std::fs::remove_file(&cli.environment) {
@@ -93,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn up(cli: Cli, devices: u32) -> anyhow::Result<()> {
+fn up(cli: Cli, devices: u32, device_nodes: u32) -> anyhow::Result<()> {
     let begun = Instant::now();
     // The file that `up` itself wrote must not turn the next `up` into one on a cluster that is gone.
     let own = cli
@@ -107,9 +113,19 @@ fn up(cli: Cli, devices: u32) -> anyhow::Result<()> {
         eprintln!("building the control plane, if it is not cached; the first time takes about five minutes");
         ClusterChoice::Own(ControlPlaneOptions::default())
     };
+    let mut devices = DeviceSpec::numbered(devices);
+    for device in devices.iter_mut().take(device_nodes as usize) {
+        device.tags.insert("node".to_owned(), "true".to_owned());
+    }
     let site = Site::start(SiteOptions {
         control_plane,
-        devices: DeviceSpec::numbered(devices),
+        devices,
+        device_nodes: if device_nodes == 0 {
+            DeviceNodes::None
+        } else {
+            DeviceNodes::Tagged
+        },
+        kubelet_api: true,
         programs: Programs::default(),
         ..SiteOptions::in_directory(cli.directory)
     })
