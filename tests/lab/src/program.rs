@@ -83,7 +83,8 @@ impl Program {
         }
     }
 
-    pub(crate) fn command(&self) -> Command {
+    /// For a caller that starts it in its own way; its input is empty.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)

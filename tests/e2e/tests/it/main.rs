@@ -22,5 +22,6 @@ mod secrecy;
 mod services;
 mod silence;
 mod stateful;
+mod streams;
 mod support;
 mod targets;

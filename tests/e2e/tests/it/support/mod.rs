@@ -2,6 +2,7 @@
 
 mod api;
 mod containers;
+mod kubectl;
 mod manifests;
 mod outrigger;
 mod pods;
@@ -12,6 +13,7 @@ mod watching;
 
 pub use api::Api;
 pub use containers::{Instance, Instances};
+pub use kubectl::{WAYS, Way};
 pub use manifests::{busybox, deployment, job, pod, server};
 pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminations, uid};
 pub use site::{TestSite, TestSiteOptions};

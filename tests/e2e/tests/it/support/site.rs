@@ -21,6 +21,8 @@ pub struct TestSiteOptions {
     pub times: Times,
     pub namespaces: Vec<NamespaceRule>,
     pub device_nodes: DeviceNodes,
+    /// Whether `kubectl logs` and the like are answered.
+    pub kubelet_api: bool,
     /// The servers that the kubelet reaches through a fault proxy.
     pub detours: Vec<Server>,
     pub scrutiny: Scrutiny,
@@ -34,6 +36,7 @@ impl Default for TestSiteOptions {
             times: Times::Normal,
             namespaces: vec![NamespaceRule::everything()],
             device_nodes: DeviceNodes::None,
+            kubelet_api: false,
             detours: Vec::new(),
             scrutiny: Scrutiny::Usual,
         }
@@ -66,6 +69,7 @@ impl TestSite {
             devices: options.devices,
             namespaces: options.namespaces,
             device_nodes: options.device_nodes,
+            kubelet_api: options.kubelet_api,
             detours: options.detours,
             scrutiny: options.scrutiny,
             ..SiteOptions::in_directory(home.site())

@@ -1,0 +1,316 @@
+//! `kubectl logs`, `exec`, `attach`, `cp` and `port-forward` to containers on devices, by a kubectl that knows nothing of devices.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use site::{DeviceNodes, DeviceSpec};
+
+use crate::support::{
+    TestSite, TestSiteOptions, WAYS, Way, busybox, condition, eventually, is_ready, pod, server, within,
+};
+
+/// The deadline of a `lan` link is 45 s.
+const DARK: Duration = Duration::from_mins(3);
+const COUNTING: &str = "trap 'exit 0' TERM; i=0; while true; do echo line $i; i=$((i+1)); sleep 0.1; done";
+const ECHO: &str = "exec nc -ll -p 9000 -e cat";
+
+/// One device that is a Node, one of the fleet. The cluster has signed their certificate.
+fn site() -> TestSite {
+    let site = TestSite::with(TestSiteOptions {
+        devices: vec![
+            DeviceSpec::new("press-1", &[("node", "true")]),
+            DeviceSpec::new("plain-1", &[]),
+        ],
+        device_nodes: DeviceNodes::Tagged,
+        kubelet_api: true,
+        ..TestSiteOptions::default()
+    });
+    for node in ["press-1", site.node()] {
+        eventually(&format!("{node} has a certificate"), || {
+            let seen = site
+                .api()
+                .get(&format!("/api/v1/nodes/{node}"))
+                .unwrap_or_default();
+            match condition(&seen, "outrigger.io/ServingCertificate") {
+                ("True", ..) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+    site
+}
+
+/// A pod on this node, once it runs: one that counts, one that echoes, one that answers and hangs up.
+#[track_caller]
+fn run(site: &TestSite, name: &str, node: &str) {
+    let containers = [
+        busybox("shell", COUNTING),
+        busybox("echo", ECHO),
+        server("web", &["http", "--port", "8080"]),
+    ];
+    let mut pod = pod(name, &[], &containers);
+    pod["spec"]["nodeName"] = json!(node);
+    pod["spec"]["nodeSelector"] = Value::Null;
+    pod["spec"]["automountServiceAccountToken"] = json!(false);
+    site.apply(&pod);
+    eventually(&format!("{name} is Ready"), || {
+        let pod = site.pod(name).unwrap();
+        is_ready(&pod)
+            .then_some(())
+            .ok_or_else(|| pod["status"].to_string())
+    });
+}
+
+/// The numbers of `line N`.
+fn numbers(text: &str) -> Vec<u64> {
+    let number = |line: &str| line.strip_prefix("line ")?.parse().ok();
+    text.lines()
+        .map(|line| number(line).unwrap_or_else(|| panic!("{line:?} in {text}")))
+        .collect()
+}
+
+#[track_caller]
+fn are_consecutive(numbers: &[u64]) {
+    let gap = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1);
+    assert!(gap.is_none(), "{gap:?} of {} lines", numbers.len());
+}
+
+#[test]
+fn stock_kubectl_is_at_home_on_a_device_and_in_the_fleet() {
+    let site = site();
+    let fleet = site.node().to_owned();
+    for (pod, node) in [("own", "press-1"), ("fleet", &fleet)] {
+        run(&site, pod, node);
+        for way in WAYS {
+            commands(&site, pod, way);
+            terminal(&site, pod, way);
+            copies(&site, pod, way);
+            forwards(&site, pod, way);
+        }
+        logs(&site, pod);
+        run_and_attach(&site, node);
+    }
+    site.nothing_was_forbidden();
+    site.kubelet_process().terminate(DARK).unwrap();
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases";
+    let lease = site
+        .api()
+        .get(&format!("{lease}/outrigger-kubelet-{fleet}"))
+        .unwrap();
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    assert_eq!(holder, "", "one that stops gives its lease back");
+}
+
+fn commands(site: &TestSite, pod: &str, way: Way) {
+    let exec = |options: &[&str], script: &str, input: &[u8]| {
+        let command = ["exec", pod, "-c", "shell"];
+        site.ran(
+            way,
+            &[&command, options, &["--", "sh", "-c", script]].concat(),
+            input,
+        )
+    };
+    let said = exec(&["-i"], "cat; echo bad >&2; exit 7", b"through");
+    assert_eq!(said.code, Some(7), "{way:?} {pod}: {}", said.stderr);
+    assert_eq!(said.text(), "through", "{way:?} {pod}");
+    assert!(said.stderr.starts_with("bad\n"), "{way:?} {pod}: {}", said.stderr);
+
+    let input = vec![0xa5; 5_000_000];
+    let said = exec(&["-i"], "cat", &input);
+    assert_eq!(said.code, Some(0), "{way:?} {pod}: {}", said.stderr);
+    assert!(said.stdout == input, "{way:?}: {} bytes", said.stdout.len());
+
+    let missing = site.ran(way, &["exec", pod, "-c", "shell", "--", "no-such-program"], b"");
+    assert_ne!(missing.code, Some(0), "{way:?} {pod}");
+    assert!(
+        missing.stderr.contains("executable file not found"),
+        "{way:?} {pod}: {}",
+        missing.stderr
+    );
+}
+
+fn terminal(site: &TestSite, pod: &str, way: Way) {
+    let command = ["exec", "-it", pod, "-c", "shell", "--", "sh"];
+    let mut terminal = site.at_terminal(way, &command, 40, 123);
+    terminal.types("stty size\n");
+    terminal.shows("40 123");
+    terminal.resize(51, 99);
+    // The size is on its way while the shell is asked for it.
+    terminal.types("until [ \"$(stty size)\" = '51 99' ]; do sleep 0.1; done; echo re''sized\n");
+    terminal.shows("resized");
+    terminal.types("exit 5\n");
+    assert_eq!(terminal.code(), Some(5), "{way:?} {pod}");
+}
+
+fn copies(site: &TestSite, pod: &str, way: Way) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let bytes: Vec<u8> = (0..1_500_000_u32).map(|number| (number % 251) as u8).collect();
+    std::fs::write(path("there"), &bytes).unwrap();
+    let far = format!("{pod}:/tmp/copied");
+    for (from, to) in [(path("there"), far.clone()), (far, path("back"))] {
+        let said = site.ran(way, &["cp", "-c", "shell", &from, &to], b"");
+        assert_eq!(said.code, Some(0), "{way:?} {from} to {to}: {}", said.stderr);
+    }
+    assert!(std::fs::read(path("back")).unwrap() == bytes, "{way:?} {pod}");
+}
+
+fn forwards(site: &TestSite, pod: &str, way: Way) {
+    let forward = site.talking(
+        way,
+        &["port-forward", &format!("pod/{pod}"), ":9000", ":8080", ":9"],
+    );
+    let local = |remote: &str| {
+        eventually(&format!("port {remote} is forwarded"), || {
+            let lines = forward.lines();
+            let line = lines
+                .iter()
+                .find(|line| line.contains("127.0.0.1") && line.ends_with(&format!("-> {remote}")));
+            let address = line.and_then(|line| line.split_whitespace().nth(2).map(str::to_owned));
+            address.ok_or_else(|| format!("{lines:?} {:?}", forward.errors()))
+        })
+    };
+    let (echo, web) = (local("9000"), local("8080"));
+    std::thread::scope(|scope| {
+        for number in 0..8_u8 {
+            let echo = &echo;
+            scope.spawn(move || {
+                let sent = vec![number; 200_000 + usize::from(number)];
+                let io = TcpStream::connect(echo).unwrap();
+                let mut writing = io.try_clone().unwrap();
+                let (sending, mut received) = (sent.clone(), Vec::new());
+                let send = std::thread::spawn(move || {
+                    writing.write_all(&sending).unwrap();
+                    writing.shutdown(Shutdown::Write).unwrap();
+                });
+                (&io).read_to_end(&mut received).unwrap();
+                send.join().unwrap();
+                assert!(
+                    received == sent,
+                    "{way:?} connection {number}: {} bytes",
+                    received.len()
+                );
+            });
+        }
+    });
+    // Here the pod hangs up, while the client still could speak.
+    for _ in 0..3 {
+        let mut io = TcpStream::connect(&web).unwrap();
+        io.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1."), "{way:?} {pod}: {answer}");
+    }
+    assert_eq!(forward.errors(), [""; 0], "{way:?} {pod}");
+    // Nobody listens there. A kubectl that hears of it ends, as with a kubelet.
+    let mut io = TcpStream::connect(local("9")).unwrap();
+    assert_eq!(io.read_to_end(&mut Vec::new()).unwrap_or_default(), 0);
+    eventually("kubectl says why", || {
+        let errors = forward.errors().join("\n");
+        errors.contains("connection refused").then_some(()).ok_or(errors)
+    });
+}
+
+fn logs(site: &TestSite, pod: &str) {
+    let logs = |more: &[&str]| {
+        let said = site.ran(
+            Way::WebSocket,
+            &[&["logs", pod, "-c", "shell"], more].concat(),
+            b"",
+        );
+        assert_eq!(said.code, Some(0), "{pod}: {}", said.stderr);
+        said.text()
+    };
+    let all = numbers(&logs(&[]));
+    assert_eq!(all.first(), Some(&0));
+    are_consecutive(&all);
+    let tail = numbers(&logs(&["--tail=3"]));
+    assert_eq!(tail.len(), 3);
+    assert!(tail[0] >= all.len() as u64 - 3, "{tail:?}");
+    assert_eq!(logs(&["--limit-bytes=6"]), "line 0");
+    let timed = logs(&["--timestamps", "--tail=1"]);
+    let time = timed.split(' ').next().unwrap();
+    assert!(time.parse::<jiff::Timestamp>().is_ok(), "{timed}");
+
+    let mut following = site.talking(Way::WebSocket, &["logs", "-f", pod, "-c", "shell", "--tail=2"]);
+    following.has_lines(20);
+    let said = site.ran(
+        Way::WebSocket,
+        &["exec", pod, "-c", "shell", "--", "kill", "1"],
+        b"",
+    );
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(
+        following.code(),
+        Some(0),
+        "a followed log ends with its container"
+    );
+    let followed = numbers(&following.lines().join("\n"));
+    are_consecutive(&followed);
+    within(DARK, "the container runs again", || {
+        let said = site.ran(Way::WebSocket, &["logs", pod, "-c", "shell", "-p"], b"");
+        let previous = said.text();
+        let is_over = said.code == Some(0) && previous.ends_with(&format!("{}\n", followed.last().unwrap()));
+        is_over.then_some(()).ok_or(format!("{previous} {}", said.stderr))
+    });
+    eventually("it counts from zero", || {
+        let said = site.ran(Way::WebSocket, &["logs", pod, "-c", "shell"], b"");
+        let text = said.text();
+        text.starts_with("line 0\n")
+            .then_some(())
+            .ok_or(text + &said.stderr)
+    });
+}
+
+/// `kubectl run -i` starts a pod, attaches to it, and ends with it.
+fn run_and_attach(site: &TestSite, node: &str) {
+    let overrides = json!({"spec": {"nodeName": node, "automountServiceAccountToken": false}}).to_string();
+    for (number, way) in WAYS.into_iter().enumerate() {
+        let name = format!("once-{number}-{node}");
+        let image = "--image=images.outrigger.local/busybox:v1";
+        let run = ["run", &name, "-i", "--quiet", "--rm", "--restart=Never", image];
+        let flags = ["--overrides", &overrides, "--command", "--"];
+        let script = ["sh", "-c", "cat; exit 4"];
+        let said = site.ran(way, &[&run[..], &flags, &script].concat(), b"hello\n");
+        assert_eq!(said.code, Some(4), "{way:?} {node}: {}", said.stderr);
+        assert_eq!(said.text(), "hello\n", "{way:?} {node}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_cut_link_ends_commands_and_not_logs() {
+    let site = site();
+    run(&site, "own", "press-1");
+    let following = site.talking(Way::WebSocket, &["logs", "-f", "own", "-c", "shell"]);
+    following.has_lines(5);
+    let mut commands = WAYS.map(|way| {
+        let script = "echo begun; exec sleep 600";
+        site.talking(way, &["exec", "own", "-c", "shell", "--", "sh", "-c", script])
+    });
+    for command in &commands {
+        command.has_lines(1);
+    }
+    let device = site.device("press-1").unwrap();
+    device.cut_link().unwrap();
+    let before = following.lines().len();
+    for command in &mut commands {
+        let code = within(DARK, "the command's end", || match command.poll() {
+            Some(code) => Ok(code),
+            None => Err(format!("{:?}", command.errors())),
+        });
+        assert_eq!(code, 1, "{:?}", command.errors());
+        let errors = command.errors().join("\n");
+        assert!(errors.contains("the link to the device was lost"), "{errors}");
+    }
+    device.restore_link().unwrap();
+    within(DARK, "the log goes on", || {
+        let lines = following.lines().len();
+        (lines > before + 300).then_some(()).ok_or(format!(
+            "{lines} lines, {before} before; {:?}",
+            following.errors()
+        ))
+    });
+    are_consecutive(&numbers(&following.lines().join("\n")));
+}
