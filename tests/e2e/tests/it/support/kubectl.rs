@@ -11,7 +11,7 @@ use nix::unistd::ttyname;
 
 use super::{TestSite, eventually};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How kubectl speaks to the API server: as it does by itself since 1.31, or as those before it and Go clients of today.
