@@ -281,7 +281,7 @@ impl Subject<'_> {
     /// As the API server says it of what a pod does not have (`LogLocation` of `pkg/registry/core/pod/strategy.go`).
     fn check_container(&self, name: &str) -> Verdict<()> {
         let known = self.manifest().is_none_or(|manifest| {
-            let mut all = manifest.workload.all_containers();
+            let mut all = manifest.workload.every_container();
             all.any(|spec| spec.name == name)
         });
         let there = || self.pod.is_some_and(|pod| pod.current(name).is_some());
@@ -294,7 +294,7 @@ impl Subject<'_> {
 
     /// Absent where no manifest tells.
     fn has_terminal(&self, name: &str) -> Option<bool> {
-        let mut all = self.manifest()?.workload.all_containers();
+        let mut all = self.manifest()?.workload.every_container();
         all.find(|spec| spec.name == name).map(|spec| spec.terminal.tty)
     }
 

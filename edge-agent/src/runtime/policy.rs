@@ -13,7 +13,7 @@ use edge_protocol::v1::{
 };
 use serde::Deserialize;
 
-use self::streams::StreamRules;
+use self::streams::{Rule, StreamRules};
 
 /// The registry of an image that names none.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -73,6 +73,10 @@ pub enum Violation {
     SecretVariable { container: String, secret: String },
     #[error("forbid_host_paths: volume {volume:?} shows {path:?}")]
     HostPath { volume: String, path: String },
+    #[error(
+        "streams.debug: container {container:?} is added to a pod that runs; the device's owner has to allow that"
+    )]
+    Debug { container: String },
     #[error("only_registries: image {image:?} comes from {registry:?}")]
     Registry { image: String, registry: String },
 }
@@ -114,7 +118,7 @@ impl Policy {
         }
     }
 
-    /// Whether the workload may be here at all.
+    /// Whether the workload may be here at all. What was added to it says nothing of that.
     ///
     /// # Errors
     /// The first rule that forbids it.
@@ -133,7 +137,7 @@ impl Policy {
                 return Err(Violation::Namespace { rule });
             }
         }
-        for container in workload.every_container() {
+        for container in workload.all_containers() {
             self.allows_container(container)?;
         }
         for volume in &workload.volumes {
@@ -150,6 +154,23 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Whether this container of the workload may be started: one that is added to it, to look into it, has a rule of its own. There is nobody to be
+    /// asked while a container waits, so that a rule which asks forbids.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn allows_start(&self, manifest: &Manifest, name: &str) -> Result<(), Violation> {
+        let mut added = manifest.workload.ephemeral_containers.iter();
+        if let Some(added) = added.find(|container| container.name == name) {
+            if self.streams.debug != Rule::Allow {
+                let container = name.to_owned();
+                return Err(Violation::Debug { container });
+            }
+            self.allows_container(added)?;
+        }
+        self.allows(manifest)
     }
 
     /// Whether the image may come here.

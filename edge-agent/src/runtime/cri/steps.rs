@@ -178,7 +178,12 @@ impl Inner {
             Step::FindImage { image } | Step::PullImage { image, .. } => self.policy.allows_image(image),
             Step::SyncVolumes { manifest, .. } => self.policy.allows(manifest),
             Step::RunSandbox(spec) => self.policy.allows(&spec.manifest),
-            Step::StartContainer(start) => self.policy.allows(&start.sandbox.manifest),
+            Step::StartContainer(start) => {
+                let StartContainer {
+                    sandbox, container, ..
+                } = &**start;
+                self.policy.allows_start(&sandbox.manifest, &container.name)
+            }
             _ => Ok(()),
         }
     }

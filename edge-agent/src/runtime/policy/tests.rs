@@ -174,3 +174,38 @@ fn a_file_that_cannot_be_obeyed_is_an_error() {
         );
     }
 }
+
+/// What a person adds is not started; what the pod consists of goes on being started.
+#[test]
+fn a_container_that_is_added_has_its_own_rule() {
+    let mut manifest = manifest(plain());
+    let mut added = plain();
+    added.name = "debugger".to_owned();
+    manifest.workload.ephemeral_containers = vec![added];
+    let of = |text: &str| toml::from_str::<Policy>(text).unwrap();
+    let words = "streams.debug: container \"debugger\" is added to a pod that runs; the device's owner has to allow that";
+    for (text, allowed) in [
+        ("", true),
+        ("[streams]\ndebug = 'allow'", true),
+        ("[streams]\ndebug = 'deny'", false),
+        ("[streams]\ndebug = 'ask-locally'", false),
+    ] {
+        assert_eq!(of(text).allows_start(&manifest, "main"), Ok(()), "{text}");
+        let started = of(text).allows_start(&manifest, "debugger");
+        let expect = if allowed { Ok(()) } else { Err(words.to_owned()) };
+        assert_eq!(
+            started.map_err(|violation| violation.to_string()),
+            expect,
+            "{text}"
+        );
+    }
+    // Nor is one that is forbidden a reason against the pod that it was added to.
+    manifest.workload.ephemeral_containers[0].security.privileged = true;
+    let policy = of("forbid_privileged = true");
+    assert_eq!(policy.allows_start(&manifest, "main"), Ok(()));
+    let refused = policy.allows_start(&manifest, "debugger").unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "forbid_privileged: container \"debugger\" is privileged"
+    );
+}
