@@ -125,7 +125,11 @@ impl Drop for NodePods {
 }
 
 fn runs(status: Option<&Value>) -> bool {
-    let lists = ["initContainerStatuses", "containerStatuses"];
+    let lists = [
+        "initContainerStatuses",
+        "containerStatuses",
+        "ephemeralContainerStatuses",
+    ];
     let mut statuses = lists
         .iter()
         .filter_map(|list| status?.get(list)?.as_array())

@@ -5,6 +5,7 @@
 //! the API server) is refused like a known one: what is not understood is never dropped.
 
 mod container;
+mod ephemeral;
 mod pod;
 mod probe;
 mod security;
@@ -70,6 +71,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         let parts = [
             pod::rules(),
             container::rules(),
+            ephemeral::rules(),
             probe::rules(),
             security::rules(),
             volume::rules(),

@@ -16,6 +16,7 @@
 
 pub mod annotations;
 mod api_access;
+mod ephemeral;
 pub mod events;
 pub mod features;
 pub mod fields;

@@ -8,6 +8,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::api_access::ApiAccess;
+use crate::ephemeral;
 use crate::node::NodeKind;
 use crate::objects::{ObjectKey, SERVICES};
 
@@ -109,8 +110,11 @@ pub fn references(spec: &Value, kind: NodeKind) -> References {
     found
         .pull_secrets
         .extend(secrets.filter(|name| !name.is_empty()).cloned());
+    let added = ephemeral::containers(&typed);
     let containers = typed.init_containers.iter().flatten().chain(&typed.containers);
-    containers.for_each(|container| found.environment(container));
+    containers
+        .chain(&added)
+        .for_each(|container| found.environment(container));
     let account = service_account(&typed).to_owned();
     let volumes = typed.volumes.iter().flatten();
     for volume in volumes.filter(|volume| !withheld.is_named(&volume.name)) {

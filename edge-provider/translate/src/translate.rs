@@ -91,8 +91,7 @@ pub fn translate(pod: &Value, context: Context<'_>) -> Result<Translated, Untran
         translated.notes.push(Note::TokenWithheld);
     }
     let workload = &translated.manifest.workload;
-    let mut containers = workload.init_containers.iter().chain(&workload.containers);
-    if containers.any(environment::has_secrets) {
+    if workload.every_container().any(environment::has_secrets) {
         translated.notes.push(Note::SecretInEnvironment);
     }
     translated.notes.extend(note::missing(&references, context));

@@ -14,7 +14,7 @@ pub(super) fn rules() -> Vec<Rule> {
 /// - `terminationMessagePath` and `terminationMessagePolicy`: the API always writes `/dev/termination-log` and `File`. On a fleet node
 ///   that pair is as good as absent: the message of an ended container is empty there.
 /// - `resizePolicy` speaks about changing resources in place, which a fleet refuses.
-const LINES: &[Line] = &[
+pub(super) const LINES: &[Line] = &[
     honoured("args"),
     honoured("command"),
     honoured("env[].name"),

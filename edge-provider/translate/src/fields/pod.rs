@@ -72,7 +72,6 @@ const LINES: &[Line] = &[
     default_only("hostUsers", Flag(true)),
     default_only("os.name", Text(&["linux"])),
     // Not in this release.
-    refuse("ephemeralContainers", "debug containers are not supported yet"),
     refuse("overhead.*", RESOURCE),
     refuse("resourceClaims", CLAIMS),
     refuse("resources.claims", CLAIMS),

@@ -17,6 +17,11 @@ pub(super) fn rules() -> Vec<Rule> {
     .concat()
 }
 
+/// Those of a container, beneath its security context.
+pub(super) fn of_container() -> impl Iterator<Item = Line> {
+    EITHER.iter().chain(CONTAINER).copied()
+}
+
 const EITHER: &[Line] = &[
     honoured("appArmorProfile.localhostProfile"),
     honoured("appArmorProfile.type"),

@@ -16,6 +16,7 @@ use edge_protocol::v1::{DeploymentStatus, Phase, WorkloadStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodIP, PodSpec, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
+use self::containers::Lists;
 use super::{
     FAILED, NO_DEVICES_TARGETED, PENDING, RUNNING, Refused, SUCCEEDED, Shown, Surroundings, clear_or, common,
     rejection,
@@ -41,7 +42,11 @@ pub(super) fn status(
     let spec = pod.spec.as_ref().unwrap_or(&unset);
     let word = word(shown);
     let spec = &resources::as_allocated(spec, word);
-    let [init, main] = containers::both(spec, previous, shown);
+    let Lists {
+        init,
+        main,
+        ephemeral,
+    } = containers::all(spec, previous, shown);
     let phase = phase(previous, shown, word, &main);
     let conditions = conditions::all(
         &Facts {
@@ -78,6 +83,7 @@ pub(super) fn status(
         allocated_resources: has_resources.then(|| totals::requests(spec)).flatten(),
         conditions: Some(conditions),
         container_statuses: listed(main),
+        ephemeral_container_statuses: listed(ephemeral),
         init_container_statuses: listed(init),
         message: clear_or(previous.message.as_ref(), message.as_deref()),
         phase: Some(phase.to_owned()),

@@ -173,6 +173,10 @@ fn patch(pod: &mut Pod, wanted: &PodStatus) {
         .init_container_statuses
         .clone()
         .or(status.init_container_statuses.take());
+    status.ephemeral_container_statuses = wanted
+        .ephemeral_container_statuses
+        .clone()
+        .or(status.ephemeral_container_statuses.take());
     text(&mut status.pod_ip, &wanted.pod_ip);
     status.pod_ips = wanted.pod_ips.clone().or(status.pod_ips.take());
     let conditions = status.conditions.get_or_insert_default();

@@ -22,7 +22,7 @@ pub(super) fn requires(manifest: &Manifest) -> Vec<String> {
         });
     }
     used.extend(of_workload(&manifest.workload));
-    for container in manifest.workload.all_containers() {
+    for container in manifest.workload.every_container() {
         used.extend(of_container(container));
     }
     // A sidecar's policy is part of being one; any other policy of an initial container is its own.
@@ -54,6 +54,10 @@ fn of_workload(workload: &WorkloadSpec) -> impl Iterator<Item = &'static str> {
     });
     let groups = [
         (!workload.init_containers.is_empty(), ability::INIT_CONTAINERS),
+        (
+            !workload.ephemeral_containers.is_empty(),
+            ability::EPHEMERAL_CONTAINERS,
+        ),
         (!workload.pull_secrets.is_empty(), ability::PULL_CREDENTIALS),
         (workload.active_deadline_s.is_some(), ability::ACTIVE_DEADLINE),
         (!workload.security.is_default(), ability::SECURITY),

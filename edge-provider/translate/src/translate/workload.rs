@@ -4,8 +4,9 @@ use edge_protocol::v1::{ContainerSpec, Namespaces, RestartPolicy, VolumeSpec, Wo
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::container::{self, Scope};
-use super::{accept, names, resources, restart_policy, seconds, security, volume};
+use super::{accept, names, resources, restart_policy, seconds, security, stated, volume};
 use crate::api_access::ApiAccess;
+use crate::ephemeral;
 use crate::node::{Context, NodeKind};
 use crate::qos::{self, Ask};
 use crate::references::service_account;
@@ -45,6 +46,7 @@ pub(super) fn build(
         spec.init_containers.as_deref().unwrap_or_default(),
     );
     let main = list("containers", &spec.containers);
+    let added = ephemeral(spec, &scope, &root.field("ephemeralContainers"), refused);
     let ((init, init_asks), (main, main_asks)) = (init?, main?);
     refuse_resize(&main, context, refused);
     let (whole_ask, whole) = whole?.unzip();
@@ -52,6 +54,7 @@ pub(super) fn build(
         qos: qos::class(whole_ask, &[init_asks, main_asks].concat()),
         containers: main,
         init_containers: init,
+        ephemeral_containers: added?,
         volumes: volumes?,
         resources: whole,
         ..frame?
@@ -161,6 +164,24 @@ fn containers_of(
         .collect();
     let built: Option<Vec<_>> = built.into_iter().collect();
     Some(built?.into_iter().unzip())
+}
+
+/// They have no resources, so nothing of them counts for the pod.
+fn ephemeral(
+    spec: &PodSpec,
+    scope: &Scope<'_>,
+    path: &Path<'_>,
+    refused: &mut Vec<Refusal>,
+) -> Option<Vec<ContainerSpec>> {
+    if scope.context.kind == NodeKind::Fleet {
+        // Refused by their lines.
+        return Some(Vec::new());
+    }
+    let added = spec.ephemeral_containers.iter().flatten();
+    let (built, _) = containers_of(&ephemeral::containers(spec), scope, path, refused)?;
+    let targets = added.map(|added| stated(added.target_container_name.as_ref()));
+    let with_target = |(container, target)| ContainerSpec { target, ..container };
+    Some(built.into_iter().zip(targets).map(with_target).collect())
 }
 
 fn refuse_resize(containers: &[ContainerSpec], context: Context<'_>, refused: &mut Vec<Refusal>) {

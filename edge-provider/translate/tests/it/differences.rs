@@ -14,6 +14,14 @@ fn shown() -> impl Iterator<Item = &'static Rule> {
     rules().filter(|rule| !rule.path.starts_with("initContainers[]"))
 }
 
+/// A fleet takes nothing of an ephemeral container.
+fn whole_list(rule: &'static Rule) -> &'static str {
+    match rule.path.split_once("[].") {
+        Some((list @ "ephemeralContainers", _)) => list,
+        _ => &rule.path,
+    }
+}
+
 fn rows(found: impl Iterator<Item = (String, &'static str)>) -> String {
     let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (reason, path) in found {
@@ -23,6 +31,7 @@ fn rows(found: impl Iterator<Item = (String, &'static str)>) -> String {
         .into_iter()
         .map(|(reason, mut paths)| {
             paths.sort_unstable();
+            paths.dedup();
             let paths: Vec<_> = paths.iter().map(|path| format!("`{path}`")).collect();
             format!("| {} | {reason} |\n", paths.join(", "))
         })
@@ -47,7 +56,7 @@ fn tables() -> String {
         shown().filter_map(
             |rule| match (rule.class(NodeKind::Fleet), rule.class(NodeKind::Device)) {
                 (fleet, device) if fleet == device => None,
-                (Class::Refused(reason), _) => Some((reason.to_owned(), rule.path.as_str())),
+                (Class::Refused(reason), _) => Some((reason.to_owned(), whole_list(rule))),
                 _ => Some(("not carried to devices".to_owned(), rule.path.as_str())),
             },
         );

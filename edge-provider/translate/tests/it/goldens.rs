@@ -39,6 +39,7 @@ fn each_pod_gives_exactly_its_document() {
     );
     let heads = [
         "environment",
+        "ephemeral",
         "host-network",
         "lifecycle",
         "names",

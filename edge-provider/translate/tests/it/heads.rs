@@ -270,6 +270,26 @@ fn initial_containers_count_for_the_class() {
 }
 
 #[test]
+fn what_is_added_to_a_pod_changes_nothing_else_of_it() {
+    let pod = pods::read("device/ephemeral");
+    let mut before = pod.clone();
+    before["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("ephemeralContainers");
+    let (mut made, before) = (manifest(&pod), manifest(&before));
+    let added = std::mem::take(&mut made.workload.ephemeral_containers);
+    let targets: Vec<_> = added.iter().map(|one| one.target.as_deref()).collect();
+    assert_eq!(targets, [Some("app"), None]);
+    assert_eq!(made.workload, before.workload);
+    made.requires.retain(|word| !before.requires.contains(word));
+    assert_eq!(made.requires, ["ephemeral-containers", "security", "terminal"]);
+    made.objects.retain(|object| !before.objects.contains(object));
+    let objects: Vec<_> = made.objects.iter().map(|object| object.name.as_str()).collect();
+    assert_eq!(objects, ["login"]);
+}
+
+#[test]
 fn what_does_not_fit_together_is_named() {
     for (spec, expect) in [
         (

@@ -17,6 +17,9 @@ pub fn around(path: &str) -> Value {
     if path.starts_with("initContainers[]") {
         spec["initContainers"] = json!([{ "name": "init", "image": "r.example/init:1" }]);
     }
+    if path.starts_with("ephemeralContainers[]") {
+        spec["ephemeralContainers"] = json!([{ "name": "debug", "image": "r.example/debug:1" }]);
+    }
     for (marker, beside, value) in companions() {
         if let Some(at) = path.find(marker) {
             plant(spec, &format!("{}{beside}", &path[..at]), value);
@@ -251,6 +254,7 @@ pub fn all_values() -> Vec<(&'static str, [Value; 2])> {
         ("sysctls[].name", texts("a", "b")),
         ("sysctls[].value", texts("a", "b")),
         ("tcpSocket.port", numbers()),
+        ("targetContainerName", texts("a", "b")),
         ("terminationGracePeriodSeconds", [json!(1), json!(0)]),
         ("terminationMessagePath", texts("/a", "/b")),
         ("terminationMessagePolicy", texts("File", "FallbackToLogsOnError")),

@@ -240,7 +240,6 @@ fn what_no_device_could_honour_is_refused_on_both_kinds() {
     for (path, value) in [
         ("hostUsers", json!(false)),
         ("runtimeClassName", json!("kata")),
-        ("ephemeralContainers", json!([{ "name": "e" }])),
         ("resourceClaims", json!([{ "name": "gpu" }])),
         ("securityContext.seLinuxOptions", json!({ "level": "s0" })),
         ("securityContext.windowsOptions", json!({ "hostProcess": true })),

@@ -10,30 +10,93 @@ use k8s_openapi::api::core::v1::{
 use super::super::containers::{end, instant, last_words, some_text, terminated};
 use super::super::{Shown, is_terminal};
 use super::resources;
+use crate::ephemeral;
 
-/// Initial containers in the pod's order, then the others by name, as a kubelet sorts them.
-pub(super) fn both(spec: &PodSpec, previous: &PodStatus, shown: Shown<'_>) -> [Vec<ContainerStatus>; 2] {
-    let before = [&previous.init_container_statuses, &previous.container_statuses]
-        .map(|statuses| statuses.as_deref().unwrap_or_default());
-    if previous.phase.as_deref().is_some_and(is_terminal) {
-        return before.map(<[_]>::to_vec);
+/// The statuses of a pod's containers.
+#[derive(Default)]
+pub(super) struct Lists {
+    /// In the pod's order.
+    pub(super) init: Vec<ContainerStatus>,
+    /// By name, as a kubelet sorts them.
+    pub(super) main: Vec<ContainerStatus>,
+    /// By name too.
+    pub(super) ephemeral: Vec<ContainerStatus>,
+}
+
+impl Lists {
+    fn of(status: &PodStatus) -> Self {
+        let [init, main, ephemeral] = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ]
+        .map(|statuses| statuses.clone().unwrap_or_default());
+        Self {
+            init,
+            main,
+            ephemeral,
+        }
     }
-    let init = spec.init_containers.as_deref().unwrap_or_default();
-    let said = |status: &v1::DeploymentStatus| match &status.workload {
-        Some(word) if super::is_rejected(word) => [Vec::new(), Vec::new()],
-        Some(word) => [
-            list(spec, init, before[0], &word.init_containers),
-            sorted(list(spec, &spec.containers, before[1], &word.containers)),
-        ],
-        None => before.map(<[_]>::to_vec),
+
+    /// All that are not known to have ended have.
+    fn terminated(self) -> Self {
+        let ended = |statuses: Vec<ContainerStatus>| statuses.into_iter().map(terminated).collect();
+        let added = self.ephemeral.into_iter().map(terminated).map(unwatched);
+        Self {
+            init: ended(self.init),
+            main: ended(self.main),
+            ephemeral: added.collect(),
+        }
+    }
+}
+
+/// All containers as they are to be shown.
+pub(super) fn all(spec: &PodSpec, previous: &PodStatus, shown: Shown<'_>) -> Lists {
+    let before = Lists::of(previous);
+    if previous.phase.as_deref().is_some_and(is_terminal) {
+        return before;
+    }
+    let said = |status: &v1::DeploymentStatus, before: Lists| match &status.workload {
+        Some(word) if super::is_rejected(word) => Lists::default(),
+        Some(word) => heard(spec, &before, word),
+        None => before,
     };
     match shown {
-        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) => before.map(<[_]>::to_vec),
-        Shown::Deployed(status) => said(status),
-        Shown::Stopped(last) => {
-            let lists = last.map_or_else(|| before.map(<[_]>::to_vec), said);
-            lists.map(|statuses| statuses.into_iter().map(terminated).collect())
-        }
+        Shown::Accepted | Shown::Refused(_) | Shown::Rejected(_) => before,
+        Shown::Deployed(status) => said(status, before),
+        Shown::Stopped(None) => before.terminated(),
+        Shown::Stopped(Some(last)) => said(last, before).terminated(),
+    }
+}
+
+fn heard(spec: &PodSpec, before: &Lists, word: &v1::WorkloadStatus) -> Lists {
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let added = ephemeral::containers(spec);
+    let added = list(
+        spec,
+        &added,
+        (&before.ephemeral, &word.ephemeral_containers),
+        |_, _, _| false,
+    );
+    Lists {
+        init: list(spec, init, (&before.init, &word.init_containers), may_come_back),
+        main: sorted(list(
+            spec,
+            &spec.containers,
+            (&before.main, &word.containers),
+            may_come_back,
+        )),
+        ephemeral: sorted(added.into_iter().map(unwatched).collect()),
+    }
+}
+
+/// Nothing watches over an ephemeral container: it is never ready, and whether it has started is not said (`UpdatePodStatus` of
+/// `pkg/kubelet/prober/prober_manager.go`).
+fn unwatched(status: ContainerStatus) -> ContainerStatus {
+    ContainerStatus {
+        ready: false,
+        started: None,
+        ..status
     }
 }
 
@@ -45,8 +108,8 @@ fn sorted(mut statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
 fn list(
     spec: &PodSpec,
     containers: &[Container],
-    before: &[ContainerStatus],
-    said: &[v1::ContainerStatus],
+    (before, said): (&[ContainerStatus], &[v1::ContainerStatus]),
+    may_come_back: fn(&PodSpec, &Container, &ContainerStateTerminated) -> bool,
 ) -> Vec<ContainerStatus> {
     let one = |container: &Container| {
         let earlier = before.iter().find(|earlier| earlier.name == container.name);
@@ -54,7 +117,8 @@ fn list(
         let fresh = word.map(|word| convert(container, word, earlier));
         match (fresh, earlier) {
             (Some(fresh), Some(earlier))
-                if end(&fresh).is_none() && ended_for_good(spec, container, earlier) =>
+                if end(&fresh).is_none()
+                    && end(earlier).is_some_and(|end| !may_come_back(spec, container, end)) =>
             {
                 earlier.clone()
             }
@@ -66,14 +130,13 @@ fn list(
     containers.iter().map(one).collect()
 }
 
-/// What the API server lets no container come back from (`ValidateContainerStateTransition` of
+/// Whether the API server lets a container come back from this end (`ValidateContainerStateTransition` of
 /// `pkg/apis/core/validation/validation.go` with `ContainerShouldRestart` of `pkg/api/v1/pod/util.go`).
-fn ended_for_good(spec: &PodSpec, container: &Container, earlier: &ContainerStatus) -> bool {
-    let Some(end) = end(earlier) else { return false };
+fn may_come_back(spec: &PodSpec, container: &Container, end: &ContainerStateTerminated) -> bool {
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
     let mut rules = all.flat_map(|container| container.restart_policy_rules.iter().flatten());
     if rules.any(|rule| rule.action == "RestartAllContainers") {
-        return false;
+        return true;
     }
     let mut own = container.restart_policy_rules.iter().flatten();
     let matches = own.any(|rule| {
@@ -83,16 +146,16 @@ fn ended_for_good(spec: &PodSpec, container: &Container, earlier: &ContainerStat
         })
     });
     if matches {
-        return false;
+        return true;
     }
     match container
         .restart_policy
         .as_deref()
         .or(spec.restart_policy.as_deref())
     {
-        Some("Never") => true,
-        Some("OnFailure") => end.exit_code == 0,
-        _ => false,
+        Some("Never") => false,
+        Some("OnFailure") => end.exit_code != 0,
+        _ => true,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The container statuses of a pod on a device node.
 
 use edge_protocol::v1::{LinuxUser, Resources};
-use k8s_openapi::api::core::v1::{ResourceRequirements, VolumeMount};
+use k8s_openapi::api::core::v1::{EphemeralContainer, ResourceRequirements, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
@@ -187,4 +187,45 @@ fn a_sandbox_that_was_there_is_known_by_any_container() {
     let status = show_device(&mut pod, Shown::Deployed(&failed));
     let shown = message(&status, "PodReadyToStartContainers");
     assert_eq!(shown, "pod sandbox is not ready");
+}
+
+#[test]
+fn a_container_that_was_added_is_shown_and_counts_for_nothing() {
+    let mut pod = pod("Always", &["web"]);
+    let added = |name: &str| EphemeralContainer {
+        name: name.to_owned(),
+        image: Some(format!("{name}:1")),
+        ..EphemeralContainer::default()
+    };
+    pod.spec.as_mut().unwrap().ephemeral_containers = Some(vec![added("two"), added("one")]);
+    let shown = |status: &PodStatus| {
+        let all = status.ephemeral_container_statuses.iter().flatten();
+        let words = all.map(|one| {
+            assert_eq!((one.ready, one.started), (false, None));
+            let state = one.state.as_ref().unwrap();
+            match (&state.waiting, &state.terminated) {
+                (Some(waiting), _) => format!("{} {}", one.name, waiting.reason.as_ref().unwrap()),
+                (_, Some(ended)) => format!("{} ended {}", one.name, ended.exit_code),
+                _ => format!("{} runs", one.name),
+            }
+        });
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let mut says = spoken(Phase::Running, Vec::new(), vec![said("web", running())]);
+    let status = show_device(&mut pod, Shown::Deployed(&says));
+    assert_eq!(shown(&status), "one ContainerCreating, two ContainerCreating");
+    assert_eq!(of(&status, "Ready"), "True/");
+
+    word_of(&mut says).ephemeral_containers = vec![said("two", running()), said("one", ended(3))];
+    let status = show_device(&mut pod, Shown::Deployed(&says));
+    assert_eq!(shown(&status), "one ended 3, two runs");
+    assert_eq!(of(&status, "Ready"), "True/");
+
+    // The API server lets none come back from its end, whatever the pod's policy; and the device may have forgotten it.
+    word_of(&mut says).ephemeral_containers = vec![said("one", running())];
+    let status = show_device(&mut pod, Shown::Deployed(&says));
+    assert_eq!(shown(&status), "one ended 3, two runs");
+
+    let status = show_device(&mut pod, Shown::Stopped(None));
+    assert_eq!(shown(&status), "one ended 3, two ended 137");
 }
