@@ -66,6 +66,8 @@ pub enum Step {
     Resize(Value),
     /// A resize that the API server refuses.
     ResizeRefused(Value),
+    /// Adds the ephemeral containers of this pod to the one of its name.
+    AddContainers(Value),
     /// Remembers what can be seen now; it is compared under this name.
     Observe(String),
 }
@@ -99,6 +101,8 @@ pub struct Until {
     pub event: Option<String>,
     /// What the newest log of a container holds.
     pub log: Option<LogHas>,
+    /// A container that has ended.
+    pub ended: Option<String>,
     pub gone: Option<bool>,
 }
 
@@ -116,6 +120,24 @@ fn pod() -> String {
 
 fn main() -> String {
     "main".to_owned()
+}
+
+impl Script {
+    /// The specs of the pods that it makes, and of what it adds to them.
+    pub fn specs(&self) -> impl Iterator<Item = &Value> {
+        let made = self
+            .objects
+            .iter()
+            .filter_map(|object| match object["kind"].as_str() {
+                Some("Pod") => Some(&object["spec"]),
+                _ => object.pointer("/spec/template/spec"),
+            });
+        let added = self.header.steps.iter().filter_map(|step| match step {
+            Step::AddContainers(pod) => Some(&pod["spec"]),
+            _ => None,
+        });
+        made.chain(added)
+    }
 }
 
 impl Case {

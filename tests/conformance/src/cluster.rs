@@ -107,19 +107,24 @@ impl Cluster {
         }
     }
 
-    /// Merges into the pod by its subresource `resize`.
+    /// Merges into the pod by this subresource of it.
     ///
     /// # Errors
     /// The API server refuses.
-    pub async fn resize(&self, namespace: &str, pod: &Value) -> Result<(), ConformanceError> {
+    pub async fn merge_by(
+        &self,
+        subresource: &str,
+        namespace: &str,
+        pod: &Value,
+    ) -> Result<(), ConformanceError> {
         let (version, kind, name) = identity(pod);
         let api = self.api(namespace, version, kind);
         let patch = Patch::Strategic(pod);
-        let resized = api
-            .patch_subresource("resize", name, &PatchParams::default(), &patch)
+        let merged = api
+            .patch_subresource(subresource, name, &PatchParams::default(), &patch)
             .await;
-        let failed = ConformanceError::cluster(format!("{kind} {name} cannot be resized"));
-        resized.map(drop).map_err(failed)
+        let failed = ConformanceError::cluster(format!("{subresource} of {kind} {name} cannot be changed"));
+        merged.map(drop).map_err(failed)
     }
 
     /// Makes a namespace in which pods can be created.

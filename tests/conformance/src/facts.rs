@@ -127,7 +127,7 @@ pub fn logs(side: &Side, namespace: &str, name: &str, pod: &Value) -> BTreeMap<S
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
     let directory = side.logs.join(format!("{namespace}_{name}_{uid}"));
     let mut found = BTreeMap::new();
-    for list in ["initContainers", "containers"] {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in pod["spec"][list].as_array().into_iter().flatten() {
             let container = container["name"].as_str().unwrap_or_default();
             if let Some(text) = newest(&directory.join(container)) {

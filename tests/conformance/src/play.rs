@@ -51,7 +51,13 @@ impl Play<'_> {
                 Step::Delete(Target { kind, name, grace }) => {
                     self.cluster.delete(&namespace, kind, name, *grace).await?;
                 }
-                Step::Resize(pod) => self.cluster.resize(&namespace, pod).await?,
+                Step::Resize(pod) => self.cluster.merge_by("resize", &namespace, pod).await?,
+                Step::AddContainers(pod) => {
+                    let mut pod = pod.clone();
+                    self.side.name_images(&mut pod);
+                    let by = "ephemeralcontainers";
+                    self.cluster.merge_by(by, &namespace, &pod).await?;
+                }
                 Step::ResizeRefused(pod) => self.refused(&namespace, pod).await?,
                 Step::Observe(name) => {
                     seen.insert(name.clone(), self.still().await?);
@@ -66,7 +72,7 @@ impl Play<'_> {
     }
 
     async fn refused(&self, namespace: &str, pod: &Value) -> Result<(), ConformanceError> {
-        match self.cluster.resize(namespace, pod).await {
+        match self.cluster.merge_by("resize", namespace, pod).await {
             Err(error) if error.is_refusal() => Ok(()),
             Err(error) => Err(error),
             Ok(()) => Err(ConformanceError::NotRefused { side: self.side.name }),
@@ -186,9 +192,13 @@ impl Play<'_> {
 fn shows(until: &Until, pod: &Value) -> bool {
     let status = &pod["status"];
     let statuses = || {
-        ["initContainerStatuses", "containerStatuses"]
-            .iter()
-            .flat_map(|list| status[*list].as_array().into_iter().flatten())
+        [
+            "initContainerStatuses",
+            "containerStatuses",
+            "ephemeralContainerStatuses",
+        ]
+        .iter()
+        .flat_map(|list| status[*list].as_array().into_iter().flatten())
     };
     let has = |kind: &str| {
         let mut conditions = status["conditions"].as_array().into_iter().flatten();
@@ -205,6 +215,10 @@ fn shows(until: &Until, pod: &Value) -> bool {
         && until.condition.as_deref().is_none_or(has)
         && until.waiting.as_deref().is_none_or(|wanted| {
             statuses().any(|each| each["state"]["waiting"]["reason"].as_str() == Some(wanted))
+        })
+        && until.ended.as_deref().is_none_or(|wanted| {
+            let mut named = statuses().filter(|each| each["name"] == wanted);
+            named.any(|each| each["state"]["terminated"].is_object())
         })
         && until.restarts.is_none_or(|wanted| {
             statuses()

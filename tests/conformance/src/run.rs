@@ -247,8 +247,7 @@ async fn agree(
     (device, ours): (&mut Play<'_>, Seen),
     script: &Script,
 ) -> Result<Compared, ConformanceError> {
-    let specs = script.objects.iter().filter(|object| object["kind"] == "Pod");
-    let fields: BTreeSet<String> = specs.flat_map(|pod| coverage::paths(&pod["spec"])).collect();
+    let fields: BTreeSet<String> = script.specs().flat_map(coverage::paths).collect();
     let judge = |theirs: &Facts, ours: &Facts| {
         let mut found = difference::compare(theirs, ours, &script.header);
         found.retain(|each| !difference::is_listed(&arena.listed, each, &fields));

@@ -66,7 +66,7 @@ impl Side {
     /// Images without a registry are the lab's.
     pub(crate) fn name_images(&self, object: &mut Value) {
         let Some(spec) = pod_spec(object) else { return };
-        for list in ["initContainers", "containers"] {
+        for list in ["initContainers", "containers", "ephemeralContainers"] {
             let containers = spec.get_mut(list).and_then(Value::as_array_mut);
             for container in containers.into_iter().flatten() {
                 if let Some(image) = container.get("image").and_then(Value::as_str)

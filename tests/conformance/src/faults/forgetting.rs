@@ -148,9 +148,9 @@ pub async fn judge(
     };
     let mut played = Vec::new();
     for case in cases {
-        let objects = case.script(&device)?.objects;
+        let script = case.script(&device)?;
         played.push(Played {
-            paths: coverage::specs(&objects).flat_map(coverage::paths).collect(),
+            paths: script.specs().flat_map(coverage::paths).collect(),
             whole: OnceCell::new(),
             case,
         });
