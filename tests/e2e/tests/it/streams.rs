@@ -1,7 +1,10 @@
 //! `kubectl logs`, `exec`, `attach`, `cp` and `port-forward` to containers on devices, by a kubectl that knows nothing of devices.
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +18,30 @@ use crate::support::{
 const DARK: Duration = Duration::from_mins(3);
 const COUNTING: &str = "trap 'exit 0' TERM; i=0; while true; do echo line $i; i=$((i+1)); sleep 0.1; done";
 const ECHO: &str = "exec nc -ll -p 9000 -e cat";
+/// Five million bytes for everyone who comes.
+const GIVES: &str = "exec nc -ll -p 9001 -e sh -c 'seq 1 900000 | head -c 5000000'";
+/// Takes its time, and says how much it got.
+const TAKES: &str = "exec nc -ll -p 9002 -e sh -c 'sleep 2; wc -c'";
+
+/// What passes through one stream, in bytes, and how many there are at once.
+#[derive(Clone, Copy)]
+struct Load {
+    stdin: u32,
+    upload: usize,
+    downloads: usize,
+}
+
+const HEAVY: Load = Load {
+    stdin: 50_000_000,
+    upload: 50_000_000,
+    downloads: 20,
+};
+/// Behind the choice of the device all is the same.
+const LIGHT: Load = Load {
+    stdin: 1_000_000,
+    upload: 1_000_000,
+    downloads: 2,
+};
 
 /// One device that is a Node, one of the fleet. The cluster has signed their certificate.
 fn site() -> TestSite {
@@ -42,12 +69,14 @@ fn site() -> TestSite {
     site
 }
 
-/// A pod on this node, once it runs: one that counts, one that echoes, one that answers and hangs up.
+/// A pod on this node, once it runs: one that counts, those that echo, give and take, one that answers and hangs up.
 #[track_caller]
 fn run(site: &TestSite, name: &str, node: &str) {
     let containers = [
         busybox("shell", COUNTING),
         busybox("echo", ECHO),
+        busybox("gives", GIVES),
+        busybox("takes", TAKES),
         server("web", &["http", "--port", "8080"]),
     ];
     let mut pod = pod(name, &[], &containers);
@@ -78,21 +107,19 @@ fn are_consecutive(numbers: &[u64]) {
 }
 
 #[test]
-fn stock_kubectl_is_at_home_on_a_device_and_in_the_fleet() {
+fn stock_kubectl_is_at_home_on_a_device() {
+    let site = site();
+    all_verbs(&site, "own", "press-1", HEAVY);
+    site.nothing_was_forbidden();
+}
+
+#[test]
+fn stock_kubectl_is_at_home_in_the_fleet() {
     let site = site();
     let fleet = site.node().to_owned();
-    for (pod, node) in [("own", "press-1"), ("fleet", &fleet)] {
-        run(&site, pod, node);
-        for way in WAYS {
-            commands(&site, pod, way);
-            terminal(&site, pod, way);
-            copies(&site, pod, way);
-            forwards(&site, pod, way);
-        }
-        logs(&site, pod);
-        run_and_attach(&site, node);
-    }
+    all_verbs(&site, "spread", &fleet, LIGHT);
     site.nothing_was_forbidden();
+
     site.kubelet_process().terminate(DARK).unwrap();
     let lease = "/apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases";
     let lease = site
@@ -103,7 +130,19 @@ fn stock_kubectl_is_at_home_on_a_device_and_in_the_fleet() {
     assert_eq!(holder, "", "one that stops gives its lease back");
 }
 
-fn commands(site: &TestSite, pod: &str, way: Way) {
+fn all_verbs(site: &TestSite, pod: &str, node: &str, load: Load) {
+    run(site, pod, node);
+    for way in WAYS {
+        commands(site, pod, way, load.stdin);
+        terminal(site, pod, way);
+        copies(site, pod, way);
+        forwards(site, pod, way, load);
+    }
+    logs(site, pod);
+    run_and_attach(site, node);
+}
+
+fn commands(site: &TestSite, pod: &str, way: Way, stdin: u32) {
     let exec = |options: &[&str], script: &str, input: &[u8]| {
         let command = ["exec", pod, "-c", "shell"];
         site.ran(
@@ -117,7 +156,7 @@ fn commands(site: &TestSite, pod: &str, way: Way) {
     assert_eq!(said.text(), "through", "{way:?} {pod}");
     assert!(said.stderr.starts_with("bad\n"), "{way:?} {pod}: {}", said.stderr);
 
-    let input = vec![0xa5; 5_000_000];
+    let input: Vec<u8> = (0..stdin).map(|number| (number % 249) as u8).collect();
     let said = exec(&["-i"], "cat", &input);
     assert_eq!(said.code, Some(0), "{way:?} {pod}: {}", said.stderr);
     assert!(said.stdout == input, "{way:?}: {} bytes", said.stdout.len());
@@ -144,24 +183,55 @@ fn terminal(site: &TestSite, pod: &str, way: Way) {
     assert_eq!(terminal.code(), Some(5), "{way:?} {pod}");
 }
 
+/// A tree with modes and a link, there and back. kubectl itself leaves links and modes out on the way back.
 fn copies(site: &TestSite, pod: &str, way: Way) {
     let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (there, back) = (directory.path().join("tree"), directory.path().join("back"));
     let bytes: Vec<u8> = (0..1_500_000_u32).map(|number| (number % 251) as u8).collect();
-    std::fs::write(path("there"), &bytes).unwrap();
-    let far = format!("{pod}:/tmp/copied");
-    for (from, to) in [(path("there"), far.clone()), (far, path("back"))] {
-        let said = site.ran(way, &["cp", "-c", "shell", &from, &to], b"");
+    std::fs::create_dir_all(there.join("deep/er")).unwrap();
+    std::fs::write(there.join("deep/er/data"), &bytes).unwrap();
+    std::fs::write(there.join("run"), "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(there.join("run"), Permissions::from_mode(0o751)).unwrap();
+    symlink("run", there.join("link")).unwrap();
+    let far = format!("{pod}:/tmp/tree-{way:?}");
+    let (there, back) = (there.display().to_string(), back.display().to_string());
+    for (from, to) in [(&there, &far), (&far, &back)] {
+        let said = site.ran(way, &["cp", "-c", "shell", from, to], b"");
         assert_eq!(said.code, Some(0), "{way:?} {from} to {to}: {}", said.stderr);
     }
-    assert!(std::fs::read(path("back")).unwrap() == bytes, "{way:?} {pod}");
+    let script = format!("cd /tmp/tree-{way:?} && stat -c %a run && readlink link && ls");
+    let said = site.ran(way, &["exec", pod, "-c", "shell", "--", "sh", "-c", &script], b"");
+    assert_eq!(
+        said.text(),
+        "751\nrun\ndeep\nlink\nrun\n",
+        "{way:?} {pod}: {}",
+        said.stderr
+    );
+    let back = Path::new(&back);
+    assert!(
+        std::fs::read(back.join("deep/er/data")).unwrap() == bytes,
+        "{way:?} {pod}"
+    );
 }
 
-fn forwards(site: &TestSite, pod: &str, way: Way) {
-    let forward = site.talking(
-        way,
-        &["port-forward", &format!("pod/{pod}"), ":9000", ":8080", ":9"],
-    );
+/// Sends this through a forwarded port, ends its direction, and returns what comes back.
+fn exchange(address: &str, sent: &[u8]) -> Vec<u8> {
+    let io = TcpStream::connect(address).unwrap();
+    let (mut writing, mut received) = (io.try_clone().unwrap(), Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            writing.write_all(sent).unwrap();
+            writing.shutdown(Shutdown::Write).unwrap();
+        });
+        (&io).read_to_end(&mut received).unwrap();
+    });
+    received
+}
+
+fn forwards(site: &TestSite, pod: &str, way: Way, load: Load) {
+    let pod_name = format!("pod/{pod}");
+    let ports = [":9000", ":9001", ":9002", ":8080", ":9"];
+    let forward = site.talking(way, &[&["port-forward", &pod_name], &ports[..]].concat());
     let local = |remote: &str| {
         eventually(&format!("port {remote} is forwarded"), || {
             let lines = forward.lines();
@@ -172,28 +242,33 @@ fn forwards(site: &TestSite, pod: &str, way: Way) {
             address.ok_or_else(|| format!("{lines:?} {:?}", forward.errors()))
         })
     };
-    let (echo, web) = (local("9000"), local("8080"));
+    let (echo, gives, takes, web) = (local("9000"), local("9001"), local("9002"), local("8080"));
+    let given: String = (1..=900_000).map(|number| format!("{number}\n")).collect();
+    let given = &given.as_bytes()[..5_000_000];
     std::thread::scope(|scope| {
         for number in 0..8_u8 {
             let echo = &echo;
             scope.spawn(move || {
                 let sent = vec![number; 200_000 + usize::from(number)];
-                let io = TcpStream::connect(echo).unwrap();
-                let mut writing = io.try_clone().unwrap();
-                let (sending, mut received) = (sent.clone(), Vec::new());
-                let send = std::thread::spawn(move || {
-                    writing.write_all(&sending).unwrap();
-                    writing.shutdown(Shutdown::Write).unwrap();
-                });
-                (&io).read_to_end(&mut received).unwrap();
-                send.join().unwrap();
+                assert!(exchange(echo, &sent) == sent, "{way:?} connection {number}");
+            });
+        }
+        for number in 0..load.downloads {
+            let gives = &gives;
+            scope.spawn(move || {
+                let received = exchange(gives, b"");
                 assert!(
-                    received == sent,
-                    "{way:?} connection {number}: {} bytes",
+                    received == given,
+                    "{way:?} download {number}: {} bytes",
                     received.len()
                 );
             });
         }
+        scope.spawn(|| {
+            let received = exchange(&takes, &vec![7; load.upload]);
+            let taken = format!("{}\n", load.upload);
+            assert_eq!(String::from_utf8(received).unwrap(), taken, "{way:?}");
+        });
     });
     // Here the pod hangs up, while the client still could speak.
     for _ in 0..3 {
@@ -233,6 +308,29 @@ fn logs(site: &TestSite, pod: &str) {
     let timed = logs(&["--timestamps", "--tail=1"]);
     let time = timed.split(' ').next().unwrap();
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{timed}");
+
+    let since = numbers(&logs(&["--since=2s"]));
+    assert!((1..=40).contains(&since.len()), "{since:?}");
+    let since = numbers(&logs(&[&format!("--since-time={time}")]));
+    // kubectl sends whole seconds, of ten lines.
+    let last = numbers(timed.split_once(' ').unwrap().1)[0];
+    assert!(
+        since
+            .first()
+            .is_some_and(|first| (last.saturating_sub(12)..=last).contains(first)),
+        "{since:?}"
+    );
+    let every = site.ran(
+        Way::WebSocket,
+        &["logs", pod, "--all-containers", "--prefix", "--tail=1"],
+        b"",
+    );
+    for line in [
+        format!("[pod/{pod}/shell] line "),
+        format!("[pod/{pod}/web] listening"),
+    ] {
+        assert!(every.text().contains(&line), "{} {}", every.text(), every.stderr);
+    }
 
     let mut following = site.talking(Way::WebSocket, &["logs", "-f", pod, "-c", "shell", "--tail=2"]);
     following.has_lines(20);
