@@ -33,6 +33,8 @@ pub enum Bench {
     Step(Handed),
     /// CPU, memory and API calls of one process with many device nodes.
     Nodes(Handed),
+    /// exec, logs and port-forward, beside a real kubelet.
+    Streams(Handed),
 }
 
 /// Handed on as they are.
@@ -97,6 +99,7 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
         Bench::Idle(handed) => ("idle", handed),
         Bench::Step(handed) => ("step", handed),
         Bench::Nodes(handed) => ("nodes", handed),
+        Bench::Streams(handed) => ("streams", handed),
     };
     let program = root.join("target/release/outrigger-bench");
     let args: Vec<&str> = std::iter::once(name).chain(handed.all()).collect();

@@ -37,6 +37,13 @@ pub enum BenchError {
     /// Memory with fewer pods than asked for would flatter.
     #[error("of {side}: {failed} pods are not Ready")]
     NotAllReady { side: &'static str, failed: usize },
+    /// What is not whole is not measured.
+    #[error("{what} of pod {pod}: {why}")]
+    Stream {
+        what: &'static str,
+        pod: String,
+        why: String,
+    },
     /// The watch of the pods ended, which it does only with its task.
     #[error("the watch of the pods ended")]
     WatchEnded,

@@ -9,6 +9,7 @@
 //! * [`round`]: one measurement: create, wait until Ready, delete, wait until gone.
 //! * [`apply`]: many of them, in alternation. [`memory`]: what an agent keeps. [`idle`]: what it sends when there is nothing to say.
 //! * [`nodes`]: what device nodes cost, by devices that are [`simulated`].
+//! * [`streams`]: exec, logs and port-forward, in alternation.
 //! * [`step`]: what the device's machine alone costs.
 //! * [`traffic`]: bytes between a device and its hub, counted by the kernel.
 //! * [`proc`]: CPU time and memory of a process, from `/proc`. [`statistics`]: quantiles.
@@ -33,6 +34,7 @@ pub mod simulated;
 pub mod stage;
 pub mod statistics;
 pub mod step;
+pub mod streams;
 pub mod traffic;
 pub mod watch;
 

@@ -16,6 +16,7 @@ use bench::report::{self, ApplyReport, Machine, SeriesReport};
 use bench::side::{Side, Token};
 use bench::stage::{Stage, blocking};
 use bench::step::StepReport;
+use bench::streams::{self, StreamsPlan, StreamsReport};
 use bench::{idle, programs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::{ControlPlaneOptions, Lab, LabOptions};
@@ -62,6 +63,18 @@ enum Command {
         /// How long each number is watched.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// exec, logs and port-forward of a device's own Node.
+    Streams {
+        /// Commands and logs per side.
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+        /// How long 20,000 lines a second are written.
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+        /// Logs that are followed at once.
+        #[arg(long, default_value_t = 200)]
+        followers: usize,
     },
 }
 
@@ -140,6 +153,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Nodes { counts, seconds } => {
             let window = Duration::from_secs(seconds);
             stage.perform(measure_nodes(&stage, NodesPlan { counts, window }))
+        }
+        Command::Streams {
+            rounds,
+            seconds,
+            followers,
+        } => {
+            let plan = StreamsPlan {
+                rounds,
+                seconds,
+                followers,
+            };
+            stage.perform(measure_streams(&stage, plan))
         }
     }
 }
@@ -224,6 +249,22 @@ async fn measure_nodes(stage: &Stage, plan: NodesPlan) -> anyhow::Result<()> {
     let report = nodes::measure(stage.lab(), &plan).await?;
     report.print();
     println!("{}", report::write(stage.results(), "nodes", &report)?.display());
+    Ok(())
+}
+
+async fn measure_streams(stage: &Stage, plan: StreamsPlan) -> anyhow::Result<()> {
+    let machine = Machine::now()?;
+    let (ours, baseline) = start_both(stage, Programs::default(), On::Device).await?;
+    let cluster = Cluster::connect(&ours.kubeconfig()).await?;
+    let image = ours.lab().registry()?.reference("busybox", "v1");
+    let sides = [ours.side(Token::Withheld), baseline.side(Token::Withheld)];
+    let sides = streams::measure(&cluster, &sides, &image, &plan).await?;
+    let report = StreamsReport { machine, sides };
+    report.print();
+    println!(
+        "{}",
+        report::write(stage.results(), "streams", &report)?.display()
+    );
     Ok(())
 }
 

@@ -50,6 +50,8 @@ impl Ours {
         let site = Site::start(SiteOptions {
             devices: vec![DeviceSpec::new(DEVICE, tags)],
             device_nodes,
+            // As a kubelet has it.
+            kubelet_api: true,
             programs,
             ..SiteOptions::in_directory(directory)
         })?;
