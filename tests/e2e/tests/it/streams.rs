@@ -243,8 +243,8 @@ fn forwards(site: &TestSite, pod: &str, way: Way, load: Load) {
         })
     };
     let (echo, gives, takes, web) = (local("9000"), local("9001"), local("9002"), local("8080"));
-    let given: String = (1..=900_000).map(|number| format!("{number}\n")).collect();
-    let given = &given.as_bytes()[..5_000_000];
+    let given: Vec<String> = (1..=900_000).map(|number| format!("{number}\n")).collect();
+    let given = &given.concat().into_bytes()[..5_000_000];
     std::thread::scope(|scope| {
         for number in 0..8_u8 {
             let echo = &echo;
