@@ -155,6 +155,10 @@ fn tests(root: &Path, seeds: u64) -> Vec<(&'static str, Stage<'_>)> {
             "comparison with a real kubelet",
             Box::new(move || site::conformance(root, &[])),
         ),
+        (
+            "virtual-kubelet's own end-to-end suite",
+            Box::new(move || site::conformance(root, &["virtual-kubelet"])),
+        ),
         ("simulation", Box::new(move || sim(root, 0, seeds))),
     ]
 }
@@ -204,7 +208,7 @@ fn require_root(root: &Path) -> anyhow::Result<()> {
 
 /// What the tests on a real cluster start: built once, cached under `target/outrigger/cache`.
 fn prepare(root: &Path) -> anyhow::Result<()> {
-    status(root, "cargo", &["build", "--locked", "--package", "site"])?;
+    site::build_site(root)?;
     let program = root.join("target/debug/outrigger-site");
     run::status(root, &program.to_string_lossy(), &["build"])
 }

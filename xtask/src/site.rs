@@ -52,10 +52,16 @@ impl Handed {
 }
 
 /// The programs of a working system.
-const PROGRAMS: &[&str] = &["edge-provider", "iot-hub", "edge-agent", "outrigger-cli", "site"];
+const PROGRAMS: &[&str] = &[
+    "outrigger",
+    "outrigger-agent",
+    "outrigger-hub",
+    "outrigger-kubelet",
+    "outrigger-site",
+];
 
 pub fn up(root: &Path, devices: u32, release: bool) -> anyhow::Result<()> {
-    build(root, release)?;
+    build(root, release, PROGRAMS)?;
     let devices = devices.to_string();
     site(root, release, &["up", "--devices", &devices])
 }
@@ -83,8 +89,7 @@ pub fn images(root: &Path, print: Option<&str>) -> anyhow::Result<()> {
 }
 
 pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
-    build(root, true)?;
-    run::status(root, "cargo", &["build", "--release", "--package", "bench"])?;
+    build(root, true, &[PROGRAMS, &["outrigger-bench"]].concat())?;
     let (name, handed) = match bench {
         Bench::Apply(handed) => ("apply", handed),
         Bench::Memory(handed) => {
@@ -107,22 +112,22 @@ pub fn bench(root: &Path, bench: &Bench) -> anyhow::Result<()> {
 }
 
 pub fn conformance(root: &Path, args: &[&str]) -> anyhow::Result<()> {
-    build(root, false)?;
-    run::status(root, "cargo", &["build", "--package", "conformance"])?;
+    build(root, false, &[PROGRAMS, &["outrigger-conformance"]].concat())?;
     let program = root.join("target/debug/outrigger-conformance");
     run::status(root, &program.to_string_lossy(), args)
 }
 
-fn build(root: &Path, release: bool) -> anyhow::Result<()> {
-    let mut args = vec!["build"];
+/// With all of the workspace selected: fewer packages would need fewer features of their dependencies, and build these again.
+fn build(root: &Path, release: bool, programs: &[&str]) -> anyhow::Result<()> {
+    let mut args = vec!["build", "--workspace"];
     args.extend(release.then_some("--release"));
-    args.extend(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+    args.extend(programs.iter().flat_map(|program| ["--bin", program]));
     run::status(root, "cargo", &args)
 }
 
 /// The site alone, for what needs none of the programs that it starts.
-fn build_site(root: &Path) -> anyhow::Result<()> {
-    run::status(root, "cargo", &["build", "--quiet", "--package", "site"])
+pub fn build_site(root: &Path) -> anyhow::Result<()> {
+    build(root, false, &["outrigger-site"])
 }
 
 fn site(root: &Path, release: bool, args: &[&str]) -> anyhow::Result<()> {
