@@ -51,6 +51,8 @@ pub struct KubeletApiOptions {
     pub approver: ApproverOption,
     /// The authorities of client certificates, PEM. Absent: the cluster's own word.
     pub client_ca_file: Option<PathBuf>,
+    /// For tests of scrapers alone: figures (`/stats`, `/metrics`) for everyone who reaches the port.
+    pub insecure_stats: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -94,6 +96,7 @@ impl Default for KubeletApiOptions {
             certificate_file: None,
             approver: ApproverOption::default(),
             client_ca_file: None,
+            insecure_stats: false,
         }
     }
 }
@@ -130,6 +133,17 @@ impl KubeletApiOptions {
             Some(PortsOption::PerNode) => Sharing::PerNode,
             Some(PortsOption::Shared) => Sharing::Shared,
         }
+    }
+
+    /// Warns where they are open: nobody shall have that without knowing it.
+    fn stats_access(&self) -> StatsAccess {
+        if !self.insecure_stats {
+            return StatsAccess::Authorized;
+        }
+        tracing::warn!(
+            "kubelet_api.insecure_stats is for tests: everyone who reaches the kubelet API may see figures"
+        );
+        StatsAccess::Open
     }
 
     fn client_ca(&self) -> ClientCaSource {
@@ -218,7 +232,7 @@ impl KubeletApi {
             certificates: handle.resolver(),
             process,
             limits: ApiLimits::default(),
-            stats_access: StatsAccess::Authorized,
+            stats_access: own.stats_access(),
         })?;
         let listeners = Listeners {
             api,

@@ -273,7 +273,8 @@ impl PodStreams for HubStreams {
                 message: chain(&error),
             })?;
             let pods = self.pods.of_node(&self.node);
-            Ok(Arc::new(figures::summary(&self.node, &told, &pods)))
+            let running = self.pods.running_containers(&self.node);
+            Ok(Arc::new(figures::summary(&self.node, &told, &pods, &running)))
         })
     }
 

@@ -103,7 +103,7 @@ fn the_kubelet_api_is_off_and_has_defaults_once_it_is_on() {
     let on = parse(&format!("{GOOD}[kubelet_api]\n")).unwrap();
     let api = on.kubelet_api.as_ref().unwrap();
     assert_eq!((api.port, api.ports), (10_250, None));
-    assert!(api.asks() && api.approves());
+    assert!(api.asks() && api.approves() && !api.insecure_stats);
     assert_eq!(on.address().to_string(), "192.0.2.10");
     let text = "[kubelet_api]\naddress = '2001:db8::7'\nports = 'per-node'\ncertificate = 'own'\n";
     let other = parse(&format!("{GOOD}{text}")).unwrap();

@@ -3,6 +3,7 @@
 //! Moments of figures are on the device's monotonic clock, and starts on its wall clock; both are told by the hub's, so a device whose clock is wrong is
 //! scraped like any other (law 11).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edge_protocol::v1::stats as device;
@@ -15,17 +16,30 @@ use virtual_kubelet_api::stats::{
     SwapStats, Throttling, VolumeStats,
 };
 
-/// What the device told, of these pods. What it runs beside them is told by nobody here.
-pub(super) fn summary(node: &str, told: &DeviceStats, pods: &[Arc<ObservedPod>]) -> Summary {
+use super::table::RunningContainer;
+
+/// What the device told, of these pods. What it runs beside them is told by nobody here. A kubelet names all that run, and asks its runtime anew each time: the
+/// containers that started after the sample, by pod UID in `running`, are here without figures.
+pub(super) fn summary(
+    node: &str,
+    told: &DeviceStats,
+    pods: &[Arc<ObservedPod>],
+    running: &BTreeMap<String, Arc<[RunningContainer]>>,
+) -> Summary {
     let clock = Clock::of(told);
     let own = told.stats.node.as_deref().cloned().unwrap_or_default();
-    let of_pod = |workload: &device::WorkloadStats| {
-        let pod = pods.iter().find(|pod| pod.uid == workload.uid.as_str())?;
-        Some(clock.pod(pod, workload))
+    let of_pod = |pod: &Arc<ObservedPod>| {
+        let mut workloads = told.stats.workloads.iter();
+        let workload = workloads.find(|workload| workload.uid.as_str() == pod.uid);
+        let sampled = workload.map(|workload| clock.pod(pod, workload));
+        match running.get(&pod.uid) {
+            Some(running) => Some(clock.with_running(pod, sampled, running)),
+            None => sampled,
+        }
     };
     Summary {
         node: clock.node(node, &own),
-        pods: told.stats.workloads.iter().filter_map(of_pod).collect(),
+        pods: pods.iter().filter_map(of_pod).collect(),
     }
 }
 
@@ -84,11 +98,7 @@ impl Clock {
 
     fn pod(&self, pod: &ObservedPod, told: &device::WorkloadStats) -> PodStats {
         PodStats {
-            pod_ref: PodReference {
-                name: pod.name.clone(),
-                namespace: pod.namespace.clone(),
-                uid: pod.uid.clone(),
-            },
+            pod_ref: reference(pod),
             start_time: self.started(told.started_ms),
             containers: told
                 .containers
@@ -132,6 +142,49 @@ impl Clock {
             limits: ContainerLimits::default(),
             processes: told.processes.as_ref().and_then(|processes| processes.count),
         }
+    }
+
+    /// All of these containers, those that the sample has not without figures.
+    fn with_running(
+        &self,
+        pod: &ObservedPod,
+        sampled: Option<PodStats>,
+        running: &[RunningContainer],
+    ) -> PodStats {
+        let started = |since: Option<Timestamp>| self.started(since.map(Timestamp::as_millisecond));
+        let mut shown = sampled.unwrap_or_else(|| PodStats {
+            pod_ref: reference(pod),
+            start_time: started(running.iter().filter_map(|one| one.since).min()),
+            containers: Vec::new(),
+            cpu: None,
+            memory: None,
+            network: None,
+            volumes: Vec::new(),
+            ephemeral_storage: None,
+            processes: None,
+            swap: None,
+        });
+        for one in running {
+            if shown.containers.iter().any(|shown| shown.name == one.name) {
+                continue;
+            }
+            shown.containers.push(ContainerStats {
+                name: one.name.clone(),
+                start_time: started(one.since),
+                cpu: None,
+                memory: None,
+                rootfs: None,
+                logs: None,
+                swap: None,
+                identity: ContainerIdentity {
+                    image: image(pod, &one.name).unwrap_or_default().to_owned(),
+                    ..ContainerIdentity::default()
+                },
+                limits: ContainerLimits::default(),
+                processes: None,
+            });
+        }
+        shown
     }
 
     fn cpu(&self, told: &device::CpuStats) -> CpuStats {
@@ -189,6 +242,14 @@ impl Clock {
             default: interfaces.iter().find(is_default).cloned().unwrap_or_default(),
             interfaces,
         }
+    }
+}
+
+fn reference(pod: &ObservedPod) -> PodReference {
+    PodReference {
+        name: pod.name.clone(),
+        namespace: pod.namespace.clone(),
+        uid: pod.uid.clone(),
     }
 }
 
@@ -257,7 +318,23 @@ mod tests {
             namespace_labels: BTreeMap::new(),
             driven_away: false,
         });
-        let summary = summary("press-7", &told, &[pod]);
+        let started = |name: &str, ms| RunningContainer {
+            name: name.to_owned(),
+            since: Timestamp::from_millisecond(ms).ok(),
+        };
+        let new = Arc::new(ObservedPod {
+            uid: "u2".to_owned(),
+            name: "new".to_owned(),
+            ..ObservedPod::clone(&pod)
+        });
+        let running = [
+            (
+                "u1".to_owned(),
+                [started("main", 71_000), started("late", 90_000)].into(),
+            ),
+            ("u2".to_owned(), [started("main", 95_000)].into()),
+        ];
+        let summary = summary("press-7", &told, &[pod, new], &running.into());
         let ms = |timestamp: Timestamp| timestamp.as_millisecond() - 1_800_000_000_000;
         assert_eq!(ms(summary.node.start_time), -60_000);
         assert_eq!(
@@ -267,9 +344,13 @@ mod tests {
                 .map(|cpu| (ms(cpu.time), cpu.usage_core_nano_seconds)),
             Some((-1_000, Some(7)))
         );
-        let [pod] = summary.pods.as_slice() else {
+        let [pod, new] = summary.pods.as_slice() else {
             panic!("{:?}", summary.pods)
         };
+        assert_eq!(pod.containers.len(), 2, "one of them is not in the sample");
+        assert_eq!(ms(pod.containers[1].start_time), -10_000);
+        assert_eq!((new.pod_ref.uid.as_str(), ms(new.start_time)), ("u2", -5_000));
+        assert!(new.cpu.is_none() && new.containers[0].cpu.is_none());
         assert_eq!((pod.pod_ref.name.as_str(), ms(pod.start_time)), ("web", -30_000));
         assert_eq!(pod.containers[0].identity.image, "web:v1");
         assert_eq!(

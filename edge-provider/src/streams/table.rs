@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use virtual_kubelet::ObservedPod;
 
@@ -12,8 +13,16 @@ type Pods = BTreeMap<String, BTreeMap<(String, String), Entry>>;
 #[derive(Debug)]
 struct Entry {
     pod: Arc<ObservedPod>,
-    /// Whether a container of it runs, by the device's newest word: the API server may hear it later.
-    runs: bool,
+    /// Its containers that run, by the device's newest word: the API server may hear it later.
+    running: Arc<[RunningContainer]>,
+}
+
+/// A container as its pod's status shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningContainer {
+    pub name: String,
+    /// By the device's clock.
+    pub since: Option<Timestamp>,
 }
 
 /// Shared by the pumps, which write, and the kubelet API. Nothing waits while it is held.
@@ -43,7 +52,17 @@ impl PodTable {
     pub fn running(&self, node: &str) -> Vec<Arc<ObservedPod>> {
         self.select(node, |entry| {
             let is_leaving = entry.pod.raw.pointer("/metadata/deletionTimestamp").is_some();
-            entry.runs && !is_leaving
+            !entry.running.is_empty() && !is_leaving
+        })
+    }
+
+    /// The containers that run, of each pod that has some, by its UID.
+    pub fn running_containers(&self, node: &str) -> BTreeMap<String, Arc<[RunningContainer]>> {
+        self.read(|pods| {
+            let own = pods.get(node).into_iter().flat_map(BTreeMap::values);
+            own.filter(|entry| !entry.running.is_empty())
+                .map(|entry| (entry.pod.uid.clone(), Arc::clone(&entry.running)))
+                .collect()
         })
     }
 
@@ -87,9 +106,12 @@ impl NodePods {
             let own = pods.entry(self.node.clone()).or_default();
             let key = (pod.namespace.clone(), pod.name.clone());
             let before = own.get(&key).filter(|before| before.pod.uid == pod.uid);
-            let runs = before.map_or_else(|| runs(pod.raw.get("status")), |before| before.runs);
+            let running = before.map_or_else(
+                || running(pod.raw.get("status")),
+                |before| Arc::clone(&before.running),
+            );
             let pod = Arc::clone(pod);
-            own.insert(key, Entry { pod, runs });
+            own.insert(key, Entry { pod, running });
         });
     }
 
@@ -99,7 +121,7 @@ impl NodePods {
             let key = (pod.namespace.clone(), pod.name.clone());
             let entry = pods.get_mut(&self.node).and_then(|own| own.get_mut(&key));
             if let Some(entry) = entry.filter(|entry| entry.pod.uid == pod.uid) {
-                entry.runs = runs(Some(status));
+                entry.running = running(Some(status));
             }
         });
     }
@@ -124,17 +146,24 @@ impl Drop for NodePods {
     }
 }
 
-fn runs(status: Option<&Value>) -> bool {
+fn running(status: Option<&Value>) -> Arc<[RunningContainer]> {
     let lists = [
         "initContainerStatuses",
         "containerStatuses",
         "ephemeralContainerStatuses",
     ];
-    let mut statuses = lists
+    let statuses = lists
         .iter()
         .filter_map(|list| status?.get(list)?.as_array())
         .flatten();
-    statuses.any(|status| status.pointer("/state/running").is_some())
+    let running = |status: &Value| {
+        let state = status.pointer("/state/running")?;
+        Some(RunningContainer {
+            name: status["name"].as_str().unwrap_or_default().to_owned(),
+            since: state["startedAt"].as_str().and_then(|at| at.parse().ok()),
+        })
+    };
+    statuses.filter_map(running).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The real parts: a cluster, a worker with a real kubelet, and a device with an agent, each on a containerd of its own.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -28,35 +29,43 @@ pub struct Upstream {
     pub kubeconfig: PathBuf,
     /// The device node.
     pub node: String,
+    /// Where its kubelet API answers, on [`FIGURES_PORT`].
+    pub address: IpAddr,
 }
 
+/// Where the suite asks for figures, without credentials: `internal/test/e2e/framework/stats.go`.
+const FIGURES_PORT: u16 = 10_250;
+
 impl Upstream {
-    /// A device whose mirror of Docker Hub has the images that the suite names.
+    /// A device whose mirror of Docker Hub has the images that the suite names. Its Node's port comes after the fleet node's.
     ///
     /// # Errors
     /// The part that failed.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
         const HUB_IMAGES: [&str; 3] = ["library/foo", "library/bar", "library/baz"];
-        let site = one_device(directory, Programs::default(), true)?;
+        let site = one_device(directory, Programs::default(), Some(FIGURES_PORT - 1))?;
         let registry = site.lab().registry()?;
         let paths = Paths::default();
         let images = Catalogue::build(&paths.workspace, &paths.cache)?;
-        let server = images.get("server", "v1").context("the server image")?;
+        // Three containers of a pod have one network: nothing that listens.
+        let image = images.get("pause", "v1").context("the pause image")?;
         for name in HUB_IMAGES {
-            push(registry.address(), &server.named(name, "latest"))?;
+            push(registry.address(), &image.named(name, "latest"))?;
         }
         Ok(Self {
             kubeconfig: site.cluster().kubeconfig().to_owned(),
             node: DEVICE.to_owned(),
+            address: site.lab().address()?.into(),
         })
     }
 }
 
-fn one_device(directory: &Path, programs: Programs, kubelet_api: bool) -> anyhow::Result<Site> {
+fn one_device(directory: &Path, programs: Programs, open_figures: Option<u16>) -> anyhow::Result<Site> {
     let options = SiteOptions {
         devices: vec![DeviceSpec::new(DEVICE, &[("node", "true")])],
         device_nodes: DeviceNodes::Tagged,
-        kubelet_api,
+        kubelet_api: open_figures.is_some(),
+        open_figures,
         programs,
         ..SiteOptions::in_directory(directory)
     };
@@ -69,7 +78,7 @@ impl Parts {
     /// # Errors
     /// The part that failed.
     pub fn both(directory: &Path, programs: Programs) -> anyhow::Result<Self> {
-        let site = one_device(directory, programs, false)?;
+        let site = one_device(directory, programs, None)?;
         let device = site.device(DEVICE)?;
         bring_images(site.lab(), &device)?;
         Ok(Self {

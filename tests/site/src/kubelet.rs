@@ -25,6 +25,7 @@ pub(crate) struct KubeletPlan<'a> {
     pub namespaces: &'a [NamespaceRule],
     pub device_nodes: DeviceNodes,
     pub kubelet_api: bool,
+    pub open_figures: Option<u16>,
     pub detours: &'a [Server],
     pub scrutiny: Scrutiny,
     pub hub: &'a HubAccess,
@@ -86,20 +87,29 @@ impl KubeletPlan<'_> {
             );
         }
         if self.kubelet_api {
-            // A machine may have several sites: each listens on its own address.
-            let port = hub::free(address)?.port();
-            write!(
-                text,
-                "\n[kubelet_api]\nlisten = {listen}\nport = {port}\n",
-                listen = quoted(address),
-            )
-            .expect("writing to a String cannot fail");
+            self.write_kubelet_api(&mut text, address)?;
         }
         for rule in self.namespaces {
             write_rule(&mut text, rule);
         }
         files::write(&config, &text)?;
         spawn(lab, programs, &config)
+    }
+
+    /// A machine may have several sites: each listens on its own address.
+    fn write_kubelet_api(&self, text: &mut String, address: IpAddr) -> Result<(), SiteError> {
+        let port = match self.open_figures {
+            Some(port) => port,
+            None => hub::free(address)?.port(),
+        };
+        write!(
+            text,
+            "\n[kubelet_api]\nlisten = {listen}\nport = {port}\ninsecure_stats = {insecure}\n",
+            listen = quoted(address),
+            insecure = self.open_figures.is_some(),
+        )
+        .expect("writing to a String cannot fail");
+        Ok(())
     }
 
     /// The one node that its token is for, unless it serves others too.

@@ -22,6 +22,8 @@ pub struct SiteOptions {
     pub device_nodes: DeviceNodes,
     /// Whether its Nodes answer `kubectl logs`, `exec` and the like.
     pub kubelet_api: bool,
+    /// With it: the fleet node's port instead of a free one, those of device nodes after it, and everyone may see figures there.
+    pub open_figures: Option<u16>,
     /// The servers that the kubelet reaches only through a fault proxy, each its own.
     pub detours: Vec<Server>,
     pub scrutiny: Scrutiny,
@@ -143,6 +145,7 @@ impl SiteOptions {
             namespaces: vec![NamespaceRule::everything()],
             device_nodes: DeviceNodes::None,
             kubelet_api: false,
+            open_figures: None,
             detours: Vec::new(),
             scrutiny: Scrutiny::Usual,
             programs: Programs::default(),

@@ -21,11 +21,12 @@ pub(crate) fn resource(summary: Option<&Summary>) -> String {
     out.finish()
 }
 
+/// A kubelet sorts them, which means nothing; virtual-kubelet's end-to-end suite takes the second for the pod.
 fn labels<'a>(pod: &'a PodStats, container: &'a ContainerStats) -> [(&'static str, &'a str); 3] {
     [
         ("container", &container.name),
-        ("namespace", &pod.pod_ref.namespace),
         ("pod", &pod.pod_ref.name),
+        ("namespace", &pod.pod_ref.namespace),
     ]
 }
 

@@ -158,7 +158,7 @@ fn has(text: &str, line: &str) {
 fn resource_metrics_are_what_metrics_server_scrapes() {
     let text = resource(Some(&summary()));
     has(&text, "# TYPE container_cpu_usage_seconds_total counter");
-    let labels = r#"{container="main",namespace="shop",pod="web"}"#;
+    let labels = r#"{container="main",pod="web",namespace="shop"}"#;
     has(
         &text,
         &format!("container_cpu_usage_seconds_total{labels} 2 1795370400500"),
