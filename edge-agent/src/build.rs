@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::dial::DialError;
 use crate::facts::FactsTask;
 use crate::host::{self, BootIdError};
 use crate::identity::{self, Identity, IdentityError, IdentityFiles};
@@ -309,7 +310,7 @@ pub async fn ensure_identity(options: &Options) -> Result<Identity, BuildError> 
                 return Ok(identity);
             }
             Err(IdentityError::Unreachable(error)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = std::error::Error::source(&error).map(DialError::whole);
                 warn!(%error, cause, "the hub cannot be reached yet; trying again");
             }
             Err(error) => return Err(error.into()),

@@ -10,12 +10,8 @@ use hyper::http::request::Builder;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use crate::options::Endpoint;
+use crate::dial::{DialError, Endpoint, dial};
 
 /// One request, connection included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,13 +22,8 @@ const PART: usize = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceApiError {
-    #[error("cannot connect to {host}:{port}")]
-    Connect {
-        host: String,
-        port: u16,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("the hub was not reached")]
+    Connect(#[from] DialError),
     #[error("{method} {path} failed")]
     Http {
         method: &'static str,
@@ -125,18 +116,6 @@ fn join(there: &mut Vec<u8>, answer: Response<Bytes>) -> Result<bool, &'static s
     Ok(there.len() == total)
 }
 
-/// A connection to the hub's one port. The caller gives it a time limit.
-///
-/// # Errors
-/// The endpoint cannot be reached, or is not the hub.
-pub async fn dial(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-    tcp.set_nodelay(true)?;
-    let name = ServerName::try_from(endpoint.host.clone())
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
-    TlsConnector::from(tls).connect(name, tcp).await
-}
-
 /// One request over a connection of its own; a 2xx answer, its body capped.
 async fn exchange(
     endpoint: &Endpoint,
@@ -162,17 +141,12 @@ async fn send(
     request: Builder,
     body: Vec<u8>,
 ) -> Result<Response<Bytes>, DeviceApiError> {
-    let connect = |source| DeviceApiError::Connect {
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        source,
-    };
     let http = |source: Box<dyn std::error::Error + Send + Sync>| DeviceApiError::Http {
         method,
         path: path.to_owned(),
         source,
     };
-    let stream = dial(endpoint, tls).await.map_err(connect)?;
+    let stream = dial(endpoint, tls).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| http(error.into()))?;
@@ -187,7 +161,8 @@ async fn send(
             .map_err(|error| http(error.into()))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
-        Ok(Response::from_parts(head, body.map_err(&http)?.to_bytes()))
+        let body = body.map_err(&http)?.to_bytes();
+        Ok::<_, DeviceApiError>(Response::from_parts(head, body))
     };
     // The connection is driven beside the request and dropped with it.
     let answer = tokio::select! {

@@ -1,7 +1,7 @@
 //! The agent's shell: it carries the decisions of [`edge_agent_core::Agent`] out on a real device.
 //!
 //! * [`options`]: the configuration file.
-//! * [`identity`]: enrolment, key and certificate; [`tls`] and [`device_api`]: how the hub is reached over the one port.
+//! * [`identity`]: enrolment, key and certificate; [`dial`], [`tls`] and [`device_api`]: how the hub is reached over the one port.
 //! * [`store`]: SQLite on a thread of its own. [`link`]: the MQTT connection. [`runtime`]: containers.
 //! * [`objects`]: config maps and secrets, opened.
 //! * [`host`]: clocks and what the machine is, which `facts` follows. `usage`: what device and workloads use; `logs`: when those of containers are rotated. [`local`]: health and metrics on a local socket.
@@ -12,6 +12,7 @@
 //! to stop. Workloads outlive both.
 
 pub mod device_api;
+pub mod dial;
 pub mod host;
 pub mod identity;
 pub mod link;

@@ -6,16 +6,14 @@
 mod backoff;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent_core::Input;
 use edge_protocol::{DeviceId, Lane};
-use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS,
-    SubscribeFilter, TlsConfiguration, Transport,
-};
+use rumqttc::{Disconnect, Packet, Publish, QoS, Request, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::backoff::Backoff;
-use crate::options::Endpoint;
+use self::wire::{Wire, WireError};
+use crate::dial::{DialError, Endpoint, dial};
 
 /// Messages waiting for the socket; the machine sends a handful at a time.
 const QUEUE: usize = 128;
-/// TCP, TLS and CONNACK together, in seconds.
-const CONNECT_TIMEOUT_S: u64 = 20;
+/// The way to the hub, TLS and CONNACK together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a last goodbye may take. A hub that misses it learns of the end by silence.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -71,10 +70,12 @@ struct Wishes {
 /// Why a connection ended. All of them lead to the next dial.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
+    #[error("the hub was not reached")]
+    Dial(#[from] DialError),
+    #[error("the hub does not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Late,
     #[error("the connection failed")]
-    Connection(#[source] Box<ConnectionError>),
-    #[error("the outgoing queue is full")]
-    QueueFull(#[source] rumqttc::ClientError),
+    Wire(#[from] WireError),
     #[error("the hub did not grant the subscription")]
     NotSubscribed,
     #[error("{0}")]
@@ -153,7 +154,7 @@ impl LinkTask {
             }
             let keep_alive = self.wishes.borrow().keep_alive;
             self.backoff.ended(session, keep_alive);
-            let cause = std::error::Error::source(&ended).map(ToString::to_string);
+            let cause = std::error::Error::source(&ended).map(DialError::whole);
             info!(host = endpoint.host, port = endpoint.port, %ended, cause, "link down");
             if self.inputs.send(Input::LinkDown).await.is_err() {
                 return;
@@ -182,94 +183,92 @@ impl LinkTask {
     async fn connection(&mut self, endpoint: &Endpoint, token: &CancellationToken) -> Ended {
         // A wish that was meant for the connection before is fulfilled by this one.
         let wishes = self.wishes.borrow_and_update().clone();
-        let (client, mut events) = self.client(endpoint, wishes.keep_alive);
+        let mut wire = match self.connect(endpoint, &wishes, token).await {
+            Ok(wire) => wire,
+            Err(ended) => return ended,
+        };
+        let filters = [Lane::Desired, Lane::Command]
+            .map(|lane| SubscribeFilter::new(self.topic(lane), QoS::AtLeastOnce));
+        wire.queue(Request::Subscribe(Subscribe::new_many(filters)));
         loop {
-            let event = {
-                let poll = events.poll();
-                tokio::pin!(poll);
-                loop {
-                    tokio::select! {
-                        event = &mut poll => break Some(event),
-                        message = self.outgoing.recv() => {
-                            let Some(message) = message else { return Ended::Stopping };
-                            if let Err(ended) = self.publish(message, &client) {
-                                return ended;
-                            }
-                        }
-                        changed = self.wishes.changed() => {
-                            let now = self.wishes.borrow_and_update();
-                            if changed.is_err() {
-                                return Ended::Stopping;
-                            }
-                            if now.reconnects != wishes.reconnects {
-                                return Ended::Asked(now.why.clone());
-                            }
-                        }
-                        () = token.cancelled() => break None,
-                    }
-                }
-            };
-            match event {
-                Some(Ok(event)) => {
-                    if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
-                        // From here on the machine's hello, then its heartbeats, keep the connection alive and prove it: a PINGREQ
-                        // beside each of them would say the same once more.
-                        events.mqtt_options.set_keep_alive(Duration::ZERO);
-                    }
-                    if let Err(ended) = self.incoming(event, &client).await {
+            tokio::select! {
+                packet = wire.next() => {
+                    let heard = match packet {
+                        Ok(packet) => self.incoming(packet).await,
+                        Err(error) => Err(error.into()),
+                    };
+                    if let Err(ended) = heard {
                         return ended;
                     }
                 }
-                Some(Err(error)) => return Ended::Connection(Box::new(error)),
-                // Without a session there is nobody to say goodbye to, and perhaps not even a connection.
-                None if self.session.is_none() => return Ended::Stopping,
-                None => {
-                    self.close(&client, &mut events).await;
+                message = self.outgoing.recv(), if wire.has_room() => {
+                    let Some(message) = message else { return Ended::Stopping };
+                    wire.queue(self.publish(message));
+                }
+                changed = self.wishes.changed() => {
+                    if let Some(ended) = self.wished(changed.is_ok(), wishes.reconnects) {
+                        return ended;
+                    }
+                }
+                () = token.cancelled() => {
+                    // Without a session there is nobody to say goodbye to.
+                    if self.session.is_some() {
+                        self.close(&mut wire).await;
+                    }
                     return Ended::Stopping;
                 }
             }
         }
     }
 
-    fn client(&self, endpoint: &Endpoint, keep_alive: Duration) -> (AsyncClient, EventLoop) {
-        let mut options = MqttOptions::new(self.options.device.as_str(), &endpoint.host, endpoint.port);
-        options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(
-                self.options.tls.clone(),
-            )))
-            .set_clean_session(true)
-            .set_keep_alive(keep_alive)
-            .set_inflight(20)
-            .set_max_packet_size(
-                edge_protocol::frame::MAX_WIRE + 1024,
-                edge_protocol::frame::MAX_WIRE + 1024,
-            );
-        let (client, mut events) = AsyncClient::new(options, QUEUE);
-        let mut network = NetworkOptions::new();
-        network.set_connection_timeout(CONNECT_TIMEOUT_S);
-        network.set_tcp_nodelay(true);
-        events.set_network_options(network);
-        (client, events)
-    }
-
-    fn publish(&self, (lane, bytes): (Lane, Vec<u8>), client: &AsyncClient) -> Result<(), Ended> {
-        client
-            .try_publish(self.topic(lane), QoS::AtLeastOnce, false, bytes)
-            .map_err(Ended::QueueFull)
-    }
-
-    async fn incoming(&mut self, event: Event, client: &AsyncClient) -> Result<(), Ended> {
-        let input = match event {
-            Event::Incoming(Packet::ConnAck(_)) => {
-                let filters = [Lane::Desired, Lane::Command]
-                    .map(|lane| SubscribeFilter::new(self.topic(lane), QoS::AtLeastOnce));
-                return client.try_subscribe_many(filters).map_err(Ended::QueueFull);
+    /// What is sent meanwhile was meant for a connection that is gone.
+    async fn connect(
+        &mut self,
+        endpoint: &Endpoint,
+        wishes: &Wishes,
+        token: &CancellationToken,
+    ) -> Result<Wire, Ended> {
+        let (tls, device) = (Arc::clone(&self.options.tls), self.options.device.clone());
+        let open = async {
+            let stream = dial(endpoint, tls).await?;
+            Ok(Wire::open(stream, &device, wishes.keep_alive).await?)
+        };
+        let open = tokio::time::timeout(CONNECT_TIMEOUT, open);
+        tokio::pin!(open);
+        loop {
+            tokio::select! {
+                opened = &mut open => return opened.unwrap_or(Err(Ended::Late)),
+                message = self.outgoing.recv() => if message.is_none() { return Err(Ended::Stopping) },
+                changed = self.wishes.changed() => {
+                    if let Some(ended) = self.wished(changed.is_ok(), wishes.reconnects) {
+                        return Err(ended);
+                    }
+                }
+                () = token.cancelled() => return Err(Ended::Stopping),
             }
-            Event::Incoming(Packet::SubAck(ack)) => {
+        }
+    }
+
+    /// Why the present connection shall end, if it shall.
+    fn wished(&mut self, open: bool, reconnects: u64) -> Option<Ended> {
+        let now = self.wishes.borrow_and_update();
+        if !open {
+            return Some(Ended::Stopping);
+        }
+        (now.reconnects != reconnects).then(|| Ended::Asked(now.why.clone()))
+    }
+
+    fn publish(&self, (lane, bytes): (Lane, Vec<u8>)) -> Request {
+        Request::Publish(Publish::new(self.topic(lane), QoS::AtLeastOnce, bytes))
+    }
+
+    async fn incoming(&mut self, packet: Packet) -> Result<(), Ended> {
+        let input = match packet {
+            Packet::SubAck(ack) => {
                 let granted = ack
                     .return_codes
                     .iter()
-                    .all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_)));
+                    .all(|code| matches!(code, SubscribeReasonCode::Success(_)));
                 if !granted {
                     return Err(Ended::NotSubscribed);
                 }
@@ -278,7 +277,7 @@ impl LinkTask {
                     nonce: rand::random(),
                 }
             }
-            Event::Incoming(Packet::Publish(publish)) => match self.lane(&publish.topic) {
+            Packet::Publish(publish) => match self.lane(&publish.topic) {
                 Some(lane) => {
                     self.session.get_or_insert_with(Instant::now);
                     Input::Frame(lane, publish.payload.to_vec())
@@ -290,26 +289,16 @@ impl LinkTask {
         self.inputs.send(input).await.map_err(|_| Ended::Stopping)
     }
 
-    /// Sends what is queued and a DISCONNECT, without waiting for answers.
-    async fn close(&mut self, client: &AsyncClient, events: &mut EventLoop) {
+    /// Sends what is queued and a DISCONNECT, without waiting for answers: the hub need not answer it, and one that is gone does not.
+    async fn close(&mut self, wire: &mut Wire) {
         while let Ok(message) = self.outgoing.try_recv() {
-            if self.publish(message, client).is_err() {
-                return;
-            }
+            wire.queue(self.publish(message));
         }
-        if client.try_disconnect().is_err() {
-            return;
-        }
-        // Flushed when its event comes. The hub need not answer a DISCONNECT, and one that is gone does not.
-        let drained = async {
-            while let Ok(event) = events.poll().await {
-                if event == Event::Outgoing(Outgoing::Disconnect) {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(CLOSE_TIMEOUT, drained).await.is_err() {
-            warn!("the last messages were not flushed in time");
+        wire.queue(Request::Disconnect(Disconnect));
+        match tokio::time::timeout(CLOSE_TIMEOUT, wire.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the last messages were not sent"),
+            Err(_) => warn!("the last messages were not flushed in time"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use edge_agent::options::{self, Options};
+use edge_agent::options::{self, Options, ProxyVariables};
 use edge_agent::process;
 use edge_agent::streams::desk::{Shown, State};
 use edge_agent::streams::person;
@@ -132,7 +132,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::CheckConfig { config } => {
-            let loaded = options::load(&config)?;
+            let loaded = options::load(&config, &proxy_variables())?;
             anyhow::ensure!(
                 loaded.unknown_keys.is_empty(),
                 "{}: unknown keys: {}",
@@ -199,11 +199,15 @@ fn shown(row: &Shown) -> String {
 
 /// Unknown keys only warn, so that an agent that was downgraded still starts.
 fn load(config: &std::path::Path) -> anyhow::Result<Options> {
-    let loaded = options::load(config)?;
+    let loaded = options::load(config, &proxy_variables())?;
     for key in loaded.unknown_keys {
         tracing::warn!(key, "the configuration has a key that this version does not know");
     }
     Ok(loaded.options)
+}
+
+fn proxy_variables() -> ProxyVariables {
+    ProxyVariables::read(|name| std::env::var(name).ok())
 }
 
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -3,6 +3,7 @@
 mod eviction;
 mod images;
 mod logs;
+mod proxy;
 mod stats;
 mod streams;
 
@@ -19,10 +20,13 @@ pub use self::images::ImageOptions;
 use self::images::ImageSection;
 use self::logs::LogSection;
 pub use self::logs::{KeepLogs, LogOptions};
+use self::proxy::ProxySetting;
+pub use self::proxy::ProxyVariables;
 pub use self::stats::StatsOptions;
 use self::stats::StatsSection;
 pub use self::streams::StreamOptions;
 use self::streams::StreamSection;
+use crate::dial::Endpoint;
 use crate::runtime::names::Resolver;
 use crate::runtime::policy::{Policy, PolicyError};
 
@@ -55,6 +59,10 @@ struct File {
 struct HubSection {
     /// `host:port` of the hub's device port, tried in order.
     endpoints: Vec<String>,
+    /// `http://host:port`, or `direct`. Absent: as the environment says.
+    proxy: Option<String>,
+    /// A file with `user:password` for the proxy.
+    proxy_credentials_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -160,13 +168,6 @@ pub struct RuntimeOptions {
     pub policy: Policy,
 }
 
-/// A host and port to dial. The host is no identity: the hub proves who it is by its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    pub host: String,
-    pub port: u16,
-}
-
 /// What is wrong with a configuration file, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -201,11 +202,11 @@ pub struct Loaded {
     pub unknown_keys: Vec<String>,
 }
 
-/// Reads and checks the file.
+/// Reads and checks the file; where it says nothing of a proxy, the environment's words count.
 ///
 /// # Errors
 /// [`OptionsError`] names the file, and the field or line.
-pub fn load(path: &Path) -> Result<Loaded, OptionsError> {
+pub fn load(path: &Path, variables: &ProxyVariables) -> Result<Loaded, OptionsError> {
     let text = std::fs::read_to_string(path).map_err(|source| OptionsError::Unreadable {
         path: path.to_owned(),
         source,
@@ -218,14 +219,14 @@ pub fn load(path: &Path) -> Result<Loaded, OptionsError> {
     let document = toml::Deserializer::parse(&text).map_err(malformed)?;
     let file: File =
         serde_ignored::deserialize(document, |key| unknown_keys.push(key.to_string())).map_err(malformed)?;
-    let options = check(path, file)?;
+    let options = check(path, file, variables)?;
     Ok(Loaded {
         options,
         unknown_keys,
     })
 }
 
-fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
+fn check(path: &Path, file: File, variables: &ProxyVariables) -> Result<Options, OptionsError> {
     let File {
         state_dir,
         hub,
@@ -247,19 +248,8 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
     if !state_dir.is_absolute() {
         return Err(invalid("state_dir", "must be an absolute path".to_owned()));
     }
-    if hub.endpoints.is_empty() {
-        return Err(invalid(
-            "hub.endpoints",
-            "needs at least one \"host:port\"".to_owned(),
-        ));
-    }
-    let endpoints = hub
-        .endpoints
-        .iter()
-        .map(|text| {
-            endpoint(text).ok_or_else(|| invalid("hub.endpoints", format!("{text:?} is not \"host:port\"")))
-        })
-        .collect::<Result<_, _>>()?;
+    let named = |(field, problem)| invalid(field, problem);
+    let endpoints = hub.check(variables).map_err(named)?;
     let device = enrolment
         .device
         .map(DeviceId::new)
@@ -271,7 +261,6 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
             "must be an absolute cgroup path without '..'".to_owned(),
         ));
     }
-    let named = |(field, problem)| invalid(field, problem);
     let eviction = eviction.check().map_err(named)?;
     let stats = stats.check().map_err(named)?;
     let images = images.check().map_err(named)?;
@@ -327,6 +316,31 @@ fn check(path: &Path, file: File) -> Result<Options, OptionsError> {
     })
 }
 
+impl HubSection {
+    /// The endpoints, each with the way there.
+    fn check(self, variables: &ProxyVariables) -> Result<Vec<Endpoint>, (&'static str, String)> {
+        let Self {
+            endpoints,
+            proxy,
+            proxy_credentials_file,
+        } = self;
+        let field = "hub.endpoints";
+        if endpoints.is_empty() {
+            return Err((field, "needs at least one \"host:port\"".to_owned()));
+        }
+        let mut endpoints = endpoints
+            .iter()
+            .map(|text| endpoint(text).ok_or_else(|| (field, format!("{text:?} is not \"host:port\""))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let setting = ProxySetting {
+            proxy,
+            credentials_file: proxy_credentials_file,
+        };
+        setting.apply(&mut endpoints, variables)?;
+        Ok(endpoints)
+    }
+}
+
 /// `host:port`, `1.2.3.4:443` or `[2001:db8::1]:443`.
 fn endpoint(text: &str) -> Option<Endpoint> {
     let (host, port) = text.rsplit_once(':')?;
@@ -337,10 +351,7 @@ fn endpoint(text: &str) -> Option<Endpoint> {
         None => host,
     };
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then(|| Endpoint {
-        host: host.to_owned(),
-        port,
-    })
+    (!host.is_empty()).then(|| Endpoint::direct(host, port))
 }
 
 #[cfg(test)]
@@ -351,7 +362,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
         std::fs::write(&path, text).unwrap();
-        load(&path)
+        load(&path, &ProxyVariables::default())
     }
 
     #[test]
@@ -361,13 +372,7 @@ mod tests {
         )
         .unwrap();
         assert!(loaded.unknown_keys.is_empty());
-        assert_eq!(
-            loaded.options.endpoints[1],
-            Endpoint {
-                host: "::1".into(),
-                port: 8443
-            }
-        );
+        assert_eq!(loaded.options.endpoints[1], Endpoint::direct("::1", 8443));
         assert_eq!(
             loaded.options.local_socket,
             Path::new("/var/lib/outrigger/agent.sock")

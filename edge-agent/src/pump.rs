@@ -17,10 +17,10 @@ use tracing::{debug, info, warn};
 
 use self::looks::Looks;
 use crate::device_api;
+use crate::dial::{DialError, Endpoint};
 use crate::host;
 use crate::link::LinkHandle;
 use crate::local::Vitals;
-use crate::options::Endpoint;
 use crate::runtime::{ContainerRuntime, ObserveError};
 use crate::store::{StoreError, StoreHandle};
 use crate::streams::StreamsHandle;
@@ -334,7 +334,8 @@ async fn fetch(blobs: &BlobSource, digest: Digest) -> Option<String> {
                         .ok();
                 }
                 Err(error) => {
-                    warn!(%digest, %error, host = endpoint.host, "a blob could not be fetched");
+                    let error = DialError::whole(&error);
+                    warn!(%digest, error, host = endpoint.host, "a blob could not be fetched");
                     break;
                 }
             }

@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, KeyPair, SigningKey as _};
 use super::files::Keys;
 use super::{Identity, IdentityError, IdentityFiles};
 use crate::device_api;
-use crate::options::Endpoint;
+use crate::dial::Endpoint;
 use crate::tls::{self, TimeFloor};
 
 /// Enrols this device and stores the identity. Repeating it with the same token is safe: the stored keys are used again, and the hub

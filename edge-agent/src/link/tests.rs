@@ -45,10 +45,10 @@ async fn an_idle_connection_carries_the_machines_messages_and_no_pings() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = LinkOptions {
         device: DeviceId::new("a").unwrap(),
-        endpoints: vec![Endpoint {
-            host: "localhost".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        }],
+        endpoints: vec![Endpoint::direct(
+            "localhost",
+            listener.local_addr().unwrap().port(),
+        )],
         tls,
     };
     let (inputs, mut given) = mpsc::channel(4);
@@ -84,10 +84,10 @@ async fn a_stop_flushes_the_goodbye_and_is_prompt() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = LinkOptions {
         device: DeviceId::new("a").unwrap(),
-        endpoints: vec![Endpoint {
-            host: "localhost".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        }],
+        endpoints: vec![Endpoint::direct(
+            "localhost",
+            listener.local_addr().unwrap().port(),
+        )],
         tls,
     };
     let (inputs, mut given) = mpsc::channel(4);
@@ -119,10 +119,10 @@ async fn a_stop_while_dialling_waits_for_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = LinkOptions {
         device: DeviceId::new("a").unwrap(),
-        endpoints: vec![Endpoint {
-            host: "localhost".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        }],
+        endpoints: vec![Endpoint::direct(
+            "localhost",
+            listener.local_addr().unwrap().port(),
+        )],
         tls: tls().1,
     };
     let (inputs, _given) = mpsc::channel(4);

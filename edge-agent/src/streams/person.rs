@@ -163,7 +163,9 @@ mod tests {
         let file = dir.path().join("agent.toml");
         let text = format!("state_dir = {:?}\n[hub]\nendpoints = ['h:1']\n", dir.path());
         std::fs::write(&file, text).unwrap();
-        let options = options::load(&file).unwrap().options;
+        let options = options::load(&file, &options::ProxyVariables::default())
+            .unwrap()
+            .options;
         let nobody = list(&options).await.unwrap_err();
         assert!(matches!(nobody, PersonError::NoAgent { .. }), "{nobody}");
 
@@ -195,7 +197,9 @@ mod tests {
         let file = dir.path().join("agent.toml");
         let text = format!("state_dir = {:?}\n[hub]\nendpoints = ['h:1']\n", dir.path());
         std::fs::write(&file, text).unwrap();
-        let options = options::load(&file).unwrap().options;
+        let options = options::load(&file, &options::ProxyVariables::default())
+            .unwrap()
+            .options;
         for _ in 0..2 {
             switch_off(&options).unwrap();
             assert!(options.streams.off_file.exists());

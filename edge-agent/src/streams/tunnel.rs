@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::stream::{Life, TunnelStream};
-use crate::device_api;
-use crate::options::Endpoint;
+use crate::dial::{DialError, Endpoint, dial};
 
 /// One endpoint: TCP, TLS and the upgrade. The ticket that a stream is opened for is good for 30 s.
 const DIAL: Duration = Duration::from_secs(10);
@@ -37,13 +36,8 @@ const GROWTH: usize = 16 << 20;
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    #[error("the hub cannot be reached at {host}:{port}")]
-    Dial {
-        host: String,
-        port: u16,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("the hub was not reached")]
+    Dial(#[from] DialError),
     #[error("the hub at {host}:{port} makes no tunnel")]
     Upgrade {
         host: String,
@@ -142,7 +136,7 @@ impl TunnelTask {
                     self.drive(carrier, first).await;
                 }
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let cause = std::error::Error::source(&error).map(DialError::whole);
                     warn!(%error, cause, "no tunnel");
                     let error = Arc::new(error);
                     // Who has waited meanwhile need not wait for the same again.
@@ -277,19 +271,8 @@ async fn upgrade(
     keep_alive: Duration,
 ) -> Result<Carrier, TunnelError> {
     let (host, port) = (&endpoint.host, endpoint.port);
-    let stream = device_api::dial(endpoint, tls)
-        .await
-        .map_err(|source| TunnelError::Dial {
-            host: host.clone(),
-            port,
-            source,
-        })?;
-    let authority = if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    };
-    let request = format!("wss://{authority}/tunnel");
+    let stream = dial(endpoint, tls).await?;
+    let request = format!("wss://{}/tunnel", endpoint.authority());
     let upgraded = client_async_with_config(request, stream, Some(websocket::config())).await;
     let (socket, _answer) = upgraded.map_err(|error| TunnelError::Upgrade {
         host: host.clone(),

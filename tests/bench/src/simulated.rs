@@ -9,7 +9,7 @@ use edge_agent::host;
 use edge_agent::identity::Identity;
 use edge_agent::link::{LinkOptions, LinkTask};
 use edge_agent::local::Vitals;
-use edge_agent::options::{self, Options};
+use edge_agent::options::{self, Options, ProxyVariables};
 use edge_agent::pump::{BlobSource, Pump, Sources};
 use edge_agent::runtime::{ContainerRuntime, ObserveError};
 use edge_agent::store::Store;
@@ -79,7 +79,7 @@ async fn enrol(habitat: &Habitat, name: &str) -> anyhow::Result<(Options, Identi
         token = habitat.token_file.display().to_string(),
     );
     std::fs::write(&config, text)?;
-    let options = options::load(&config)?.options;
+    let options = options::load(&config, &ProxyVariables::default())?.options;
     let identity = edge_agent::ensure_identity(&options)
         .await
         .with_context(|| format!("device {name} cannot enrol"))?;

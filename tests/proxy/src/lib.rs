@@ -9,6 +9,7 @@
 //! * `relay`: one client connection; `upstream`: the connection behind it; `streams`: bodies that are cut or silenced;
 //!   `answer`: invented answers; `socket`: connections that end in a reset; `authority`: the certificates.
 //! * [`tap`]: something else, which lies about nothing: it keeps what passes between a hub and its clients, in clear.
+//! * [`connect`]: something else again: a proxy that a device must go through, by `CONNECT`.
 //! * `control`: the endpoint that a test talks to, and [`ControlClient`], which talks to it without any runtime.
 //!
 //! It knows the two servers' forms of lists, errors and watch events ([`Dialect`]) and nothing else of Outrigger. Clients prove who they
@@ -19,6 +20,7 @@
 mod answer;
 mod authority;
 mod client;
+pub mod connect;
 mod control;
 mod ledger;
 pub mod proxy;

@@ -25,6 +25,6 @@ pub use cluster::Cluster;
 pub use detour::Detour;
 pub use error::SiteError;
 pub use hub::HubAccess;
-pub use options::{DeviceNodes, DeviceSpec, NamespaceRule, Scrutiny, Server, SiteOptions};
+pub use options::{DeviceNodes, DeviceSpec, NamespaceRule, ProxySpec, Scrutiny, Server, SiteOptions};
 pub use programs::Programs;
 pub use start::Site;

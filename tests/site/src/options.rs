@@ -1,6 +1,7 @@
 //! What a site shall consist of.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lab::{ControlPlaneOptions, PodSubnet};
@@ -82,6 +83,16 @@ pub struct DeviceSpec {
     pub name: String,
     pub tags: BTreeMap<String, String>,
     pub pod_subnet: PodSubnet,
+    /// The only way from it to the hub; absent, it dials the hub itself.
+    pub proxy: Option<ProxySpec>,
+}
+
+/// An HTTP proxy that resolves the hub's name, which nobody else does.
+#[derive(Debug, Clone)]
+pub struct ProxySpec {
+    pub address: SocketAddr,
+    /// `user:password`
+    pub credentials: String,
 }
 
 impl DeviceSpec {
@@ -93,6 +104,7 @@ impl DeviceSpec {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
             pod_subnet: PodSubnet::Routed,
+            proxy: None,
         }
     }
 

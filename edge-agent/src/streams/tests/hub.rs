@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 
-use crate::options::Endpoint;
+use crate::dial::Endpoint;
 use crate::test_tls;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,10 +41,7 @@ impl Hub {
     pub(super) async fn new() -> Self {
         let (acceptor, tls) = test_tls::pair();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint {
-            host: "localhost".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        };
+        let endpoint = Endpoint::direct("localhost", listener.local_addr().unwrap().port());
         let (give, streams) = mpsc::unbounded_channel();
         let (tell, tunnels) = mpsc::unbounded_channel();
         let freeze = Arc::new(Notify::new());

@@ -16,6 +16,7 @@ mod neighbours;
 mod node;
 mod objects;
 mod outages;
+mod proxied;
 mod refusals;
 mod rollout;
 mod secrecy;
