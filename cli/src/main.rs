@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use iot_hub_client::{ApiToken, ClientOptions, HubClient};
 
-use commands::{audit, deployment, device, enrolment_token, event, exec, logs, orphan, port_forward};
+use commands::{attach, audit, deployment, device, enrolment_token, event, exec, logs, orphan, port_forward};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +30,7 @@ Examples:
   Look into a container, with or without Kubernetes:
     outrigger logs --device press-7 default/web-6d4cf56db6-x2v7p --follow
     outrigger exec --device press-7 default/web-6d4cf56db6-x2v7p -it -- sh
+    outrigger attach --device press-7 default/shell -it
 
   Let a new device in:
     outrigger enrolment-token create --tag hall=1 --uses 1";
@@ -85,6 +86,8 @@ enum Command {
     Event(event::Arguments),
     /// Run a command in a container on a device.
     Exec(exec::Arguments),
+    /// See what a container on a device writes, and type into it.
+    Attach(attach::Arguments),
     /// Print what a container on a device has written.
     #[command(visible_alias = "log")]
     Logs(logs::Arguments),
@@ -139,6 +142,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn dispatch(hub: &HubClient, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Exec(arguments) => return exec::run(hub, arguments).await,
+        Command::Attach(arguments) => return attach::run(hub, arguments).await,
         Command::Device(command) => device::run(hub, command).await,
         Command::Deployment(command) => deployment::run(hub, command).await,
         Command::Orphan(command) => orphan::run(hub, command).await,

@@ -98,7 +98,7 @@ fn exit_code(outcome: Outcome) -> anyhow::Result<ExitCode> {
 }
 
 /// Passes the streams on until the command has ended and all that it wrote is written here. The terminal is left as it was.
-async fn attend(
+pub(super) async fn attend(
     running: Running,
     mut terminal: Option<RawTerminal>,
     (input, output, errors): (

@@ -1,5 +1,6 @@
 //! One module per noun or verb; `target` is what the verbs share. Each reads or changes through the hub's REST API and nothing else.
 
+pub mod attach;
 pub mod audit;
 pub mod deployment;
 pub mod device;

@@ -1,8 +1,9 @@
-//! What `exec`, `logs` and `port-forward` are about: a pod on a device, and one of its containers.
+//! What `exec`, `attach`, `logs` and `port-forward` are about: a pod on a device, and one of its containers.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use edge_protocol::v1::Manifest;
+use edge_protocol::v1::manifest::Terminal;
 use edge_protocol::{DeviceId, PodUid};
 use iot_hub_api::v1::{DeviceWorkload, WorkloadDesired};
 use iot_hub_client::HubClient;
@@ -65,15 +66,42 @@ impl ContainerArgs {
         if let Some(container) = &self.container {
             return Ok((uid, container.clone()));
         }
-        let deployment = hub.deployment(&uid).await;
-        let deployment =
-            deployment.with_context(|| format!("the containers of {uid} are not known; name one with -c"))?;
-        let manifest: Manifest = serde_json::from_str(&deployment.spec.manifest)
-            .with_context(|| format!("the manifest of {uid} cannot be read; name a container with -c"))?;
+        let manifest = manifest(hub, &uid).await?;
         let container = default_container(&manifest);
         let container = container.with_context(|| format!("{uid} has no container"))?;
         Ok((uid, container))
     }
+
+    /// With the terminal that the container was made with. One that is named is found also where its pod's manifest is gone.
+    pub async fn find_terminal(&self, hub: &HubClient) -> anyhow::Result<Found> {
+        let (uid, container) = self.find(hub).await?;
+        let manifest = manifest(hub, &uid).await.ok();
+        let spec = manifest.as_ref().and_then(|manifest| {
+            let mut all = manifest.workload.every_container();
+            all.find(|spec| spec.name == container)
+        });
+        let terminal = spec.map(|spec| spec.terminal);
+        Ok(Found {
+            uid,
+            container,
+            terminal,
+        })
+    }
+}
+
+/// A container, and what it was made with as far as that is known.
+pub struct Found {
+    pub uid: PodUid,
+    pub container: String,
+    pub terminal: Option<Terminal>,
+}
+
+async fn manifest(hub: &HubClient, uid: &PodUid) -> anyhow::Result<Manifest> {
+    let deployment = hub.deployment(uid).await;
+    let deployment =
+        deployment.with_context(|| format!("the containers of {uid} are not known; name one with -c"))?;
+    serde_json::from_str(&deployment.spec.manifest)
+        .with_context(|| format!("the manifest of {uid} cannot be read; name a container with -c"))
 }
 
 /// As kubectl chooses, and says, if there are several.
