@@ -7,6 +7,7 @@
 mod apply;
 mod changes;
 mod controllers;
+mod debug;
 mod deletion;
 mod device_nodes;
 mod failures;
