@@ -149,7 +149,8 @@ fn plan(
     look: impl FnOnce() -> Gathered,
 ) -> Result<(PodPlan, Vec<Note>), PodRefusal> {
     let spec = observed.raw.get("spec").unwrap_or(&Value::Null);
-    if !acknowledges(&tolerations(spec)) {
+    let named = placing.kind() == NodeKind::Device && looks_into_node(observed);
+    if !named && !acknowledges(&tolerations(spec)) {
         return Err(PodRefusal {
             reason: TAINT_NOT_ACKNOWLEDGED,
             message: "the pod tolerates everything without naming virtual-kubelet.io/provider: it is not meant for devices".into(),
@@ -201,6 +202,15 @@ fn plan(
         },
     };
     Ok((plan, translated.notes))
+}
+
+/// A pod of `kubectl debug node/NAME`: it tolerates everything, and yet a person named the Node that it is for
+/// (`generateNodeDebugPod` of `k8s.io/kubectl/pkg/cmd/debug/debug.go`). What it may do there is a matter of rights and of the device's policy.
+fn looks_into_node(observed: &ObservedPod) -> bool {
+    let label = observed
+        .raw
+        .pointer("/metadata/labels/app.kubernetes.io~1managed-by");
+    observed.owner.is_none() && label.and_then(Value::as_str) == Some("kubectl-debug")
 }
 
 fn unsupported(message: String) -> PodRefusal {

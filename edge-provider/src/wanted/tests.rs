@@ -6,6 +6,7 @@ use edge_protocol::v1::object;
 use edge_provider_translate::objects::SERVICES;
 use edge_provider_translate::{Found, ObjectKey};
 use serde_json::json;
+use virtual_kubelet::PodOwner;
 use virtual_kubelet::core::{NamespaceEntry, Rights, Selector};
 
 use super::*;
@@ -200,6 +201,31 @@ fn a_pod_of_a_devices_node_is_for_that_device_within_its_namespaces_scope() {
     let annotations = json!({TARGET_CONDITION: "*", POD_IP: "10.0.0.7"});
     let words = [TARGET_CONDITION, "is for that device"];
     refused(&pod(&annotations, &spec()), &placing, "UnsupportedField", &words);
+}
+
+/// A person named the Node; nobody names one of those of a fleet, and a controller is no person.
+#[test]
+fn a_pod_that_looks_into_a_devices_node_need_not_name_the_taint() {
+    let device = Placing {
+        to: To::Device("press-7".into(), Amounts::default()),
+        ..map()
+    };
+    let mut everything = spec();
+    everything["tolerations"] = json!([{"operator": "Exists"}]);
+    let mut debugger = pod(&json!({}), &everything);
+    refused(&debugger, &device, TAINT_NOT_ACKNOWLEDGED, &[]);
+    debugger.raw["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "kubectl-debug"});
+    let taken = wanted(&debugger, &device, None, || Ok(()), nothing).unwrap();
+    assert!(taken.pod.plan.is_ok());
+    refused(&debugger, &map(), TAINT_NOT_ACKNOWLEDGED, &[]);
+    debugger.raw["spec"]["hostPID"] = json!(true);
+    refused(&debugger, &device, "TargetNotAllowed", &["host namespaces"]);
+    debugger.owner = Some(PodOwner {
+        kind: "DaemonSet".into(),
+        name: "net".into(),
+        uid: "o".into(),
+    });
+    refused(&debugger, &device, TAINT_NOT_ACKNOWLEDGED, &[]);
 }
 
 #[test]
