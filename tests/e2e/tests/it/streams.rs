@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
 
 use crate::support::{
-    TestSite, TestSiteOptions, WAYS, Way, busybox, condition, eventually, is_ready, pod, server, within,
+    Relay, TestSite, TestSiteOptions, WAYS, Way, busybox, condition, eventually, is_ready, pod, server,
+    within,
 };
 
 /// The deadline of a `lan` link is 45 s.
@@ -410,5 +411,83 @@ fn a_cut_link_ends_commands_and_not_logs() {
             following.errors()
         ))
     });
+    are_consecutive(&numbers(&following.lines().join("\n")));
+}
+
+/// Through the worst that a link does short of being away.
+#[test]
+fn streams_survive_a_link_that_is_slow_and_stalls() {
+    let site = site();
+    let device = site.device("press-1").unwrap();
+    let relay = Relay::between(&device, site.hub().device_port);
+    device.process("agent").terminate(DARK).unwrap();
+    device.process("agent").start().unwrap();
+    run(&site, "own", "press-1");
+    relay.delay(Duration::from_millis(300));
+    relay.stall_every(100);
+    // How kubectl speaks to the API server is another link's affair.
+    let way = Way::Spdy;
+    commands(&site, "own", way, LIGHT.stdin);
+    terminal(&site, "own", way);
+    copies(&site, "own", way);
+    forwards(&site, "own", way, LIGHT);
+    logs(&site, "own");
+}
+
+/// The agent's connection dies in the middle, and dies without a word.
+#[test]
+fn a_link_that_dies_ends_commands_and_forwards_and_not_logs() {
+    let site = site();
+    let device = site.device("press-1").unwrap();
+    let relay = Relay::between(&device, site.hub().device_port);
+    device.process("agent").terminate(DARK).unwrap();
+    device.process("agent").start().unwrap();
+    run(&site, "own", "press-1");
+    let following = site.talking(Way::WebSocket, &["logs", "-f", "own", "-c", "shell"]);
+    for is_mute in [false, true] {
+        following.has_lines(following.lines().len() + 5);
+        let mut command = site.talking(
+            Way::WebSocket,
+            &[
+                "exec",
+                "own",
+                "-c",
+                "shell",
+                "--",
+                "sh",
+                "-c",
+                "echo begun; exec sleep 600",
+            ],
+        );
+        command.has_lines(1);
+        let forward = site.talking(Way::WebSocket, &["port-forward", "pod/own", ":9000"]);
+        forward.has_lines(1);
+        let address = forward.lines()[0].split_whitespace().nth(2).unwrap().to_owned();
+        let mut io = TcpStream::connect(address).unwrap();
+        io.write_all(b"x").unwrap();
+        io.read_exact(&mut [0]).unwrap();
+        if is_mute {
+            relay.mute(true);
+        } else {
+            relay.cut();
+        }
+        let code = within(DARK, "the command's end", || match command.poll() {
+            Some(code) => Ok(code),
+            None => Err(format!("{:?}", command.errors())),
+        });
+        assert_eq!(code, 1, "{:?}", command.errors());
+        io.set_read_timeout(Some(DARK)).unwrap();
+        let after = io.read(&mut [0]);
+        assert!(!matches!(after, Ok(1..)), "the forwarded connection is over");
+        relay.mute(false);
+        let before = following.lines().len();
+        within(DARK, "the log goes on", || {
+            let lines = following.lines().len();
+            (lines > before + 50).then_some(()).ok_or(format!(
+                "{lines} lines, {before} before; {:?}",
+                following.errors()
+            ))
+        });
+    }
     are_consecutive(&numbers(&following.lines().join("\n")));
 }
