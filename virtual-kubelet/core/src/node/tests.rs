@@ -267,6 +267,19 @@ fn the_kubelet_api_is_seen_where_it_answers_and_stays_until_that_is_known() {
 fn declared_features_stay_until_it_is_known_what_they_are() {
     let mut view = spec().view(&state(true));
     assert!(view.status_json(None, at(0)).get("declaredFeatures").is_none());
+    let endpoint = Endpoint {
+        address: "192.0.2.10".parse().unwrap(),
+        port: KubeletPort::At(10_250),
+        serving: None,
+    };
+    let fleets = view.clone().with_endpoint(&endpoint);
+    assert_eq!(fleets.declared_features, None, "a fleet's declares nothing");
+    view.declared_features = Some(vec!["A", "Z"]);
+    let served = view.clone().with_endpoint(&endpoint).with_endpoint(&endpoint);
+    assert_eq!(
+        served.declared_features,
+        Some(vec!["A", "ExtendWebSocketsToKubelet", "Z"])
+    );
     view.declared_features = Some(vec!["A", "B"]);
     view.strict_groups = Some(true);
     let shown = view.status_json(None, at(0));

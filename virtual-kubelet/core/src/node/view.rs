@@ -8,6 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::serving::ServingWord;
 
+/// The API server hands WebSockets for `exec`, `attach` and `port-forward` on as they are to a kubelet that declares it, from Kubernetes 1.36 on; others get
+/// SPDY (`k8s.io/component-helpers`, `nodedeclaredfeatures/features/extendwebsocketstokubelet`). No pod needs it.
+pub const WEB_SOCKETS: &str = "ExtendWebSocketsToKubelet";
+
 /// Everything of a Node that is ours. Two kinds of node differ in how they fill it in, and in nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeView {
@@ -229,7 +233,8 @@ pub struct Endpoint {
 }
 
 impl NodeView {
-    /// The same Node with its kubelet API. The API server calls the first address of a kind, so that of the process goes before a device's own.
+    /// The same Node with its kubelet API. The API server calls the first address of a kind, so that of the process goes before a device's own. A Node that
+    /// declares features declares [`WEB_SOCKETS`] too.
     #[must_use]
     pub fn with_endpoint(mut self, endpoint: &Endpoint) -> Self {
         let address = Address {
@@ -241,6 +246,11 @@ impl NodeView {
         self.kubelet_port = endpoint.port;
         let serving = endpoint.serving.as_ref();
         self.conditions.extend(serving.map(ServingWord::condition));
+        if let Some(declared) = &mut self.declared_features
+            && let Err(place) = declared.binary_search(&WEB_SOCKETS)
+        {
+            declared.insert(place, WEB_SOCKETS);
+        }
         self
     }
 
