@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::serving::ServingWord;
 
-/// The API server hands WebSockets for `exec`, `attach` and `port-forward` on as they are to a kubelet that declares it, from Kubernetes 1.36 on; others get
+/// The API server hands `WebSockets` for `exec`, `attach` and `port-forward` on as they are to a kubelet that declares it, from Kubernetes 1.36 on; others get
 /// SPDY (`k8s.io/component-helpers`, `nodedeclaredfeatures/features/extendwebsocketstokubelet`). No pod needs it.
 pub const WEB_SOCKETS: &str = "ExtendWebSocketsToKubelet";
 
