@@ -1,5 +1,6 @@
 //! `kubectl logs`, `exec`, `attach`, `cp` and `port-forward` to containers on devices, by a kubectl that knows nothing of devices.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -490,4 +491,88 @@ fn a_link_that_dies_ends_commands_and_forwards_and_not_logs() {
         });
     }
     are_consecutive(&numbers(&following.lines().join("\n")));
+}
+
+/// Open files and threads of each program on the way, and the processes in the pod.
+fn held(site: &TestSite) -> Vec<(String, usize)> {
+    let device = site.device("press-1").unwrap();
+    let programs = [
+        site.hub_process(),
+        site.kubelet_process(),
+        device.process("agent"),
+        device.containerd(),
+    ];
+    let entries = |path: String| std::fs::read_dir(path).map_or(0, Iterator::count);
+    let mut held = Vec::new();
+    for program in programs {
+        let pid = program.pid().unwrap().unwrap();
+        let (files, threads) = (
+            entries(format!("/proc/{pid}/fd")),
+            entries(format!("/proc/{pid}/task")),
+        );
+        held.push((format!("files of {}", program.name()), files));
+        held.push((format!("threads of {}", program.name()), threads));
+    }
+    let processes = device.ctr(["tasks", "ls", "-q"]).unwrap().stdout;
+    for container in processes.lines() {
+        let listed = device.ctr(["tasks", "ps", container]).unwrap().stdout;
+        held.push((format!("processes of {container}"), listed.lines().count()));
+    }
+    held
+}
+
+/// A client that is killed leaves nothing open, anywhere.
+#[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    const ROUNDS: usize = 8;
+    let site = site();
+    run(&site, "own", "press-1");
+    let round = || {
+        let mut open = Vec::new();
+        for way in WAYS {
+            open.push(site.talking(
+                way,
+                &[
+                    "exec",
+                    "-i",
+                    "own",
+                    "-c",
+                    "shell",
+                    "--",
+                    "sh",
+                    "-c",
+                    "echo begun; exec cat",
+                ],
+            ));
+            open.push(site.talking(way, &["logs", "-f", "own", "-c", "shell"]));
+            open.push(site.talking(way, &["port-forward", "pod/own", ":9000"]));
+        }
+        for talking in &open {
+            talking.has_lines(1);
+        }
+        let address = open[2].lines()[0].split_whitespace().nth(2).unwrap().to_owned();
+        let mut io = TcpStream::connect(address).unwrap();
+        io.write_all(b"x").unwrap();
+        io.read_exact(&mut [0]).unwrap();
+    };
+    round();
+    let settled = |most: &dyn Fn(&str) -> usize| {
+        within(DARK, "what was open is closed", || {
+            let over: Vec<_> = held(&site)
+                .into_iter()
+                .filter(|(what, count)| *count > most(what))
+                .collect();
+            if over.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{over:?}"))
+            }
+        });
+    };
+    let before: BTreeMap<_, _> = held(&site).into_iter().collect();
+    for _ in 0..ROUNDS {
+        round();
+    }
+    // A leak shows once per round at the least; connections that are kept for reuse do not.
+    settled(&|what| before.get(what).copied().unwrap_or_default() + ROUNDS / 2);
 }
