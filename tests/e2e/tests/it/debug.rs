@@ -1,4 +1,4 @@
-//! `kubectl debug` of pods on devices.
+//! `kubectl debug` of pods and nodes that are devices.
 
 use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
@@ -114,4 +114,16 @@ fn a_pod_is_looked_into_and_goes_on() {
     );
     log(&site, "two", "look", "copied");
     site.nothing_was_forbidden();
+}
+
+#[test]
+fn a_device_is_looked_into_as_a_node() {
+    let site = site();
+    let script = "test -d /host/proc && echo sees $(ls /host | grep -c etc)";
+    let said = debug(&site, &[&format!("node/{NODE}"), "--", "sh", "-c", script]);
+    let name = said
+        .split_whitespace()
+        .find(|word| word.starts_with("node-debugger-"))
+        .unwrap_or_else(|| panic!("{said}"));
+    log(&site, name, "debugger", "sees 1");
 }
