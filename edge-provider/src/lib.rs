@@ -11,6 +11,7 @@
 //! * [`capacity`]: the fleet's sum for the Node. [`device_nodes`]: which devices are Nodes of their own, and [`device_view`]: what those show.
 //! * [`kubelet_api`]: where the kubelet API answers for which Node, and by what certificate.
 //!   [`streams`]: how it reaches containers.
+//! * `providers`: what each node of the process gets of its own.
 //! * `adoption`: device nodes that are there already, served before the hub has answered.
 //! * [`sealer`]: secrets sealed to the devices that run them.
 //!
@@ -32,6 +33,7 @@ mod notices;
 pub mod options;
 pub mod place;
 pub mod provider;
+mod providers;
 pub mod rbac;
 pub mod reading;
 pub mod sealer;

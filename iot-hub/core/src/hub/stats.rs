@@ -3,186 +3,31 @@
 //! Whoever asks once costs a device one sample. Whoever asks again soon has the device sample by itself for a while, as often as the fastest of all
 //! asks, so that the next answer is there before the question. A sample is kept while its device is away, and until nobody asked for ten minutes.
 
-use std::collections::BTreeMap;
+mod book;
+
 use std::sync::Arc;
 
 use edge_protocol::v1::{
-    Down, DownFrame, LinkClass, MAX_STATS_FOR_MS, MAX_STATS_INTERVAL_MS, MAX_STATS_PARTS, Stats, StatsAsk,
+    Down, DownFrame, LinkClass, MAX_STATS_FOR_MS, MAX_STATS_INTERVAL_MS, MAX_STATS_PARTS, StatsAsk,
     StatsReport, VERSION, ability,
 };
-use edge_protocol::{DeviceId, Lane, SessionEpoch, frame};
+use edge_protocol::{DeviceId, Lane, frame};
+
+pub(super) use book::Book;
+use book::{Coming, Entry, FORGET_MS, Kept, WAIT_MS, Waiter, weight};
 
 use super::timers::Timer;
 use super::{Hub, Turn};
 use crate::io::{CallError, DeviceState, Effect, RequestId, StatsView};
 
-/// How long whoever asks waits for a sample, in milliseconds.
-const WAIT_MS: u64 = 5_000;
-/// An ask that is not answered for this long, in milliseconds, was lost.
-const LOST_MS: u64 = 2_000;
 /// A device samples no more often unless its owner says so (`stats.floor_s` of the agent); in milliseconds.
 const FLOOR_MS: u64 = 10_000;
 /// Whoever asks again within this many times the age that is young enough, asks regularly.
 const REGULAR: u64 = 4;
 /// For so many of its own times a regular ask is good.
 const LEASE: u64 = 3;
-/// What nobody asked for this long, in milliseconds, is forgotten.
-const FORGET_MS: u64 = 600_000;
 /// Callers that may wait for one device.
 const MAX_WAITERS: usize = 64;
-
-/// By device.
-#[derive(Debug, Default)]
-pub(super) struct Book {
-    entries: BTreeMap<DeviceId, Entry>,
-    /// Of all that is kept or on its way here, in bytes.
-    weight: usize,
-}
-
-/// A device that somebody asked for.
-#[derive(Debug)]
-struct Entry {
-    kept: Option<Kept>,
-    coming: Option<Coming>,
-    /// What the present session's device was last asked.
-    asked: Option<Asked>,
-    /// How often, and until when.
-    wishes: BTreeMap<u64, u64>,
-    waiters: Vec<Waiter>,
-    wanted_ms: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    view: StatsView,
-    weight: usize,
-    /// How soon after it the device said that it tells again; 0 for never.
-    interval_ms: u64,
-}
-
-/// A sample of which parts are still missing.
-#[derive(Debug)]
-struct Coming {
-    sample: u64,
-    of: u32,
-    next: u32,
-    stats: Stats,
-    weight: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    session: SessionEpoch,
-    at_ms: u64,
-    interval_ms: u64,
-    until_ms: u64,
-    answered: bool,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    request: RequestId,
-    until_ms: u64,
-}
-
-impl Entry {
-    fn new(now_ms: u64) -> Self {
-        Self {
-            kept: None,
-            coming: None,
-            asked: None,
-            wishes: BTreeMap::new(),
-            waiters: Vec::new(),
-            wanted_ms: now_ms,
-        }
-    }
-
-    fn weight(&self) -> usize {
-        let kept = self.kept.as_ref().map_or(0, |kept| kept.weight);
-        kept + self.coming.as_ref().map_or(0, |coming| coming.weight)
-    }
-
-    fn is_young(&self, age_ms: u64, now_ms: u64) -> bool {
-        let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| now_ms.saturating_sub(kept.view.heard_ms) <= age_ms)
-    }
-
-    /// The next sample is known to come later than anybody waits.
-    fn is_far(&self, now_ms: u64) -> bool {
-        let next = |kept: &Kept| kept.view.heard_ms + kept.interval_ms;
-        let kept = self.kept.as_ref().filter(|kept| kept.interval_ms > 0);
-        kept.is_some_and(|kept| next(kept) > now_ms + WAIT_MS)
-    }
-
-    /// What to ask the device now, if anything; it is noted as asked.
-    fn ask(&mut self, session: SessionEpoch, now_ms: u64) -> Option<Asked> {
-        self.wishes.retain(|_, until_ms| *until_ms >= now_ms);
-        let interval_ms = *self.wishes.keys().next()?;
-        let until_ms = self.wishes.values().copied().max()?;
-        let asked = self.asked.filter(|asked| asked.session == session);
-        let holds = asked.is_some_and(|asked| {
-            let is_over = asked.answered && asked.until_ms < now_ms;
-            let is_lost = !asked.answered && now_ms >= self.lost_ms(&asked);
-            let is_short = until_ms.saturating_sub(asked.until_ms) > until_ms.saturating_sub(now_ms) / 2;
-            !(is_over || is_lost || is_short || interval_ms < asked.interval_ms)
-        });
-        if holds {
-            return None;
-        }
-        let ask = Asked {
-            session,
-            at_ms: now_ms,
-            interval_ms,
-            until_ms,
-            answered: false,
-        };
-        self.asked = Some(ask);
-        Some(ask)
-    }
-
-    /// When an ask without an answer is lost. The device answers when its interval is over, counted from the sample before.
-    fn lost_ms(&self, asked: &Asked) -> u64 {
-        let kept = self.kept.as_ref();
-        let next_ms = kept.map_or(0, |kept| kept.view.heard_ms + asked.interval_ms);
-        asked.at_ms.max(next_ms) + LOST_MS
-    }
-
-    /// When something of it is due.
-    fn wake_at(&self) -> u64 {
-        let waiters = self.waiters.iter().map(|waiter| waiter.until_ms).min();
-        let asked = self
-            .asked
-            .filter(|asked| !asked.answered && !self.waiters.is_empty());
-        let lost = asked.map(|asked| self.lost_ms(&asked));
-        let due = waiters.into_iter().chain(lost).min();
-        due.unwrap_or(self.wanted_ms + FORGET_MS)
-    }
-
-    /// The answer, now that nothing better is to be waited for.
-    fn answer(&self, otherwise: CallError) -> Result<(), CallError> {
-        self.kept.as_ref().map_or(Err(otherwise), |_| Ok(()))
-    }
-}
-
-impl Book {
-    /// Drops what was asked for longest ago, but for this device's, until the rest fits.
-    fn fit(&mut self, limit: usize, but: &DeviceId) {
-        while self.weight > limit {
-            let others = self
-                .entries
-                .iter()
-                .filter(|(id, entry)| *id != but && entry.weight() > 0);
-            let oldest = others.min_by_key(|(_, entry)| entry.wanted_ms);
-            let Some(id) = oldest.map(|(id, _)| id.clone()) else {
-                return;
-            };
-            if let Some(entry) = self.entries.get_mut(&id) {
-                self.weight = self.weight.saturating_sub(entry.weight());
-                (entry.kept, entry.coming) = (None, None);
-            }
-        }
-    }
-}
 
 impl Hub {
     /// The newest sample of a device, while it is kept.
@@ -415,29 +260,4 @@ fn rhythm(age_ms: u64, link: LinkClass) -> (u64, u64) {
         interval_ms *= 2;
     }
     (age_ms, interval_ms)
-}
-
-/// About what it takes in memory.
-fn weight(stats: &Stats) -> usize {
-    use std::mem::size_of;
-
-    use edge_protocol::v1::{
-        ContainerStats, InterfaceStats, NetworkStats, NodeStats, VolumeStats, WorkloadStats,
-    };
-    /// Names, and what allocations cost.
-    const NAMES: usize = 160;
-    let network = |network: &Option<NetworkStats>| {
-        let interfaces = network.as_ref().map_or(0, |network| network.interfaces.len());
-        interfaces * (size_of::<InterfaceStats>() + NAMES)
-    };
-    let workloads = stats.workloads.iter().map(|workload| {
-        let containers = workload.containers.len() * (size_of::<ContainerStats>() + NAMES);
-        let volumes = workload.volumes.len() * (size_of::<VolumeStats>() + NAMES);
-        size_of::<WorkloadStats>() + NAMES + containers + volumes + network(&workload.network)
-    });
-    let node = stats
-        .node
-        .as_ref()
-        .map_or(0, |node| size_of::<NodeStats>() + network(&node.network));
-    size_of::<Stats>() + node + workloads.sum::<usize>()
 }
