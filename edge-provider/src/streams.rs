@@ -14,13 +14,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use edge_protocol::v1::{LogQuery, LogSource as Source, Stdio, StreamRefusal, StreamRequest};
 use edge_protocol::{DeviceId, PodUid};
+use edge_provider_translate::annotations::DEVICE;
 use edge_streams::Limits;
 use edge_streams::remote_command::{Options, Running};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use iot_hub_client::api::StreamCall;
-use iot_hub_client::{HubClient, LogError, LogPart, LogReader, LogTarget, StreamError, StreamPipe};
+use iot_hub_client::{
+    ClientError, HubClient, LogError, LogPart, LogReader, LogTarget, StreamError, StreamPipe,
+};
 use virtual_kubelet_api::stats::Summary;
 use virtual_kubelet_api::{
     BytePipe, ContainerTarget, LogOptions, LogSource, LogStream, Pod, PodStreams, PodTarget, StreamsError,
@@ -60,15 +63,18 @@ impl HubStreams {
             Answers::Device(device) => Ok(device.clone()),
             Answers::OneOfMany => {
                 let wish = self.pods.get(&self.node, &pod.namespace, &pod.name);
-                let wish = wish.and_then(|pod| pod.annotation(choice::DEVICE_ANNOTATION).map(str::to_owned));
-                let assignments =
-                    self.hub
-                        .assignments(&uid(pod)?)
-                        .await
-                        .map_err(|error| StreamsError::Unavailable {
-                            message: format!("which devices run the pod is not known: {error}"),
-                        })?;
-                choice::device(&assignments.items, wish.as_deref())
+                let wish = wish.and_then(|pod| pod.annotation(DEVICE).map(str::to_owned));
+                let unknown = |error: ClientError| StreamsError::Unavailable {
+                    message: format!("which devices run the pod is not known: {error}"),
+                };
+                let uid = uid(pod)?;
+                match wish {
+                    Some(wish) => {
+                        let assignments = self.hub.assignments(&uid).await.map_err(unknown)?;
+                        choice::named(&assignments.items, &wish)
+                    }
+                    None => choice::chosen(self.hub.deployment(&uid).await.map_err(unknown)?.status.answers),
+                }
             }
         }
     }

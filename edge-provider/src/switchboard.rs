@@ -318,6 +318,7 @@ mod tests {
                 as_of_ms: None,
                 unconfirmed: false,
                 waiting_for_keys: 0,
+                answers: None,
                 workload: None,
             },
             spec,

@@ -194,6 +194,10 @@ pub struct DeploymentStatus {
     /// Devices that run it and for which nobody has sealed all of its secrets yet: containers that need them wait there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waiting_for_keys: u32,
+    /// The device that answers for all where one must, such as for `kubectl logs` of a fleet pod: of those that run it the connected ones before the
+    /// others, then the furthest on the ladder. It stays the same while none is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<DeviceId>,
     /// The device's own word, whole, where exactly one device is targeted and has spoken: what a pod on a device node shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Box<WorkloadStatus>>,

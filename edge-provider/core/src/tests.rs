@@ -344,6 +344,7 @@ pub fn held(spec: DeploymentSpec, state: DeploymentState) -> HeldDeployment {
         as_of_ms: None,
         unconfirmed: false,
         waiting_for_keys: 0,
+        answers: None,
         workload: None,
     };
     HeldDeployment {

@@ -1,37 +1,32 @@
 //! Which device answers for a pod that many run.
 
-use std::cmp::Reverse;
-
 use edge_protocol::DeviceId;
+use edge_provider_translate::annotations::DEVICE;
 use iot_hub_client::api::Assignment;
 use virtual_kubelet_api::StreamsError;
 
-/// Names the device that answers for a fleet pod.
-pub(super) const DEVICE_ANNOTATION: &str = "outrigger.io/device";
-
-/// The one that the pod names; else the only one, or the healthiest of those that can be reached, and of these the first by name.
+/// The device that the pod's annotation names.
 ///
 /// # Errors
-/// No device runs the pod, or not the one that it names.
-pub(super) fn device(assignments: &[Assignment], wish: Option<&str>) -> Result<DeviceId, StreamsError> {
-    if let Some(wish) = wish {
-        let mut named = assignments.iter().filter(|one| one.device.as_str() == wish);
-        return named
-            .next()
-            .map(|one| one.device.clone())
-            .ok_or_else(|| StreamsError::NotFound {
-                message: format!(
-                    "annotation {DEVICE_ANNOTATION} names device {wish:?}, which does not run the pod"
-                ),
-            });
-    }
-    let best = assignments
-        .iter()
-        .min_by_key(|one| (Reverse((one.online, one.rung)), &one.device));
-    best.map(|one| one.device.clone())
-        .ok_or_else(|| StreamsError::NotRunning {
-            message: "no device runs the pod".to_owned(),
+/// It does not run the pod.
+pub(super) fn named(assignments: &[Assignment], wish: &str) -> Result<DeviceId, StreamsError> {
+    let mut named = assignments.iter().filter(|one| one.device.as_str() == wish);
+    named
+        .next()
+        .map(|one| one.device.clone())
+        .ok_or_else(|| StreamsError::NotFound {
+            message: format!("annotation {DEVICE} names device {wish:?}, which does not run the pod"),
         })
+}
+
+/// The device that the hub has chosen, as the pod's condition shows it.
+///
+/// # Errors
+/// No device runs the pod.
+pub(super) fn chosen(answers: Option<DeviceId>) -> Result<DeviceId, StreamsError> {
+    answers.ok_or_else(|| StreamsError::NotRunning {
+        message: "no device runs the pod".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -40,35 +35,17 @@ mod tests {
 
     use super::*;
 
-    fn check(assignments: &[(&str, bool, &str)], wish: Option<&str>, expected: Result<&str, &str>) {
-        let assignment = |(device, online, rung): &(&str, bool, &str)| {
-            let text = json!({
-                "uid": "p", "device": device, "online": online, "rung": rung, "since_ms": 0, "counted": true,
-            });
-            serde_json::from_value::<Assignment>(text).unwrap()
-        };
-        let assignments: Vec<Assignment> = assignments.iter().map(assignment).collect();
-        let chosen = device(&assignments, wish).map_err(|error| error.to_string());
-        let chosen = chosen.as_ref().map(DeviceId::as_str).map_err(String::as_str);
-        assert_eq!(chosen, expected);
-    }
-
     #[test]
-    fn the_named_one_answers_or_the_healthiest() {
-        let all = [
-            ("a", true, "received"),
-            ("b", true, "healthy"),
-            ("c", true, "healthy"),
-            ("d", false, "healthy"),
-        ];
-        check(&all, None, Ok("b"));
-        check(&all, Some("d"), Ok("d"));
-        check(&all[3..], None, Ok("d"));
-        check(
-            &all,
-            Some("e"),
-            Err("annotation outrigger.io/device names device \"e\", which does not run the pod"),
+    fn who_is_named_must_run_the_pod() {
+        let assignment = json!({
+            "uid": "p", "device": "a", "online": true, "rung": "healthy", "since_ms": 0, "counted": true,
+        });
+        let assignments = [serde_json::from_value::<Assignment>(assignment).unwrap()];
+        assert_eq!(named(&assignments, "a").unwrap().as_str(), "a");
+        let missing = named(&assignments, "b").unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "annotation outrigger.io/device names device \"b\", which does not run the pod"
         );
-        check(&[], None, Err("no device runs the pod"));
     }
 }

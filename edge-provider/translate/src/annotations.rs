@@ -6,6 +6,8 @@ use edge_protocol::v1::ReadyPolicy;
 pub const READY_POLICY: &str = "outrigger.io/ready-policy";
 /// How a new revision takes over: `surge` (default) or `replace`.
 pub const UPDATE: &str = "outrigger.io/update";
+/// Names the device that answers for a fleet pod: `kubectl logs`, `exec` and the like reach that one.
+pub const DEVICE: &str = "outrigger.io/device";
 /// Asks for the service account's token on every device; `false` is as good as absent.
 pub const SERVICE_ACCOUNT_TOKEN: &str = "outrigger.io/service-account-token";
 

@@ -37,7 +37,7 @@ pub use objects::{Claim, Found, ObjectKey, Objects};
 pub use references::{References, references};
 pub use refusal::{Refusal, Refusals};
 pub use status::{
-    APPLIED, HEALTHY, NO_DEVICES_TARGETED, Refused, SPEC_HONOURED, Shown, Speaker, Surroundings, TARGETED,
-    pod_status,
+    ANSWERS, APPLIED, HEALTHY, NO_DEVICES_TARGETED, Refused, SPEC_HONOURED, Shown, Speaker, Surroundings,
+    TARGETED, pod_status,
 };
 pub use translate::{Note, Translated, document, translate};

@@ -16,8 +16,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::annotations;
 use conditions::Conditions;
-pub use conditions::{APPLIED, HEALTHY, SPEC_HONOURED, TARGETED};
+pub use conditions::{ANSWERS, APPLIED, HEALTHY, SPEC_HONOURED, TARGETED};
 
 /// The reason of a pod whose target condition matches no device.
 pub const NO_DEVICES_TARGETED: &str = "NoDevicesTargeted";
@@ -100,7 +101,10 @@ pub fn pod_status(pod: &Pod, shown: Shown<'_>, around: Surroundings<'_>) -> PodS
         .spec
         .iter()
         .flat_map(|spec| spec.init_containers.iter().flatten());
+    let annotations = pod.metadata.annotations.as_ref();
+    let named = annotations.and_then(|annotations| annotations.get(annotations::DEVICE));
     let conditions = Conditions {
+        named: named.map(String::as_str),
         initial: asked.count(),
         previous,
         around: &around,

@@ -15,6 +15,8 @@ pub const TARGETED: &str = "outrigger.io/Targeted";
 pub const APPLIED: &str = "outrigger.io/Applied";
 /// Whether every counted device is healthy; `Ready` follows the pod's ready policy instead, which may ask for fewer.
 pub const HEALTHY: &str = "outrigger.io/Healthy";
+/// Which device answers `kubectl logs`, `exec` and the like for all of them.
+pub const ANSWERS: &str = "outrigger.io/Answers";
 /// Whether the devices run what the pod says; shown only from the first edit on that they cannot honour.
 pub const SPEC_HONOURED: &str = "outrigger.io/SpecHonoured";
 
@@ -26,6 +28,8 @@ pub(super) const INITIALIZED: &str = "Initialized";
 const DEVICE_WORDS: usize = 160;
 
 pub(super) struct Conditions<'a> {
+    /// The device that the pod names to answer for all.
+    pub(super) named: Option<&'a str>,
     /// How many initial containers the pod has.
     pub(super) initial: usize,
     pub(super) previous: &'a PodStatus,
@@ -120,8 +124,22 @@ impl Conditions<'_> {
                 &self.message(status, "healthy", status.counts.healthy),
             )
         };
-        drafts.extend([self.initialized(containers), ready]);
+        drafts.extend([self.initialized(containers), ready, self.answers(status)]);
         drafts
+    }
+
+    /// The name of the device is the message, so that it can be read by a program.
+    fn answers(&self, status: &DeploymentStatus) -> Draft {
+        if let Some(named) = self.named {
+            return draft(ANSWERS, true, "DeviceNamed", &sanitise(named));
+        }
+        match &status.answers {
+            None => draft(ANSWERS, false, "NoDevice", "no device runs the pod"),
+            Some(device) if status.counts.targeted == 1 => {
+                draft(ANSWERS, true, "OnlyDevice", device.as_str())
+            }
+            Some(device) => draft(ANSWERS, true, "HealthiestDevice", device.as_str()),
+        }
     }
 
     fn ladder(&self, status: &DeploymentStatus) -> Vec<Draft> {

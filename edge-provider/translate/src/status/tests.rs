@@ -1,5 +1,6 @@
 //! A pod, a roll-up, and what the API server holds after each patch.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use edge_protocol::v1::{
@@ -141,6 +142,7 @@ fn rollup(
         as_of_ms: Some(NOW_MS),
         unconfirmed: false,
         waiting_for_keys: 0,
+        answers: None,
         workload: None,
     }
 }

@@ -383,6 +383,7 @@ impl Deployment {
             as_of_ms: self.rollup.as_of_ms(),
             unconfirmed: self.is_unconfirmed(incarnation),
             waiting_for_keys: self.rollup.keyless(),
+            answers: self.rollup.answers().cloned(),
             workload: self.only_word(),
         }
     }

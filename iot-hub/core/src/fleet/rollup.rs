@@ -80,6 +80,10 @@ impl Contribution {
         }
     }
 
+    fn ability(&self) -> Ability {
+        (self.online, self.rung)
+    }
+
     fn failing(&self) -> Option<u8> {
         if self.superseded {
             Some(Failure::SUPERSEDED)
@@ -110,7 +114,13 @@ pub(crate) struct Rollup {
     owing_offline: BTreeSet<DeviceId>,
     /// The last words of the counted devices.
     words: BTreeSet<(i64, DeviceId)>,
+    /// Who could answer for all, the best first.
+    able: BTreeSet<(Reverse<Ability>, DeviceId)>,
+    answers: Option<(Ability, DeviceId)>,
 }
+
+/// How well a device can answer for all: whether it is connected, how far it is on the ladder.
+type Ability = (bool, Option<Rung>);
 
 impl Rollup {
     pub(super) fn new(containers: usize) -> Self {
@@ -128,6 +138,8 @@ impl Rollup {
             owing_online: 0,
             owing_offline: BTreeSet::new(),
             words: BTreeSet::new(),
+            able: BTreeSet::new(),
+            answers: None,
         }
     }
 
@@ -137,6 +149,17 @@ impl Rollup {
         self.count(after, |figure| *figure += 1);
         self.sort_out(device, before);
         self.sort_in(device, after);
+        self.choose();
+    }
+
+    /// Who answers stays while it is as able as the best: people look twice at the same device.
+    fn choose(&mut self) {
+        let best = self.able.first();
+        let stays = self.answers.take().filter(|(ability, device)| {
+            let present = (Reverse(*ability), device.clone());
+            self.able.contains(&present) && best.is_some_and(|(Reverse(best), _)| best == ability)
+        });
+        self.answers = stays.or_else(|| best.map(|(Reverse(ability), device)| (*ability, device.clone())));
     }
 
     /// Applies `step` to every figure that the contribution is part of.
@@ -181,6 +204,7 @@ impl Rollup {
             self.failing.remove(&(Reverse(rank), device.clone()));
         }
         self.owing_offline.remove(device);
+        self.able.remove(&(Reverse(of.ability()), device.clone()));
     }
 
     fn sort_in(&mut self, device: &DeviceId, of: &Contribution) {
@@ -195,6 +219,9 @@ impl Rollup {
         }
         if of.owes && !of.online {
             self.owing_offline.insert(device.clone());
+        }
+        if (of.targeted && !of.waiting) || of.owes {
+            self.able.insert((Reverse(of.ability()), device.clone()));
         }
     }
 
@@ -264,6 +291,11 @@ impl Rollup {
 
     pub(super) fn stopping_offline(&self) -> impl Iterator<Item = &DeviceId> {
         self.owing_offline.iter()
+    }
+
+    /// Who answers for all, if anybody can.
+    pub(super) fn answers(&self) -> Option<&DeviceId> {
+        self.answers.as_ref().map(|(_, device)| device)
     }
 
     pub(super) fn as_of_ms(&self) -> Option<i64> {

@@ -7,6 +7,9 @@ use crate::support::World;
 use crate::support::build::{config, pod, wanted};
 use crate::support::model::Behaviour::{self, Exits, Healthy, PullFails, Running, Waiting};
 
+/// Past the deadline of a link.
+const FAR_MS: u64 = 60_000;
+
 /// A fleet whose devices behave like this, in order; they are called `d0`, `d1` and so on.
 fn fleet(policy: RestartPolicy, behaviours: &[Behaviour]) -> (World, Vec<DeviceId>) {
     let mut world = World::new();
@@ -122,6 +125,26 @@ fn all_offline() {
     );
     assert_eq!((counts.persisted, counts.applied), (2, 2));
     assert_eq!((status.phase, status.as_of_ms), (Phase::Running, None));
+}
+
+/// The furthest of those that are there, and the same one until another is better.
+#[test]
+fn one_answers_for_all() {
+    let nobody = roll_up(RestartPolicy::Always, &[]);
+    assert_eq!(nobody.answers, None);
+    let (mut world, ids) = fleet(RestartPolicy::Always, &[Waiting, Healthy, Healthy]);
+    let answers = |world: &World| world.status(&pod("p")).answers.unwrap();
+    assert_eq!(answers(&world), ids[1]);
+    world.disconnect(&ids[1]);
+    world.pass_with(&[&ids[0], &ids[2]], FAR_MS);
+    assert_eq!(answers(&world), ids[2], "it is gone");
+    world.connect(&ids[1]);
+    world.settle();
+    assert_eq!(answers(&world), ids[2], "no better than who answers now");
+    world.disconnect(&ids[1]);
+    world.disconnect(&ids[2]);
+    world.pass_with(&[&ids[0]], FAR_MS);
+    assert_eq!(answers(&world), ids[0], "better than none");
 }
 
 #[test]

@@ -120,6 +120,11 @@ fn stock_kubectl_is_at_home_in_the_fleet() {
     let site = site();
     let fleet = site.node().to_owned();
     all_verbs(&site, "spread", &fleet, LIGHT);
+    let pod = site.pod("spread").unwrap();
+    assert_eq!(
+        condition(&pod, "outrigger.io/Answers"),
+        ("True", "OnlyDevice", "plain-1")
+    );
     site.nothing_was_forbidden();
 
     site.kubelet_process().terminate(DARK).unwrap();

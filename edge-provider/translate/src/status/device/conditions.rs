@@ -25,6 +25,7 @@ pub(super) fn all(
 ) -> Vec<PodCondition> {
     let initial = facts.spec.init_containers.iter().flatten().count();
     let conditions = Conditions {
+        named: None,
         initial,
         previous,
         around,

@@ -3,6 +3,25 @@
 use super::*;
 
 #[test]
+fn who_answers_is_shown() {
+    let answers = |annotation: Option<&str>, device: Option<&str>, targeted| {
+        let mut pod = pod("Always", &["a"]);
+        let annotations =
+            annotation.map(|name| BTreeMap::from([(annotations::DEVICE.to_owned(), name.to_owned())]));
+        pod.metadata.annotations = annotations;
+        let words = vec![word("a", "dev-1", running(), 0)];
+        let mut rollup = rollup(Phase::Running, targeted, targeted, 0, words);
+        rollup.answers = device.map(|device| DeviceId::new(device).unwrap());
+        let status = show(&mut pod, Shown::Deployed(&rollup));
+        format!("{} {}", of(&status, ANSWERS), message(&status, ANSWERS))
+    };
+    assert_eq!(answers(None, None, 0), "False/NoDevice no device runs the pod");
+    assert_eq!(answers(None, Some("dev-1"), 1), "True/OnlyDevice dev-1");
+    assert_eq!(answers(None, Some("dev-1"), 2), "True/HealthiestDevice dev-1");
+    assert_eq!(answers(Some("dev-7"), Some("dev-1"), 2), "True/DeviceNamed dev-7");
+}
+
+#[test]
 fn from_seen_to_ready() {
     let mut pod = pod("Always", &["a", "b"]);
     let status = show(&mut pod, Shown::Accepted);
