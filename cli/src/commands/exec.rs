@@ -10,7 +10,7 @@ use edge_streams::Limits;
 use edge_streams::remote_command::{Options, Outcome, OutcomeError, Running};
 use iot_hub_api::v1::StreamCall;
 use iot_hub_client::HubClient;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::target::ContainerArgs;
 use crate::terminal::{RawTerminal, Terminated, standard};
@@ -22,6 +22,8 @@ Examples:
 
   A command with its exit code, fed from a file:
     outrigger exec --device press-7 default/web-6d4cf56db6-x2v7p -c main -i -- sha256sum < firmware.bin";
+
+const CHUNK: usize = 16 << 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -116,14 +118,13 @@ pub(super) async fn attend(
     } = running;
     let ended = async {
         tokio::join!(
-            pass(stdout, Some(output)),
-            pass(stderr, Some(errors)),
+            print(stdout, output, "standard output"),
+            print(stderr, errors, "standard error"),
             verdict.outcome()
         )
-        .2
     };
     let fed = async {
-        pass(Some(input), stdin).await;
+        feed(input, stdin).await;
         std::future::pending().await
     };
     let told_to_end = async {
@@ -137,8 +138,11 @@ pub(super) async fn attend(
         outcome = fed => outcome,
         Terminated = told_to_end => bail!("told to end"),
     };
+    let (printed, complained, outcome) = outcome;
     match outcome {
         Ok(outcome) => {
+            printed?;
+            complained?;
             // What is still to be said is of no use to anybody.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(1), verdict.close()).await;
             Ok(outcome)
@@ -150,12 +154,47 @@ pub(super) async fn attend(
     }
 }
 
-/// Ends both when either does, so that the command learns of a reader that went.
-async fn pass(from: Option<impl AsyncRead + Unpin>, to: Option<impl AsyncWrite + Unpin>) {
-    if let (Some(mut from), Some(mut to)) = (from, to) {
-        // A copy that fails is told by the outcome, or is a reader of ours that went.
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-        let _ = to.flush().await;
+/// Passes on what is typed, until that ends or the command takes no more.
+async fn feed(mut input: impl AsyncRead + Unpin, stdin: Option<impl AsyncWrite + Unpin>) {
+    if let Some(mut stdin) = stdin {
+        // Of a command that has ended the outcome tells.
+        let _ = tokio::io::copy(&mut input, &mut stdin).await;
+    }
+}
+
+/// Writes what the command says. It lets go when it cannot, so that the command learns of a reader that went.
+///
+/// # Errors
+/// It could not be written here: then what there is of it is not all. A reader that went wants no more, which is no error, and what
+/// cannot be read is told by the outcome.
+async fn print(
+    from: Option<impl AsyncRead + Unpin>,
+    mut to: impl AsyncWrite + Unpin,
+    name: &'static str,
+) -> anyhow::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = from.read(&mut chunk).await.unwrap_or_default();
+        let written = match chunk.get(..length) {
+            Some([]) | None => return flushed(to.flush().await, name),
+            Some(bytes) => match to.write_all(bytes).await {
+                // A terminal shows a prompt, which has no end of line.
+                Ok(()) => to.flush().await,
+                failed => failed,
+            },
+        };
+        if written.is_err() {
+            return flushed(written, name);
+        }
+    }
+}
+
+fn flushed(written: std::io::Result<()>, name: &'static str) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error)
+            .with_context(|| format!("what the command said is not all there: cannot write to {name}")),
+        _ => Ok(()),
     }
 }
 
@@ -174,6 +213,16 @@ mod tests {
 
     /// What a person sees of a command that gives its input back and ends so; no outcome is a link that is cut.
     async fn see(outcome: Option<Outcome>) -> (anyhow::Result<Outcome>, Vec<u8>, Vec<u8>) {
+        let mut output = Vec::new();
+        let (outcome, errors) = see_in(outcome, &mut output).await;
+        (outcome, output, errors)
+    }
+
+    /// The same with its output written there.
+    async fn see_in(
+        outcome: Option<Outcome>,
+        output: impl AsyncWrite + Unpin,
+    ) -> (anyhow::Result<Outcome>, Vec<u8>) {
         let (ours, device) = tokio::io::duplex(100);
         let running = Running::over_pipe(ours, OPTIONS, Limits::default());
         let mut command = Command::over_pipe(device, OPTIONS, Limits::default());
@@ -188,12 +237,19 @@ mod tests {
                 let _ = command.ending.finish(&outcome).await;
             }
         };
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let (outcome, ()) = tokio::join!(
-            attend(running, None, (&b"input"[..], &mut output, &mut errors)),
-            serve
-        );
-        (outcome, output, errors)
+        let mut errors = Vec::new();
+        let (outcome, ()) = tokio::join!(attend(running, None, (&b"input"[..], output, &mut errors)), serve);
+        (outcome, errors)
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_no_success() {
+        let full = tokio::fs::File::options().write(true).open("/dev/full").await;
+        let (outcome, _) = see_in(Some(Outcome::Success), full.unwrap()).await;
+        let said = format!("{:#}", outcome.unwrap_err());
+        let expected =
+            "what the command said is not all there: cannot write to standard output: No space left";
+        assert!(said.starts_with(expected), "{said}");
     }
 
     #[tokio::test]
