@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use lab::Device;
 use serde_json::{Value, json};
 use site::{DeviceNodes, DeviceSpec};
 
 use crate::support::{
-    Relay, TestSite, TestSiteOptions, WAYS, Way, busybox, condition, eventually, is_ready, pod, server,
-    within,
+    Relay, Talking, TestSite, TestSiteOptions, WAYS, Way, busybox, condition, eventually, is_ready, pod,
+    server, within,
 };
 
 /// The deadline of a `lan` link is 45 s.
@@ -384,6 +385,30 @@ fn run_and_attach(site: &TestSite, node: &str) {
     }
 }
 
+/// The command ends with code 1, and says why.
+#[track_caller]
+fn is_told_of_the_loss(command: &mut Talking) {
+    let code = within(DARK, "the command's end", || match command.poll() {
+        Some(code) => Ok(code),
+        None => Err(format!("{:?}", command.errors())),
+    });
+    let errors = command.errors().join("\n");
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("the link to the device was lost"), "{errors}");
+}
+
+/// The log has told so many lines more.
+#[track_caller]
+fn goes_on(following: &Talking, lines: usize) {
+    let before = following.lines().len();
+    within(DARK, "the log goes on", || {
+        let now = following.lines().len();
+        (now > before + lines)
+            .then_some(())
+            .ok_or(format!("{now} lines, {before} before; {:?}", following.errors()))
+    });
+}
+
 #[test]
 fn a_cut_link_ends_commands_and_not_logs() {
     let site = site();
@@ -399,25 +424,20 @@ fn a_cut_link_ends_commands_and_not_logs() {
     }
     let device = site.device("press-1").unwrap();
     device.cut_link().unwrap();
-    let before = following.lines().len();
     for command in &mut commands {
-        let code = within(DARK, "the command's end", || match command.poll() {
-            Some(code) => Ok(code),
-            None => Err(format!("{:?}", command.errors())),
-        });
-        assert_eq!(code, 1, "{:?}", command.errors());
-        let errors = command.errors().join("\n");
-        assert!(errors.contains("the link to the device was lost"), "{errors}");
+        is_told_of_the_loss(command);
     }
     device.restore_link().unwrap();
-    within(DARK, "the log goes on", || {
-        let lines = following.lines().len();
-        (lines > before + 300).then_some(()).ok_or(format!(
-            "{lines} lines, {before} before; {:?}",
-            following.errors()
-        ))
-    });
+    goes_on(&following, 300);
     are_consecutive(&numbers(&following.lines().join("\n")));
+}
+
+/// A relay on the device's link, with the agent's connection through it.
+fn relayed(site: &TestSite, device: &Device) -> Relay {
+    let relay = Relay::between(device, site.hub().device_port);
+    device.process("agent").terminate(DARK).unwrap();
+    device.process("agent").start().unwrap();
+    relay
 }
 
 /// Through the worst that a link does short of being away.
@@ -425,9 +445,7 @@ fn a_cut_link_ends_commands_and_not_logs() {
 fn streams_survive_a_link_that_is_slow_and_stalls() {
     let site = site();
     let device = site.device("press-1").unwrap();
-    let relay = Relay::between(&device, site.hub().device_port);
-    device.process("agent").terminate(DARK).unwrap();
-    device.process("agent").start().unwrap();
+    let relay = relayed(&site, &device);
     run(&site, "own", "press-1");
     relay.delay(Duration::from_millis(300));
     relay.stall_every(100);
@@ -445,9 +463,7 @@ fn streams_survive_a_link_that_is_slow_and_stalls() {
 fn a_link_that_dies_ends_commands_and_forwards_and_not_logs() {
     let site = site();
     let device = site.device("press-1").unwrap();
-    let relay = Relay::between(&device, site.hub().device_port);
-    device.process("agent").terminate(DARK).unwrap();
-    device.process("agent").start().unwrap();
+    let relay = relayed(&site, &device);
     run(&site, "own", "press-1");
     let following = site.talking(Way::WebSocket, &["logs", "-f", "own", "-c", "shell"]);
     for is_mute in [false, true] {
@@ -477,23 +493,16 @@ fn a_link_that_dies_ends_commands_and_forwards_and_not_logs() {
         } else {
             relay.cut();
         }
-        let code = within(DARK, "the command's end", || match command.poll() {
-            Some(code) => Ok(code),
-            None => Err(format!("{:?}", command.errors())),
-        });
-        assert_eq!(code, 1, "{:?}", command.errors());
+        is_told_of_the_loss(&mut command);
         io.set_read_timeout(Some(DARK)).unwrap();
-        let after = io.read(&mut [0]);
-        assert!(!matches!(after, Ok(1..)), "the forwarded connection is over");
+        let is_over = match io.read(&mut [0]) {
+            Ok(length) => length == 0,
+            // Not a time that ran out.
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        };
+        assert!(is_over, "the forwarded connection goes on");
         relay.mute(false);
-        let before = following.lines().len();
-        within(DARK, "the log goes on", || {
-            let lines = following.lines().len();
-            (lines > before + 50).then_some(()).ok_or(format!(
-                "{lines} lines, {before} before; {:?}",
-                following.errors()
-            ))
-        });
+        goes_on(&following, 50);
     }
     are_consecutive(&numbers(&following.lines().join("\n")));
 }

@@ -14,7 +14,7 @@ mod watching;
 
 pub use api::Api;
 pub use containers::{Instance, Instances};
-pub use kubectl::{WAYS, Way};
+pub use kubectl::{Talking, WAYS, Way};
 pub use manifests::{busybox, deployment, job, pod, server};
 pub use pods::{condition, is_ready, name, reason_of_waiting, restarts, terminations, uid};
 pub use relay::Relay;
